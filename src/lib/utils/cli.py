@@ -1,0 +1,81 @@
+"""What every command-line program of the project shares: one-line errors, exit codes, progress."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from progress.bar import Bar
+
+from .errors import UserError
+
+
+def run_cli(main: Callable[[], Any]) -> None:
+    """Run `main()` as a program: exits 0, or 1 with one line on stderr, or 130 after Ctrl-C.
+
+    A `UserError` and the operating system's refusals (a full disk, a folder that is read-only) become
+    that one line; anything else is a fault of ours and keeps its traceback.
+    """
+    try:
+        main()
+    except (UserError, OSError) as error:
+        print(f'error: {one_line(error)}', file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        sys.exit(130)
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message without line breaks."""
+    return ' '.join(str(error).split()) or type(error).__name__
+
+
+class Progress:
+    """Progress of long work: a bar on a terminal, elsewhere (a log, CI) a line each 10 % of the way.
+
+    Use as a context manager; `step(text)` counts one item done and shows `text` after the bar.
+    """
+
+    def __init__(self, total: int, label: str = '', unit: str = 'it'):
+        self.total, self.label, self.unit = total, label, unit
+        self.done, self.start = 0, time.time()
+        self.is_terminal = sys.stderr.isatty()
+        self.bar = Bar(label, max=max(total, 1)) if self.is_terminal else None
+
+    def __enter__(self) -> 'Progress':
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        if self.bar is not None:
+            self.bar.finish()
+
+    def step(self, text: str = '') -> None:
+        self.done += 1
+        message = f'{self.done}/{self.total} | {self.timing()}' + (f' | {text}' if text else '')
+        if self.bar is not None:
+            self.bar.suffix = message
+            self.bar.next()
+        elif self.done * 10 // self.total > (self.done - 1) * 10 // self.total:
+            print(f'{self.label}: {message}', file=sys.stderr, flush=True)
+
+    def timing(self) -> str:
+        """Elapsed time, and the time that is left at the pace so far."""
+        elapsed = time.time() - self.start
+        left = elapsed / max(self.done, 1) * (self.total - self.done)
+        return f'{clock(elapsed)} gone, {clock(left)} left'
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `h:mm:ss` (or `m:ss` under one hour)."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else f'{minutes}:{seconds:02d}'
+
+
+def track(items: Iterable, label: str, total: int | None = None) -> Iterator:
+    """Iterate over `items` with a `Progress`."""
+    with Progress(len(items) if total is None else total, label) as progress:
+        for item in items:
+            yield item
+            progress.step()
