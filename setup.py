@@ -1,0 +1,45 @@
+"""Builds the Cython kernels and installs `src/lib` under the name `centernet`."""
+
+import re
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, find_packages, setup
+
+ROOT = Path(__file__).parent
+DEV_TOOLS = {'Cython', 'pytest', 'ruff', 'setuptools'}  # of requirements.txt; the library runs without them
+EXTENSION_OPTIONS = {'nms': {'extra_compile_args': ['-O3']}}  # kernel -> further arguments of its Extension
+
+
+def requirements(dev: bool) -> list[str]:
+    """The lines of requirements.txt that name a development tool, or the others."""
+    lines = (line.partition('#')[0].strip() for line in (ROOT / 'requirements.txt').read_text().splitlines())
+    return [line for line in lines if line and (re.match(r'[\w.-]+', line).group() in DEV_TOOLS) == dev]
+
+
+def kernels() -> list[Extension]:
+    """One extension a `src/lib/external/*.pyx`."""
+    paths = sorted((ROOT / 'src/lib/external').glob('*.pyx'))
+    return [
+        Extension(
+            f'centernet.external.{path.stem}',
+            [path.relative_to(ROOT).as_posix()],
+            **EXTENSION_OPTIONS.get(path.stem, {}),
+        )
+        for path in paths
+    ]
+
+
+setup(
+    name='centernet',
+    version='1.0.0',
+    description='CenterNet ("Objects as Points"): detection, pose and monocular 3D boxes from centre points',
+    license='MIT',
+    python_requires='>=3.10',
+    install_requires=requirements(dev=False),
+    extras_require={'dev': requirements(dev=True)},
+    package_dir={'centernet': 'src/lib'},
+    packages=['centernet', *(f'centernet.{name}' for name in find_packages(ROOT / 'src/lib'))],
+    ext_modules=cythonize(kernels(), build_dir='build/cython', language_level=3),
+    zip_safe=False,
+)
