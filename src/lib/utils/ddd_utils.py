@@ -1,0 +1,120 @@
+"""3D boxes seen by one camera, in KITTI's conventions.
+
+Camera coordinates are metres, x right, y down, z forward. A box is `dim` (height, width, length), the middle
+of its bottom face `location` and its turn about the y axis `rotation_y`. P is the camera matrix [3, 4].
+Functions take one object, or many along leading dimensions.
+"""
+
+import os
+
+import numpy as np
+
+from .errors import UserError
+
+DEFAULT_CALIB = np.array(
+    [[707.0493, 0, 604.0814, 45.75831], [0, 707.0493, 180.5066, -0.3454157], [0, 0, 1, 0.004981016]],
+    np.float32,
+)
+
+# The eight corners as fractions of length, height, width from the middle of the bottom.
+_CORNERS = np.array(
+    [
+        [0.5, 0.5, -0.5, -0.5, 0.5, 0.5, -0.5, -0.5],
+        [0, 0, 0, 0, -1, -1, -1, -1],
+        [0.5, -0.5, -0.5, 0.5, 0.5, -0.5, -0.5, 0.5],
+    ]
+).T
+
+
+def compute_box_3d(dim: np.ndarray, location: np.ndarray, rotation_y: np.ndarray | float) -> np.ndarray:
+    """Corners of 3D boxes, the bottom four first, in camera coordinates.
+
+    Args:
+        dim: [..., 3], height, width, length.
+        location: [..., 3], middle of the bottom face.
+        rotation_y: [...], radians.
+
+    Returns:
+        float32 [..., 8, 3].
+    """
+    size = np.asarray(dim, np.float64)[..., None, [2, 0, 1]]  # [..., 1, 3]
+    x, y, z = np.moveaxis(_CORNERS * size, -1, 0)  # [..., 8] each
+    angle = np.asarray(rotation_y, np.float64)[..., None]  # [..., 1]
+    cos, sin = np.cos(angle), np.sin(angle)
+    turned = np.stack([cos * x + sin * z, y, cos * z - sin * x], axis=-1)  # [..., 8, 3]
+    return (turned + np.asarray(location, np.float64)[..., None, :]).astype(np.float32)
+
+
+def project_to_image(pts_3d: np.ndarray, P: np.ndarray) -> np.ndarray:
+    """Pixels [..., 2] of points [..., 3] in camera coordinates."""
+    image = np.asarray(pts_3d) @ P[:, :3].T + P[:, 3]  # [..., 3]
+    return image[..., :2] / image[..., 2:]
+
+
+def unproject_2d_to_3d(pt_2d: np.ndarray, depth: np.ndarray | float, P: np.ndarray) -> np.ndarray:
+    """Camera coordinates, float32 [..., 3], of pixels [..., 2] seen at `depth` [...] metres."""
+    pt_2d, depth = np.asarray(pt_2d), np.asarray(depth)
+    z = depth - P[2, 3]  # [...]
+    x = (pt_2d[..., 0] * depth - P[0, 3] - P[0, 2] * z) / P[0, 0]
+    y = (pt_2d[..., 1] * depth - P[1, 3] - P[1, 2] * z) / P[1, 1]
+    return np.stack([x, y, z], axis=-1).astype(np.float32)
+
+
+def alpha2rot_y(alpha, x, cx, fx):
+    """Turn about the y axis of an object seen under the observation angle `alpha` at pixel column `x`.
+
+    Args:
+        alpha: [...], radians: the turn relative to the ray from the camera to the object.
+        x: [...], column of the object's centre.
+        cx, fx: P[0, 2] and P[0, 0].
+
+    Returns:
+        [...], radians, brought into [-pi, pi] by one turn at most.
+    """
+    return _wrap(alpha + np.arctan2(x - cx, fx))
+
+
+def rot_y2alpha(rot_y, x, cx, fx):
+    """The inverse of `alpha2rot_y`."""
+    return _wrap(rot_y - np.arctan2(x - cx, fx))
+
+
+def _wrap(angle):
+    return angle - 2 * np.pi * (angle > np.pi) + 2 * np.pi * (angle < -np.pi)
+
+
+def get_alpha(rot: np.ndarray) -> np.ndarray:
+    """Observation angle from the eight numbers of the rotation head (appendix of the paper: two bins).
+
+    Args:
+        rot: [..., 8], twice (logit no, logit yes, sin, cos): bin 1 about -pi/2, bin 2 about pi/2.
+
+    Returns:
+        [...], radians in [-3/2 pi, 3/2 pi], from the bin whose second logit is larger; the first logits do
+        not count [keep: published behaviour].
+    """
+    first = np.arctan2(rot[..., 2], rot[..., 3]) - np.pi / 2  # [...]
+    second = np.arctan2(rot[..., 6], rot[..., 7]) + np.pi / 2  # [...]
+    return np.where(rot[..., 1] > rot[..., 5], first, second)
+
+
+def read_calib(path: str | os.PathLike) -> np.ndarray:
+    """The matrix of the left colour camera, `P2`, of a KITTI calibration file: float32 [3, 4].
+
+    Raises:
+        UserError: the file is missing, or has no line `P2:` with twelve numbers.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            lines = [line.split() for line in file]
+    except OSError as error:
+        raise UserError(f"cannot read the calibration '{path}': {error.strerror}") from None
+    except UnicodeDecodeError:
+        lines = []
+    numbers = next((words[1:] for words in lines if words[:1] == ['P2:']), [])
+    try:
+        return np.array(numbers, np.float32).reshape(3, 4)
+    except ValueError:
+        raise UserError(
+            f"'{path}' is no KITTI calibration: expected a line 'P2:' of 12 numbers, found '{' '.join(numbers)}'"
+        ) from None
