@@ -1,0 +1,214 @@
+"""The debugging views: named pictures that are drawn on, then shown, plotted or saved."""
+
+import functools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from . import drawing
+from .drawing import Detection
+from .media import has_display, show_window, wait_key, write_image
+
+PLOT_LEVEL, SAVE_LEVEL = 3, 4  # of --debug; 1 shows the final detections, 2 the network's maps too
+
+
+def network_input_to_image(x: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """The BGR uint8 picture [H, W, 3] that a normalised network input [3, H, W] was made from.
+
+    Args:
+        x: (pixel / 255 - mean) / std, an array or a tensor on the CPU.
+        mean, std: of the three channels, in any shape of three numbers.
+    """
+    pixels = np.asarray(x, np.float32).transpose(1, 2, 0)  # [H, W, 3]
+    pixels = pixels * np.reshape(std, 3) + np.reshape(mean, 3)
+    return np.rint(np.clip(pixels * 255, 0, 255)).astype(np.uint8)
+
+
+class Debugger:
+    """Pictures with names, and what the tasks draw on them.
+
+    Args:
+        theme: 'white' or 'black', the ground of heatmaps and bird's-eye views.
+        class_names: of class 0, 1, ...; a class without a name is called by its 1-based number.
+        skeleton: limbs as pairs of 0-based joints.
+
+    Boxes and points are in the pixels of the picture they are drawn on, classes 0-based.
+    """
+
+    def __init__(
+        self, theme: str = 'white', class_names: Sequence[str] = (), skeleton: Sequence[tuple[int, int]] = ()
+    ):
+        self.theme, self.class_names, self.skeleton = theme, class_names, skeleton
+        self.imgs: dict[str, np.ndarray] = {}
+
+    # -------------------------------------------------------------------------------- pictures
+
+    def add_img(self, img: np.ndarray, img_id: str = 'default') -> None:
+        """Keep a copy of picture `img` (BGR uint8 [H, W, 3]) under a name."""
+        self.imgs[img_id] = np.array(img, order='C')
+
+    def add_blend_img(
+        self, back: np.ndarray, fore: np.ndarray, img_id: str = 'blend', trans: float = 0.7
+    ) -> None:
+        """Keep picture `back` with a share `trans` of `fore` over it (stretched to it)."""
+        self.imgs[img_id] = drawing.blend(back, fore, trans)
+
+    def gen_colormap(self, maps: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+        """Class heatmaps [C, h, w] in [0, 1] as one picture of `size` (width, height)."""
+        return drawing.heatmap_to_color(maps, None, size, self.theme)
+
+    def gen_colormap_hp(self, maps: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+        """Joint heatmaps [J, h, w] in [0, 1] as one picture, in the colours that the joints have."""
+        return drawing.heatmap_to_color(maps, drawing.rainbow(len(maps)), size, self.theme)
+
+    # ------------------------------------------------------------------------------ detections
+
+    def add_detections(
+        self,
+        detections: Iterable[Detection],
+        img_id: str = 'default',
+        thresh: float = 0.0,
+        calib: np.ndarray | None = None,
+    ) -> None:
+        """Everything about many detections (see drawing.py); with `calib` [3, 4] their 3D boxes."""
+        self.imgs[img_id] = drawing.draw_detections(
+            self.imgs[img_id], detections, thresh, self.skeleton, calib
+        )
+
+    def add_box(
+        self,
+        box: Sequence[float],
+        cat: int = 0,
+        score: float | None = None,
+        img_id: str = 'default',
+        show_text: bool = True,
+    ) -> None:
+        """A box [x1, y1, x2, y2] with its class's name and its score."""
+        label = self._label(cat, score) if show_text else ''
+        drawing.draw_box(self.imgs[img_id], box, label, drawing.class_color(int(cat)))
+
+    def add_keypoints(
+        self, points: np.ndarray, img_id: str = 'default', visibility: Sequence[int] | None = None
+    ) -> None:
+        """The joints [J, 2] (or 2J numbers) of one object; `visibility` [J] as in COCO."""
+        drawing.draw_keypoints(self.imgs[img_id], points, self.skeleton, visibility=visibility)
+
+    def add_extreme_points(self, points: np.ndarray, cat: int = 0, img_id: str = 'default') -> None:
+        """The extreme points [4, 2] (or 8 numbers; top, left, bottom, right) of one object."""
+        drawing.draw_extreme_points(self.imgs[img_id], points, drawing.class_color(int(cat)))
+
+    def add_3d_detection(
+        self,
+        dim: Sequence[float],
+        location: Sequence[float],
+        rotation_y: float,
+        calib: np.ndarray,
+        cat: int = 0,
+        score: float | None = None,
+        img_id: str = 'default',
+    ) -> None:
+        """One 3D box: `dim` h, w, l and `location` X, Y, Z in metres, `rotation_y` in radians.
+
+        `calib` [3, 4] projects it. A box that isn't wholly in front of the camera is left out.
+        """
+        detection = {'dim': dim, 'location': location, 'rotation_y': rotation_y}
+        corners = drawing.projected_box(detection, calib)
+        if corners is None:
+            return
+        image, color = self.imgs[img_id], drawing.class_color(int(cat))
+        drawing.draw_box_3d(image, corners, color)
+        around = (*corners.min(axis=0), *corners.max(axis=0))
+        drawing.draw_labels(image, [(around, self._label(cat, score), color)])
+
+    def add_bird_view(
+        self,
+        predicted: Iterable[Detection],
+        truth: Iterable[Detection] = (),
+        img_id: str = 'bird',
+        thresh: float = 0.0,
+    ) -> None:
+        """A picture of 3D boxes from above: predicted ones outlined, true ones filled in grey."""
+        self.imgs[img_id] = drawing.bird_view(predicted, truth, thresh, theme=self.theme)
+
+    def _label(self, cat: int, score: float | None) -> str:
+        name = drawing.class_name(self.class_names, int(cat) + 1)
+        return name if score is None else f'{name} {score:.2f}'
+
+    # ---------------------------------------------------------------------------------- output
+
+    def finish(self, level: int, folder: str | Path, prefix: str = '', pause: bool = True) -> bool:
+        """Bring out the pictures as `--debug` asks: 1, 2 in windows, 3 with matplotlib, 4 into `folder`.
+
+        Returns:
+            Whether Esc was pressed in a window.
+        """
+        if level >= SAVE_LEVEL:
+            self.save_all_imgs(folder, prefix)
+        elif level == PLOT_LEVEL:
+            self.plot_all_imgs(folder, prefix)
+        else:
+            return self.show_all_imgs(pause, folder, prefix)
+        return False
+
+    def show_all_imgs(self, pause: bool = True, folder: str | Path = 'debug', prefix: str = '') -> bool:
+        """Show each picture in a window, and wait for a key if `pause`; without a display save them.
+
+        Returns:
+            Whether Esc was pressed.
+        """
+        if not has_display():
+            self.save_all_imgs(folder, prefix)
+            return False
+        for img_id, img in self.imgs.items():
+            show_window(img_id, img)
+        return wait_key(0 if pause else 1)
+
+    def save_all_imgs(self, folder: str | Path, prefix: str = '') -> list[Path]:
+        """Write each picture to FOLDER/PREFIX + name + .png. Returns the paths."""
+        say_where(Path(folder))
+        paths = []
+        for img_id, img in self.imgs.items():
+            if img.size:
+                paths.append(Path(folder) / f'{prefix}{img_id}.png')
+                write_image(paths[-1], img)
+        return paths
+
+    def plot_all_imgs(self, folder: str | Path = 'debug', prefix: str = '') -> None:
+        """All pictures in one matplotlib figure: a window, or without a display FOLDER/PREFIX + plot.png."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        shown = {img_id: img for img_id, img in self.imgs.items() if img.size}
+        if not shown:
+            return
+        columns = min(len(shown), 3)
+        rows = -(-len(shown) // columns)
+        size = (6 * columns, 5 * rows)
+        if has_display():
+            from matplotlib import pyplot
+
+            figure = pyplot.figure(figsize=size)
+        else:
+            figure = Figure(figsize=size)
+        for index, (img_id, img) in enumerate(shown.items(), start=1):
+            axes = figure.add_subplot(rows, columns, index)
+            axes.imshow(cv2.cvtColor(img, cv2.COLOR_BGR2RGB))
+            axes.set_title(img_id)
+            axes.axis('off')
+        figure.tight_layout()
+        if has_display():
+            pyplot.show()
+            return
+        say_where(Path(folder))
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        rgba = np.asarray(canvas.buffer_rgba())  # [height, width, 4]
+        write_image(Path(folder) / f'{prefix}plot.png', cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGR))
+
+
+@functools.cache
+def say_where(folder: Path) -> None:
+    """Tell once where the pictures go."""
+    print(f"debugging pictures are saved in '{folder}'", flush=True)
