@@ -169,9 +169,7 @@ def gaussian_radius(det_size: Sequence[float], min_overlap: float = 0.7) -> floa
     return min((b + math.sqrt(b * b - 4 * a * c)) / 2 for a, b, c in cases)
 
 
-def draw_umich_gaussian(
-    heatmap: np.ndarray, center: Sequence[float], radius: int, k: float = 1
-) -> np.ndarray:
+def draw_umich_gaussian(heatmap: np.ndarray, center: Sequence[float], radius: int, k: float = 1) -> np.ndarray:
     """Raise a class's heatmap to a Gaussian bump at an object's centre (section 3 of the paper).
 
     sigma is a sixth of the diameter 2r + 1. (No value is under e^-9, so the published cut at eps * max
@@ -304,3 +302,26 @@ def color_aug(
     matrix, offset = color_transform(rng, mean_gray(image), eig_val, eig_vec)
     image[...] = cv2.transform(image, np.column_stack([matrix, offset]))
     return image
+
+
+def normalize(
+    image: np.ndarray, mean: np.ndarray, std: np.ndarray, color: tuple[np.ndarray, np.ndarray] | None = None
+) -> np.ndarray:
+    """An image as the network takes it: colours changed, (x - mean) / std, channels first.
+
+    All of it is one affine map of each pixel.
+
+    Args:
+        image: uint8 BGR [H, W, 3].
+        mean, std: [3] (or [1, 1, 3]), of the channels on [0, 1].
+        color: a map (A, b) from `color_transform`, or None.
+
+    Returns:
+        float32 [3, H, W], contiguous.
+    """
+    matrix, offset = color if color is not None else (np.eye(3), np.zeros(3))
+    std = np.ravel(std).astype(np.float64)
+    matrix = matrix / (255 * std[:, None])  # [3, 3]
+    offset = (offset - np.ravel(mean)) / std  # [3]
+    mapped = cv2.transform(image.astype(np.float32), np.column_stack([matrix, offset]))  # [H, W, 3]
+    return np.ascontiguousarray(mapped.transpose(2, 0, 1))

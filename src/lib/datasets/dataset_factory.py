@@ -1,0 +1,65 @@
+"""Datasets: a source (where data comes from) mixed with a sample (what a task learns from an image)."""
+
+import os
+from functools import lru_cache
+
+from ..utils.errors import UserError, did_you_mean
+from .dataset.coco import COCO
+from .dataset.custom import annotation_file, custom_source
+from .dataset.pascal import Pascal
+from .sample.ctdet import CtdetSample
+
+source_factory = {
+    'coco': COCO,
+    'pascal': Pascal,
+}
+sample_factory = {
+    'ctdet': CtdetSample,
+}
+
+
+@lru_cache(maxsize=16)
+def get_dataset(dataset: str, task: str) -> type:
+    """The dataset class of a built-in name, or of a folder of own data, for a task.
+
+    Returns:
+        A class; `class(opt, split)` with split 'train', 'val' or 'test' is a torch dataset that spawned worker
+        processes can unpickle.
+
+    Raises:
+        UserError: there is no such dataset, or it does not serve the task.
+    """
+    check_dataset_name(dataset, task)
+    source = source_factory[dataset] if dataset in source_factory else custom_source(dataset, task)
+    sample = sample_factory[task]
+
+    class Dataset(sample, source):
+        def __reduce__(self):
+            return rebuild, (dataset, task, self.__dict__)
+
+    Dataset.__name__ = Dataset.__qualname__ = f'{source.__name__}_{task}'
+    return Dataset
+
+
+def rebuild(dataset: str, task: str, state: dict):
+    """A dataset object in another process, from its names and its state."""
+    cls = get_dataset(dataset, task)
+    copy = cls.__new__(cls)
+    copy.__dict__.update(state)
+    return copy
+
+
+def check_dataset_name(dataset: str, task: str) -> None:
+    """Refuse a name that is neither a built-in that serves the task nor a folder of own data."""
+    if dataset in source_factory:
+        served = source_factory[dataset].tasks
+        if task not in served:
+            raise UserError(f"dataset '{dataset}' serves {', '.join(served)}, not {task}")
+    elif os.path.isdir(dataset):
+        annotation_file(dataset)
+    else:
+        names = sorted(source_factory)
+        raise UserError(
+            f"dataset '{dataset}' is neither a built-in ({', '.join(names)}) nor a folder"
+            + did_you_mean(dataset, names)
+        )

@@ -1,0 +1,280 @@
+"""Annotations of a COCO-format file, checked once and held packed.
+
+Everything a sample needs lies in a few numpy arrays instead of millions of Python objects: worker processes
+share their pages, and the annotations of an image are a slice.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..utils.errors import UserError
+from ..utils.files import read_json
+from .image_headers import DAMAGED, MISSING, read_headers
+
+
+@dataclass
+class Objects:
+    """The annotated objects of one image, n of them.
+
+    Attributes:
+        boxes: [n, 4] float32, x1 y1 x2 y2 in image pixels.
+        classes: [n] int, 0-based; negative ones are a dataset's ignored kinds (KITTI).
+        valid: [n] bool; false where the pre-flight check left the object out (its slot stays empty).
+        fields: further arrays [n, ...] by annotation key, such as `keypoints`.
+    """
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    valid: np.ndarray
+    fields: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass
+class AnnotationIndex:
+    """N images with A objects, packed; `objects(i)` cuts out one image's.
+
+    Attributes:
+        image_ids: [N] int64.
+        names: [N] bytes, UTF-8 file names.
+        sizes: [N, 2] int32, width and height.
+        starts: [N + 1] int64; image i owns the objects `starts[i]:starts[i + 1]`.
+        rows: [A] int64; each object's position in the file's list of annotations.
+        boxes, classes, valid, fields: as in `Objects`, for all A.
+        image_fields: further arrays [N, ...] by image key, such as `calib`.
+    """
+
+    image_ids: np.ndarray
+    names: np.ndarray
+    sizes: np.ndarray
+    starts: np.ndarray
+    rows: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    valid: np.ndarray
+    fields: dict[str, np.ndarray]
+    image_fields: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def objects(self, i: int) -> Objects:
+        cut = slice(self.starts[i], self.starts[i + 1])
+        fields = {name: values[cut] for name, values in self.fields.items()}
+        return Objects(self.boxes[cut], self.classes[cut], self.valid[cut], fields)
+
+    def name(self, i: int) -> str:
+        return self.names[i].decode()
+
+    def counts(self) -> np.ndarray:
+        """Objects of each image, [N]."""
+        return np.diff(self.starts)
+
+    def select(self, keep: np.ndarray) -> 'AnnotationIndex':
+        """The images `keep` (positions, in that order) with their objects."""
+        counts = self.counts()[keep]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        rows = np.repeat(self.starts[:-1][keep] - starts[:-1], counts) + np.arange(starts[-1])
+        return AnnotationIndex(
+            image_ids=self.image_ids[keep],
+            names=self.names[keep],
+            sizes=self.sizes[keep],
+            starts=starts,
+            rows=self.rows[rows],
+            boxes=self.boxes[rows],
+            classes=self.classes[rows],
+            valid=self.valid[rows],
+            fields={name: values[rows] for name, values in self.fields.items()},
+            image_fields={name: values[keep] for name, values in self.image_fields.items()},
+        )
+
+
+class Findings:
+    """What the pre-flight check found wrong: counted by kind, the first few named."""
+
+    def __init__(self, source: str):
+        self.source = source
+        self.names: dict[str, list[str]] = defaultdict(list)
+
+    def add(self, kind: str, name: Any) -> None:
+        self.names[kind].append(str(name))
+
+    def report(self) -> None:
+        for kind, names in self.names.items():
+            shown = ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
+            print(f'data check: {self.source}: {len(names)} {kind}: {shown}')
+
+
+def read_coco(path: str) -> dict:
+    """Read a COCO-format file.
+
+    Returns:
+        The JSON object; `annotations` and `categories` may be absent in it (test sets have none).
+
+    Raises:
+        UserError: it is missing, not JSON, or not COCO format.
+    """
+    if not Path(path).exists():
+        raise UserError(f"annotation file '{path}' is missing: see data/README.md for where datasets lie")
+    coco = read_json(path)
+    if not isinstance(coco, dict) or not isinstance(coco.get('images'), list):
+        raise UserError(
+            f"'{path}' is not COCO format: expected an object with the lists images, annotations, categories"
+        )
+    for key in ('annotations', 'categories'):
+        rows = coco.get(key, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise UserError(f"'{path}' is not COCO format: '{key}' is not a list of objects")
+    return coco
+
+
+def build_index(
+    path: str,
+    image_dir: str,
+    class_of: Mapping[int, int],
+    fields: Mapping[str, tuple[int, ...]] | None = None,
+    image_fields: Mapping[str, tuple[int, ...]] | None = None,
+    other_categories: frozenset[int] = frozenset(),
+) -> AnnotationIndex:
+    """Read, check and pack a COCO-format file (the pre-flight check of data.md).
+
+    Broken input is named and counted; images that cannot be used are left out, objects that cannot keep
+    their slot but are marked invalid.
+
+    Args:
+        path: annotation file.
+        image_dir: folder of its images.
+        class_of: category id -> 0-based class (or a negative, ignored kind).
+        fields: annotation key -> shape of its value, to be packed too; NaN where an annotation has none.
+        image_fields: image key -> shape, likewise.
+        other_categories: ids that are known, but whose objects are not this dataset's.
+
+    Raises:
+        UserError: the file or folder is missing or not COCO format, or no image is left.
+    """
+    coco = read_coco(path)
+    findings = Findings(path)
+    images, sizes = usable_images(coco['images'], image_dir, findings)
+    if not images:
+        findings.report()
+        raise UserError(f"no usable image is left of '{path}': its images are looked for in '{image_dir}'")
+    position = {image['id']: i for i, image in enumerate(images)}
+    known_ids = {image.get('id') for image in coco['images'] if isinstance(image, dict)}
+
+    groups: list[list[int]] = [[] for _ in images]
+    seen: set = set()
+    for row, annotation in enumerate(coco.get('annotations', [])):
+        image_id, category = (hashable(annotation.get(key)) for key in ('image_id', 'category_id'))
+        name = hashable(annotation.get('id', f'at position {row}'))
+        if category in other_categories:
+            continue
+        if image_id not in known_ids:
+            findings.add('objects left out, of an unknown image (annotation ids)', name)
+        elif category not in class_of:
+            findings.add(f'objects left out, of the unknown category {category} (annotation ids)', name)
+        elif name in seen:
+            findings.add('objects left out, with an id that another has (annotation ids)', name)
+        elif image_id in position:
+            groups[position[image_id]].append(row)
+        seen.add(name)
+    rows = np.array([row for group in groups for row in group], np.int64)
+    ordered = [coco['annotations'][row] for row in rows]
+    counts = [len(group) for group in groups]
+    image_of = np.repeat(np.arange(len(images)), counts)
+
+    boxes = pack(ordered, 'bbox', (4,), np.float64)
+    valid = check_boxes(boxes, sizes[image_of], [a.get('id') for a in ordered], findings)
+    boxes[:, 2:] += boxes[:, :2]
+    if not any(counts) and coco.get('annotations'):
+        findings.report()
+        raise UserError(f"no usable object is left of '{path}'")
+    findings.report()
+    return AnnotationIndex(
+        image_ids=np.array([image['id'] for image in images], np.int64),
+        names=np.array([image['file_name'].encode() for image in images]),
+        sizes=sizes,
+        starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        rows=rows,
+        boxes=boxes.astype(np.float32),
+        classes=np.array([class_of[a['category_id']] for a in ordered], np.int32),
+        valid=valid,
+        fields={key: pack(ordered, key, shape) for key, shape in (fields or {}).items()},
+        image_fields={key: pack(images, key, shape) for key, shape in (image_fields or {}).items()},
+    )
+
+
+def hashable(value: Any) -> Any:
+    """An id as it is when it can be one, else its text, so that a strange file is named and not a crash."""
+    return value if isinstance(value, (int, str)) else repr(value)
+
+
+def usable_images(rows: list, image_dir: str, findings: Findings) -> tuple[list[dict], np.ndarray]:
+    """The image entries whose files can be read, and their sizes [N, 2] (width, height; the file's where they differ)."""
+    if not Path(image_dir).is_dir():
+        raise UserError(f"images folder '{image_dir}' is missing")
+    images, seen = [], set()
+    for row in rows:
+        if not isinstance(row, dict) or not isinstance(row.get('id'), int) or not isinstance(row.get('file_name'), str):
+            findings.add('images left out, without an integer id or a file_name', row)
+        elif row['id'] in seen:
+            findings.add('images left out, with an id that another has', row['id'])
+        else:
+            seen.add(row['id'])
+            images.append(row)
+    headers = read_headers(image_dir, [image['file_name'] for image in images])
+    kept, sizes = [], []
+    for image, header in zip(images, headers, strict=True):
+        told = (image.get('width'), image.get('height'))
+        if header.state == MISSING:
+            findings.add('images left out, missing', image['file_name'])
+        elif header.state == DAMAGED:
+            findings.add('images left out, unreadable or cut short', image['file_name'])
+        else:
+            size = header.size[::-1] if header.turned else header.size
+            if told == header.size:
+                size = told
+            elif told not in (size, (None, None)):
+                findings.add("images whose size differs from the JSON's (the file's is used)", image['file_name'])
+            kept.append(image)
+            sizes.append(size)
+    return kept, np.array(sizes, np.int32).reshape(-1, 2)
+
+
+def check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: list, findings: Findings) -> np.ndarray:
+    """Which boxes [A, 4] (x y w h) on images of `sizes` [A, 2] can be used; the others are named."""
+    finite = np.isfinite(boxes).all(1)
+    with np.errstate(invalid='ignore'):
+        filled = (boxes[:, 2:] > 0).all(1)
+        inside = (boxes[:, :2] < sizes).all(1) & (boxes[:, :2] + boxes[:, 2:] > 0).all(1)
+    for wrong, kind in (
+        (~finite, 'boxes left out, missing or not finite'),
+        (finite & ~filled, 'boxes left out, empty or negative'),
+        (finite & filled & ~inside, 'boxes left out, wholly outside the image'),
+    ):
+        for i in np.flatnonzero(wrong):
+            findings.add(f'{kind} (annotation ids)', ids[i])
+    return finite & filled & inside
+
+
+def pack(rows: list[dict], key: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+    """`row[key]` of all rows as one array [n, *shape]; NaN where it is absent or of another length."""
+    packed = np.full((len(rows), *shape), np.nan, dtype)
+    size = int(np.prod(shape))
+    for i, row in enumerate(rows):
+        value = row.get(key)
+        if value is None:
+            continue
+        try:
+            flat = np.asarray(value, dtype).reshape(-1)
+        except (TypeError, ValueError):
+            continue
+        if flat.size == size:
+            packed[i] = flat.reshape(shape)
+    return packed

@@ -1,0 +1,195 @@
+"""What the samples of all tasks share: reading, geometric augmentation, the network input, drawing objects."""
+
+import math
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ...utils.errors import UserError
+from ...utils.image import (
+    EIG_VAL,
+    EIG_VEC,
+    color_transform,
+    draw_msra_gaussian,
+    draw_umich_gaussian,
+    gaussian_radius,
+    get_affine_transform,
+    mean_gray,
+    normalize,
+    read_image,
+)
+from ..index import Objects
+
+
+@dataclass
+class View:
+    """How an image is seen: the window that is cut out of it, mirrored or not, and the maps into it.
+
+    Attributes:
+        c, s: centre [2] and scale (a number, or [2]) of the window in image pixels, after mirroring.
+        input_size, output_size: (width, height) of the network input and of the output map.
+        width: the image's width.
+        flipped: the image is mirrored, x -> width - x - 1.
+        rot: rotation in degrees.
+        to_input, to_output: 2x3 maps of (mirrored) image pixels; `to_output` leaves the rotation out.
+        to_output_rotated: the same with it.
+    """
+
+    c: np.ndarray
+    s: float | np.ndarray
+    input_size: tuple[int, int]
+    output_size: tuple[int, int]
+    width: int
+    flipped: bool = False
+    rot: float = 0.0
+    to_input: np.ndarray = field(init=False)
+    to_output: np.ndarray = field(init=False)
+    to_output_rotated: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        self.to_input = get_affine_transform(self.c, self.s, self.rot, self.input_size)
+        self.to_output = get_affine_transform(self.c, self.s, 0, self.output_size)
+        self.to_output_rotated = get_affine_transform(self.c, self.s, self.rot, self.output_size)
+
+    def boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes [n, 4] of the image on the output map, clipped to [0, side - 1]; [n, 4] float32."""
+        boxes = boxes.astype(np.float32)
+        if self.flipped:
+            boxes[:, [0, 2]] = self.width - boxes[:, [2, 0]] - 1
+        corners = boxes.reshape(-1, 2) @ self.to_output[:, :2].T + self.to_output[:, 2]  # [2n, 2]
+        return self.clip(corners).reshape(-1, 4).astype(np.float32)
+
+    def clip(self, points: np.ndarray) -> np.ndarray:
+        """Points [n, 2] moved to the nearest place on the output map."""
+        return np.clip(points, 0, np.array(self.output_size) - 1)
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """Points [n, 2] of the image on the output map, rotated with it, not clipped; [n, 2] float32."""
+        points = points.astype(np.float32)
+        if self.flipped:
+            points[:, 0] = self.width - points[:, 0] - 1
+        return (points @ self.to_output_rotated[:, :2].T + self.to_output_rotated[:, 2]).astype(np.float32)
+
+
+class Sample(Dataset):
+    """Base of the samples. A task's subclass gives `targets` and, where it differs, `view`.
+
+    `self[i]` is a dict of arrays: `input` float32 [3, H, W], the targets, and `meta` for evaluation when not
+    training (or when debugging). Its random numbers depend on (seed, epoch, i) alone.
+    """
+
+    recenters_flip = True  # the window's centre is mirrored with the image
+    colors = True  # colours are augmented
+
+    def __init__(self, opt, split):
+        super().__init__(opt, split)
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.told_damaged: set[int] = set()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch's random numbers to draw; persistent workers see it too."""
+        self.epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> dict:
+        rng = np.random.default_rng([self.opt.seed, int(self.epoch), index])
+        index, image = self.readable(index)
+        objects = self.index.objects(index)
+        view = self.view(rng, image)
+        sample = {'input': self.input(rng, image, view)}
+        targets, truth = self.targets(rng, objects, view, index)
+        sample.update(targets)
+        if self.split != 'train' or self.opt.debug > 0:
+            sample['meta'] = {'c': view.c, 's': view.s, 'img_id': int(self.index.image_ids[index]), **truth}
+        return sample
+
+    def readable(self, index: int) -> tuple[int, np.ndarray]:
+        """Image `index`, or the next one that can be read when it is damaged; with its index."""
+        for step in range(len(self)):
+            at = (index + step) % len(self)
+            try:
+                return at, read_image(self.image_path(at), self.image_size(at))
+            except UserError as error:
+                if at not in self.told_damaged:
+                    self.told_damaged.add(at)
+                    print(f'skipped: {error}')
+        raise UserError(f"none of the images in '{self.image_dir}' can be read any more")
+
+    def view(self, rng: np.random.Generator, image: np.ndarray) -> View:
+        """The window: augmented in training, the whole image otherwise."""
+        height, width = image.shape[:2]
+        c, s, input_size = self.whole(width, height)
+        flipped, rot = False, 0.0
+        if self.split == 'train':
+            c, s = self.moved(rng, c, s, width, height)
+            rot = self.rotation(rng)
+            flipped = bool(rng.random() < self.opt.flip)
+            if flipped and self.recenters_flip:
+                c[0] = width - c[0] - 1
+        ratio = self.opt.down_ratio
+        return View(c, s, input_size, (input_size[0] // ratio, input_size[1] // ratio), width, flipped, rot)
+
+    def whole(self, width: int, height: int) -> tuple[np.ndarray, float | np.ndarray, tuple[int, int]]:
+        """Centre, scale and input size (width, height) of the window round the whole image."""
+        center = np.array([width / 2, height / 2], np.float32)
+        return center, float(max(height, width)), (self.opt.input_w, self.opt.input_h)
+
+    def moved(self, rng: np.random.Generator, c, s, width: int, height: int):
+        """Random crop, or random shift and scale, of the window."""
+        opt = self.opt
+        if opt.not_rand_crop:
+            shift = np.clip(rng.standard_normal(2) * opt.shift, -2 * opt.shift, 2 * opt.shift)
+            c = c + (self.shift_unit(s, width, height) * shift).astype(np.float32)
+            return c, s * np.clip(1 + rng.standard_normal() * opt.scale, 1 - opt.scale, 1 + opt.scale)
+        c = np.array([random_center(rng, width), random_center(rng, height)], np.float32)
+        return c, s * rng.choice(np.arange(0.6, 1.4, 0.1))
+
+    def shift_unit(self, s, width: int, height: int) -> np.ndarray:
+        """What a shift of 1 means, in pixels along x and y."""
+        return np.broadcast_to(np.asarray(s, np.float32), 2)
+
+    def rotation(self, rng: np.random.Generator) -> float:
+        """Rotation of the window in degrees."""
+        return 0.0
+
+    def input(self, rng: np.random.Generator, image: np.ndarray, view: View) -> np.ndarray:
+        """The network input, float32 [3, H, W], cut out of the image and normalised."""
+        if view.flipped:
+            image = image[:, ::-1]
+        window = cv2.warpAffine(image, view.to_input, view.input_size, flags=cv2.INTER_LINEAR)
+        color = None
+        if self.split == 'train' and self.colors and not self.opt.no_color_aug:
+            color = color_transform(rng, mean_gray(window) / 255, EIG_VAL, EIG_VEC)
+        return normalize(window, self.mean, self.std, color)
+
+    def targets(
+        self, rng: np.random.Generator, objects: Objects, view: View, index: int
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The task's targets, and what `meta` tells of the true objects."""
+        raise NotImplementedError
+
+    def draw(self, heatmap: np.ndarray, center: np.ndarray, radius: int) -> None:
+        """Draw an object's Gaussian onto a heatmap [h, w], of the kind that the loss wants."""
+        if self.opt.mse_loss:
+            draw_msra_gaussian(heatmap, center, self.opt.hm_gauss)
+        else:
+            draw_umich_gaussian(heatmap, center, radius)
+
+    def slots(self, objects: Objects) -> range:
+        """Target slots in use: the k-th is the k-th annotation's."""
+        return range(min(len(objects), self.max_objs))
+
+
+def radius_of(height: float, width: float) -> int:
+    """Radius of the Gaussian of a box of that size on the output map."""
+    return max(0, int(gaussian_radius((math.ceil(height), math.ceil(width)))))
+
+
+def random_center(rng: np.random.Generator, size: int) -> int:
+    """A place along a side, at least a border away from both ends; the border is 128, halved until it fits."""
+    border = 128
+    while size - border <= border:
+        border //= 2
+    return int(rng.integers(border, size - border))
