@@ -1,0 +1,79 @@
+"""Modulated deformable convolution (DCN v2: Zhu et al. 2019, "Deformable ConvNets v2", section 3.2)."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torchvision.ops import deform_conv2d
+
+from ...utils.errors import UserError
+
+# {name: function(input, offset, weight, bias, stride, padding, dilation, mask) -> output}, all as torchvision's
+# deform_conv2d; 'auto' is the best one for this machine.
+BACKENDS: dict[str, Callable[..., torch.Tensor]] = {'auto': deform_conv2d, 'torchvision': deform_conv2d}
+
+
+class DCN(nn.Module):
+    """A convolution that predicts, from its own input, where each tap looks and how much it counts.
+
+    `conv_offset_mask` gives 3 * G * k * k channels (G deformable groups): first 2 * G * k * k offsets in
+    cells, (dy, dx) interleaved tap by tap, then G * k * k modulations before their sigmoid. It starts at zero:
+    a plain convolution at half weight. Outside the map are zeros.
+
+    Args:
+        in_channels, out_channels: channels of the input and of the output.
+        kernel_size, stride, padding, dilation: as in `nn.Conv2d`, one number each.
+        deformable_groups: groups of input channels with offsets of their own.
+        backend: a key of `BACKENDS`; may be set later, too.
+
+    Raises:
+        UserError: there is no such backend.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        padding: int = 1,
+        dilation: int = 1,
+        deformable_groups: int = 1,
+        backend: str = 'auto',
+    ):
+        super().__init__()
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        self.backend = backend
+        taps = kernel_size * kernel_size
+        self.split = [2 * deformable_groups * taps, deformable_groups * taps]
+        bound = 1 / math.sqrt(in_channels * taps)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.uniform_(self.weight, -bound, bound)
+        self.conv_offset_mask = nn.Conv2d(in_channels, sum(self.split), kernel_size, stride, padding, dilation)
+        nn.init.zeros_(self.conv_offset_mask.weight)
+        nn.init.zeros_(self.conv_offset_mask.bias)
+
+    @property
+    def backend(self) -> str:
+        """Name of the implementation that `forward` calls."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        if name not in BACKENDS:
+            raise UserError(f"DCN backends are {', '.join(BACKENDS)}; found '{name}'")
+        self._backend = name
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, in, h, w] -> [B, out, h', w'], sizes as `nn.Conv2d` gives them."""
+        offset, mask = self.conv_offset_mask(x).split(self.split, dim=1)  # [B, 2Gkk, h', w'], [B, Gkk, h', w']
+        return BACKENDS[self.backend](
+            x, offset, self.weight, self.bias, self.stride, self.padding, self.dilation, mask.sigmoid()
+        )
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows of the layer."""
+        out_channels, in_channels, kernel, _ = self.weight.shape
+        return f'{in_channels}, {out_channels}, kernel_size={kernel}, stride={self.stride}, backend={self.backend}'
