@@ -1,0 +1,374 @@
+"""From activated maps to detections: peaks of the heat map, and what the other heads say at them.
+
+A cell that equals the maximum of its 3x3 neighbourhood is a detection; that replaces non-maximum
+suppression ("Objects as Points", sections 3 and 4). Decoders take probabilities and, for ddd, depth in
+metres; they never change their inputs, carry no gradient, and answer in float32 and in coordinates of the
+output map. A K above the number of cells becomes that number.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import torch
+
+from .utils import transpose_and_gather_feat
+
+JOINT_THRESH = 0.1  # a joint's heat map peak under this draws no joint
+JOINT_REACH = 0.3  # nor does one further away than this share of the box's longer side
+TOP, LEFT, BOTTOM, RIGHT = range(4)  # the order of extreme points everywhere
+LATTICE_LIMIT = 1 << 20  # pairs of pairs that the extreme point decoder looks at together
+
+
+class Peaks(NamedTuple):
+    """The K best cells of each image, best first; every field is [B, K]."""
+
+    scores: torch.Tensor  # float32
+    inds: torch.Tensor  # int64, the cell: y * w + x
+    classes: torch.Tensor  # int64, 0-based
+    ys: torch.Tensor  # float32, whole numbers
+    xs: torch.Tensor
+
+    @property
+    def cells(self) -> torch.Tensor:
+        """[B, K, 2] integer positions x, y, as float32."""
+        return torch.stack([self.xs, self.ys], 2)
+
+    def points(self, reg: torch.Tensor | None) -> torch.Tensor:
+        """[B, K, 2] positions: the cells plus the offset map `reg` [B, 2, h, w], or 0.5 without one."""
+        return self.cells + (0.5 if reg is None else transpose_and_gather_feat(reg, self.inds))
+
+
+@torch.no_grad()
+def keep_peaks(heat: torch.Tensor) -> torch.Tensor:
+    """[..., h, w] heat with every cell set to 0 that is below the maximum of its 3x3 neighbourhood.
+
+    Cells on a plateau are all kept. The 3x3 maximum is taken along x, then along y, by whole shifted maps: on
+    a CPU that is many times faster than the pooling operator, with the same result.
+    """
+    heat = heat.contiguous()
+    along_x = heat.clone()
+    torch.maximum(along_x[..., 1:], heat[..., :-1], out=along_x[..., 1:])
+    torch.maximum(along_x[..., :-1], heat[..., 1:], out=along_x[..., :-1])
+    highest = along_x.clone()
+    torch.maximum(highest[..., 1:, :], along_x[..., :-1, :], out=highest[..., 1:, :])
+    torch.maximum(highest[..., :-1, :], along_x[..., 1:, :], out=highest[..., :-1, :])
+    return torch.where(highest == heat, heat, 0)
+
+
+def top_k(heat: torch.Tensor, K: int) -> Peaks:
+    """The K highest cells of [B, C, h, w] over all classes.
+
+    They lie within the K rows whose maxima are highest, so only those rows are sorted through.
+    """
+    B, C, h, w = heat.shape
+    rows = heat.reshape(B, C * h, w)
+    best_rows = rows.amax(2).topk(min(K, C * h)).indices  # [B, R]
+    candidates = rows.gather(1, best_rows.unsqueeze(2).expand(-1, -1, w)).flatten(1)  # [B, R*w]
+    scores, order = candidates.topk(min(K, C * h * w))  # [B, K]
+    row, x = best_rows.gather(1, order // w), order % w
+    classes, y = row // h, row % h
+    return Peaks(scores.float(), y * w + x, classes, y.float(), x.float())
+
+
+def centred_boxes(centre: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+    """Boxes x1, y1, x2, y2 [B, K, 4] of the given centres and widths, heights, both [B, K, 2]."""
+    return torch.cat([centre - size / 2, centre + size / 2], 2)
+
+
+@torch.no_grad()
+def ctdet_decode(
+    heat: torch.Tensor,
+    wh: torch.Tensor,
+    reg: torch.Tensor | None = None,
+    cat_spec_wh: bool = False,
+    K: int = 100,
+) -> torch.Tensor:
+    """Boxes (section 4, "From points to bounding boxes").
+
+    Args:
+        heat: [B, C, h, w] probabilities.
+        wh: [B, 2, h, w] width and height in output pixels, or [B, 2C, h, w] with `cat_spec_wh`.
+        reg: [B, 2, h, w] offset of the centre within its cell; None means the cell's middle.
+
+    Returns:
+        [B, K, 6] rows x1, y1, x2, y2, score, class (0-based), best first.
+    """
+    peaks = top_k(keep_peaks(heat), K)
+    size = transpose_and_gather_feat(wh, peaks.inds)  # [B, K, 2] or [B, K, 2C]
+    if cat_spec_wh:
+        of_class = peaks.classes[..., None, None].expand(-1, -1, 1, 2)
+        size = size.unflatten(2, (-1, 2)).gather(2, of_class).squeeze(2)  # [B, K, 2]
+    boxes = centred_boxes(peaks.points(reg), size)
+    return torch.cat([boxes, peaks.scores.unsqueeze(2), peaks.classes.unsqueeze(2)], 2)
+
+
+@torch.no_grad()
+def multi_pose_decode(
+    heat: torch.Tensor,
+    wh: torch.Tensor,
+    kps: torch.Tensor,
+    reg: torch.Tensor | None = None,
+    hm_hp: torch.Tensor | None = None,
+    hp_offset: torch.Tensor | None = None,
+    K: int = 100,
+    return_keypoint_scores: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Boxes with J joints (section 4.2): joints regressed from the centre snap to peaks of the joint maps.
+
+    Args:
+        heat: [B, C, h, w] probabilities.
+        wh: [B, 2, h, w] width and height in output pixels.
+        kps: [B, 2J, h, w] joint minus integer centre, x and y of each joint.
+        reg: [B, 2, h, w] offset of the centre within its cell; None means the cell's middle.
+        hm_hp: [B, J, h, w] probabilities of the joints; None leaves the joints as regressed.
+        hp_offset: [B, 2, h, w] offset of a joint within its cell; None means the cell's middle.
+        return_keypoint_scores: return a second tensor, [B, K, J] scores of the joints: the peak's score for
+            one that snapped, else the joint map's heat where the joint lies (0 outside the map); without
+            `hm_hp` the detection's own score.
+
+    Returns:
+        [B, K, 4 + 1 + 2J + 1] rows x1, y1, x2, y2, score, x and y of each joint, class; best first.
+    """
+    peaks = top_k(keep_peaks(heat), K)
+    boxes = centred_boxes(peaks.points(reg), transpose_and_gather_feat(wh, peaks.inds))
+    joints = transpose_and_gather_feat(kps, peaks.inds).unflatten(2, (-1, 2))  # [B, K, J, 2]
+    joints = joints + peaks.cells.unsqueeze(2)
+    if hm_hp is None:
+        joint_scores = peaks.scores.unsqueeze(2).expand(joints.shape[:3])  # [B, K, J]
+    else:
+        joints, joint_scores = _snap_joints(joints, boxes, hm_hp, hp_offset, K)
+    detections = torch.cat([boxes, peaks.scores.unsqueeze(2), joints.flatten(2), peaks.classes.unsqueeze(2)], 2)
+    return (detections, joint_scores) if return_keypoint_scores else detections
+
+
+def _snap_joints(
+    joints: torch.Tensor, boxes: torch.Tensor, hm_hp: torch.Tensor, hp_offset: torch.Tensor | None, K: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Moves joints [B, K, J, 2] of boxes [B, K, 4] to peaks of their maps; gives also their scores [B, K, J].
+
+    A joint stays where it is when the nearest of its map's K best peaks is outside the box or too far away.
+    """
+    B, J, h, w = hm_hp.shape
+    regressed = joints.transpose(1, 2)  # [B, J, K, 2]
+    corners = boxes.unsqueeze(1)  # [B, 1, K, 4]
+
+    # Each joint's map is a one-class heat map; L peaks of each.
+    peaks = top_k(keep_peaks(hm_hp).reshape(B * J, 1, h, w), K)
+    peak_scores = peaks.scores.view(B, J, -1)  # [B, J, L]
+    cells = peaks.cells.view(B, J, -1, 2)
+    if hp_offset is None:
+        points = cells + 0.5  # [B, J, L, 2]
+    else:
+        points = cells + transpose_and_gather_feat(hp_offset, peaks.inds.view(B, -1)).view_as(cells)
+
+    exact = 'donot_use_mm_for_euclid_dist'
+    distances = torch.cdist(regressed, points, compute_mode=exact)  # [B, J, K, L]
+    distances = distances.masked_fill((peak_scores <= JOINT_THRESH).unsqueeze(2), float('inf'))
+    distance, nearest = distances.min(3)  # [B, J, K]
+    candidate = points.gather(2, nearest.unsqueeze(3).expand(-1, -1, -1, 2))  # [B, J, K, 2]
+
+    low, high = corners[..., :2], corners[..., 2:]
+    inside = ((candidate >= low) & (candidate <= high)).all(3)
+    snaps = inside & (distance <= JOINT_REACH * (high - low).amax(3))  # [B, J, K]
+
+    placed = torch.where(snaps.unsqueeze(3), candidate, regressed)
+    scores = torch.where(snaps, peak_scores.gather(2, nearest), _heat_at(hm_hp, placed))
+    return placed.transpose(1, 2), scores.transpose(1, 2)
+
+
+def _heat_at(heat: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """float32 [B, J, K]: the maps [B, J, h, w] at the cells that hold points [B, J, K, 2]; 0 outside."""
+    h, w = heat.shape[2:]
+    x, y = points.floor().unbind(3)
+    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
+    cells = torch.where(inside, y * w + x, 0).long()
+    return torch.where(inside, heat.flatten(2).gather(2, cells).float(), 0)
+
+
+@torch.no_grad()
+def ddd_decode(
+    heat: torch.Tensor,
+    rot: torch.Tensor,
+    depth: torch.Tensor,
+    dim: torch.Tensor,
+    wh: torch.Tensor | None = None,
+    reg: torch.Tensor | None = None,
+    K: int = 40,
+) -> torch.Tensor:
+    """3D boxes seen in one image (section 4.1).
+
+    Args:
+        heat: [B, C, h, w] probabilities.
+        rot: [B, 8, h, w]: of bin 1 logit 0, logit 1, sin, cos; then of bin 2 alike.
+        depth: [B, 1, h, w] metres.
+        dim: [B, 3, h, w] height, width, length in metres.
+        wh: [B, 2, h, w] width and height of the 2D box in output pixels; None leaves the columns out.
+        reg: [B, 2, h, w] offset of the centre within its cell; None means the cell's middle.
+
+    Returns:
+        [B, K, 18] (16 without `wh`) rows x, y, score, rot 8, depth, dim 3, (w, h), class; best first.
+    """
+    peaks = top_k(keep_peaks(heat), K)
+    heads = [head for head in (rot, depth, dim, wh) if head is not None]
+    values = [transpose_and_gather_feat(head, peaks.inds) for head in heads]
+    return torch.cat([peaks.points(reg), peaks.scores.unsqueeze(2), *values, peaks.classes.unsqueeze(2)], 2).float()
+
+
+@torch.no_grad()
+def exct_decode(
+    t_heat: torch.Tensor,
+    l_heat: torch.Tensor,
+    b_heat: torch.Tensor,
+    r_heat: torch.Tensor,
+    ct_heat: torch.Tensor,
+    t_regr: torch.Tensor | None = None,
+    l_regr: torch.Tensor | None = None,
+    b_regr: torch.Tensor | None = None,
+    r_regr: torch.Tensor | None = None,
+    K: int = 40,
+    scores_thresh: float = 0.1,
+    center_thresh: float = 0.1,
+    aggr_weight: float = 0.0,
+    num_dets: int = 1000,
+    agnostic: bool = False,
+) -> torch.Tensor:
+    """Boxes from their topmost, leftmost, bottommost and rightmost points (ExtremeNet).
+
+    Every four of the K best points a side that can be one object's (same class, none beyond the one that
+    should be extreme) are scored (t + l + b + r + 2 * centre) / 6. Impossible ones are ruled out pair by
+    pair, so that the K^4 lattice is never built: memory is bounded whatever K is.
+
+    Args:
+        t_heat, l_heat, b_heat, r_heat: [B, C, h, w] probabilities; [B, 1, h, w] with `agnostic`.
+        ct_heat: [B, C, h, w] probabilities of the centres, read at the middle of the box.
+        t_regr, l_regr, b_regr, r_regr: [B, 2, h, w] offsets within the cell; None means the cell's middle.
+        scores_thresh, center_thresh: least probability of a point, of the centre.
+        aggr_weight: how much of a flat edge's heat its points gather; 0 switches that off.
+        num_dets: rows an image.
+        agnostic: the four sides have no classes; the centre's best class is the object's.
+
+    Returns:
+        [B, num_dets, 14] rows x1, y1, x2, y2, score, tx, ty, lx, ly, bx, by, rx, ry, class; best first.
+        Only rows with positive scores are detections; the rows left over are zero.
+    """
+    sides = []
+    for heat, along in ((t_heat, 3), (l_heat, 2), (b_heat, 3), (r_heat, 2)):
+        if aggr_weight > 0:
+            heat = aggregate_edges(heat, along, aggr_weight)
+        sides.append(top_k(keep_peaks(heat).clamp(max=1), K))
+    regrs = (t_regr, l_regr, b_regr, r_regr)
+    points = torch.stack([side.points(regr) for side, regr in zip(sides, regrs, strict=True)], 1)  # [B, 4, K, 2]
+    cells = torch.stack([side.cells for side in sides], 1)  # [B, 4, K, 2]
+    scores = torch.stack([side.scores for side in sides], 1)  # [B, 4, K]
+    classes = torch.stack([side.classes for side in sides], 1)  # [B, 4, K]
+    if agnostic:
+        classes = torch.zeros_like(classes)
+        ct_heat, ct_classes = ct_heat.max(1, keepdim=True)  # [B, 1, h, w]
+
+    detections = points.new_zeros(len(points), num_dets, 14)
+    for image in range(len(points)):
+        possible = _possible_quads(cells[image], classes[image], scores[image] >= scores_thresh)
+        quads, score = _best_quads(
+            possible, cells[image], classes[image], scores[image], ct_heat[image], center_thresh, num_dets
+        )
+        x, y = _of_quads(points[image], quads).unbind(2)  # [n, 4]
+        if agnostic:
+            row, column = _middle(_of_quads(cells[image], quads))
+            label = ct_classes[image, 0, row, column]  # [n]
+        else:
+            label = classes[image, TOP, quads[:, TOP]]
+        box = torch.stack([x[:, LEFT], y[:, TOP], x[:, RIGHT], y[:, BOTTOM]], 1)
+        corners = torch.stack([x, y], 2).flatten(1)  # [n, 8]
+        rows = torch.cat([box, score[:, None], corners, label[:, None]], 1)  # [n, 14]
+        detections[image, : len(rows)] = rows
+    return detections
+
+
+# One class-agnostic map a side: as exct_decode, with its arguments.
+agnex_ct_decode = partial(exct_decode, agnostic=True)
+
+
+def _possible_quads(cells: torch.Tensor, classes: torch.Tensor, strong: torch.Tensor) -> Iterator[torch.Tensor]:
+    """All fours of points that can be the extreme points of one object, as int64 [n, 4] at a time.
+
+    Args:
+        cells: [4, K, 2] x, y of the top, left, bottom and right points.
+        classes, strong: [4, K] class of each, and whether it may be used at all.
+
+    A four is possible when its six pairs are. First come the pairs (top, bottom) and (left, right), then, in
+    pieces of bounded size, the pairs of those.
+    """
+    x, y = cells.unbind(2)  # [4, K]
+    reach = torch.stack([-y, -x, y, x])  # [4, 4, K]: how far up, left, down, right each point of each side is
+
+    def agree(a: int, b: int) -> torch.Tensor:
+        """[K, K]: point i of side a and j of side b are of one class, each the furthest on its own side."""
+        far_a, far_b = reach[a, a, :, None] >= reach[a, b], reach[b, b] >= reach[b, a, :, None]
+        same = (classes[a, :, None] == classes[b]) & strong[a, :, None] & strong[b]
+        return same & far_a & far_b
+
+    top_left, top_right = agree(TOP, LEFT), agree(TOP, RIGHT)
+    bottom_left, bottom_right = agree(BOTTOM, LEFT), agree(BOTTOM, RIGHT)
+    left, right = agree(LEFT, RIGHT).nonzero(as_tuple=True)  # [m]
+    for piece in agree(TOP, BOTTOM).nonzero().split(max(1, LATTICE_LIMIT // max(1, len(left)))):
+        top, bottom = piece.unbind(1)  # [n]
+        t, b = top[:, None], bottom[:, None]
+        fit = top_left[t, left] & top_right[t, right] & bottom_left[b, left] & bottom_right[b, right]  # [n, m]
+        i, j = fit.nonzero(as_tuple=True)
+        yield torch.stack([top[i], left[j], bottom[i], right[j]], 1)
+
+
+def _best_quads(
+    possible: Iterator[torch.Tensor],
+    cells: torch.Tensor,
+    classes: torch.Tensor,
+    scores: torch.Tensor,
+    ct_heat: torch.Tensor,
+    center_thresh: float,
+    count: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `count` best of the possible fours, int64 [n, 4], and their scores [n], all positive.
+
+    cells [4, K, 2], classes and scores [4, K] are the points', ct_heat is [C, h, w].
+    """
+    best, best_scores = classes.new_zeros(0, 4), scores.new_zeros(0)
+    for quads in possible:
+        row, column = _middle(_of_quads(cells, quads))
+        centre = ct_heat[classes[TOP, quads[:, TOP]], row, column].float()  # [n]
+        t, l, b, r = _of_quads(scores, quads).unbind(1)  # noqa: E741
+        score = (t + l + b + r + 2 * centre) / 6
+        good = (centre >= center_thresh) & (score > 0)
+        best, best_scores = torch.cat([best, quads[good]]), torch.cat([best_scores, score[good]])
+        best_scores, order = best_scores.topk(min(count, len(best_scores)))
+        best = best[order]
+    return best, best_scores
+
+
+def _of_quads(values: torch.Tensor, quads: torch.Tensor) -> torch.Tensor:
+    """[n, 4, ...]: of values [4, K, ...] those of the fours [n, 4]."""
+    return values[torch.arange(4, device=quads.device), quads]
+
+
+def _middle(corners: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row and column, int64 [n] each, of the cell in the middle of boxes given by [n, 4, 2] extreme cells."""
+    x = (corners[:, LEFT, 0] + corners[:, RIGHT, 0] + 0.5) / 2
+    y = (corners[:, TOP, 1] + corners[:, BOTTOM, 1] + 0.5) / 2
+    return y.long(), x.long()
+
+
+def aggregate_edges(heat: torch.Tensor, dim: int, weight: float) -> torch.Tensor:
+    """Heat of flat edges gathered at their ends (ExtremeNet, edge aggregation).
+
+    Each cell of heat [B, C, h, w] gains `weight` times the sum of the cells before it in the non-decreasing
+    run along `dim` that ends at it, coming from either direction. Returns a new tensor.
+    """
+    lines = heat.float().movedim(dim, 0)  # [n, ...]
+    lines = torch.stack([lines, lines.flip(0)], 1)  # [n, 2, ...]: read forwards and backwards
+    rises = (lines[1:] >= lines[:-1]).float()
+    sums = lines.clone()  # of each cell's run up to and with itself
+    for i in range(1, len(sums)):
+        sums[i].addcmul_(sums[i - 1], rises[i - 1])
+    before = sums - lines
+    gathered = weight * before[:, 0] + weight * before[:, 1].flip(0)  # [n, ...]
+    return heat + gathered.movedim(0, dim)

@@ -1,0 +1,151 @@
+"""Losses of the four tasks ("Objects as Points", section 3 and 4; the ddd ones in the appendix).
+
+All compute in float32 whatever the outputs' type, return a scalar, never wait for the device, and give 0 with
+a gradient of 0 when nothing is masked in. Shapes: output [B, d, h, w] map, ind int64 [B, M] cells y * w + x,
+target [B, M, d], mask [B, M] (1 where the slot holds an object; any type). The small terms in denominators
+are the published ones: figures rest on them.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .utils import transpose_and_gather_feat
+
+SMALL = 1e-4
+
+
+class FocalLoss(nn.Module):
+    """Penalty-reduced pixel-wise focal loss (equation 1; alpha 2, beta 4) on probabilities.
+
+    Probabilities of exactly 0 or 1 stay finite, but pass no gradient on: training uses the logits form.
+    """
+
+    def forward(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Of out, probabilities [B, C, h, w], and target, a Gaussian heat map of that shape, 1 at centres."""
+        out = out.float()
+        right = torch.where(target == 1, out, 1 - out)  # probability given to the right answer
+        return _focal(1 - right, -right.clamp(min=1e-12).log(), target)
+
+
+class FocalLossWithLogits(nn.Module):
+    """`FocalLoss` of sigmoid(out), from the logits: finite, and with a gradient however saturated they are.
+
+    Equals the published form, which clamps the probabilities to [1e-4, 1 - 1e-4], where that clamp rests.
+    """
+
+    def forward(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Of out, logits [B, C, h, w], and target, a Gaussian heat map of that shape, 1 at centres."""
+        out = out.float()
+        wrong = torch.where(target == 1, -out, out)  # logit of the other answer
+        return _focal(wrong.sigmoid(), F.softplus(wrong), target)
+
+
+def _focal(wrong: torch.Tensor, log_loss: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Focal loss from the probability of the wrong answer and -log of the right one's, both [B, C, h, w]."""
+    positive = target == 1
+    weight = torch.where(positive, 1, (1 - target) ** 4)
+    return (weight * wrong**2 * log_loss).sum() / positive.sum().clamp(min=1)
+
+
+class RegLoss(nn.Module):
+    """Smooth L1 at the objects' cells, divided by the number of *objects*, not of elements [keep]."""
+
+    def forward(
+        self, output: torch.Tensor, mask: torch.Tensor, ind: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:
+        pred = transpose_and_gather_feat(output, ind).float()  # [B, M, d]
+        weight = _elements(mask, target)
+        loss = F.smooth_l1_loss(pred * weight, target * weight, reduction='sum')
+        return loss / (mask.float().sum() + SMALL)
+
+
+class RegL1Loss(nn.Module):
+    """L1 at the objects' cells, divided by the number of masked elements (equations 2 and 3).
+
+    mask is [B, M], or [B, M, d] where single elements count.
+    """
+
+    def forward(
+        self, output: torch.Tensor, mask: torch.Tensor, ind: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:
+        pred = transpose_and_gather_feat(output, ind).float()  # [B, M, d]
+        weight = _elements(mask, target)
+        return (self.distance(pred, target) * weight).sum() / (weight.sum() + SMALL)
+
+    def distance(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Element-wise, [B, M, d] both and the result."""
+        return (pred - target).abs()
+
+
+class RegWeightedL1Loss(RegL1Loss):
+    """`RegL1Loss` under its published name for masks [B, M, d]: joints, of which some are hidden."""
+
+
+class RegL2Loss(RegL1Loss):
+    """The squared counterpart of `RegL1Loss` (`--reg_loss l2`)."""
+
+    def distance(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (pred - target) ** 2
+
+
+class NormRegL1Loss(RegL1Loss):
+    """`RegL1Loss` of the prediction's ratio to the target, against 1 (`--norm_wh`)."""
+
+    def distance(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (pred / (target + SMALL) - 1).abs()
+
+
+class L1Loss(nn.Module):
+    """L1 at the objects' cells as a mean over all B * M * d elements, masked zeros included [keep] (ddd)."""
+
+    def forward(
+        self, output: torch.Tensor, mask: torch.Tensor, ind: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:
+        pred = transpose_and_gather_feat(output, ind).float()  # [B, M, d]
+        return ((pred - target).abs() * _elements(mask, target)).mean()
+
+
+class DenseL1Loss(nn.Module):
+    """L1 over whole maps under a mask (`--dense_wh`, `--dense_hp`)."""
+
+    def forward(self, output: torch.Tensor, mask: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Of output, mask (values 0 to 1) and target, all [B, d, h, w]; divided by the mask's sum."""
+        mask = mask.float()
+        return ((output.float() - target).abs() * mask).sum() / (mask.sum() + SMALL)
+
+
+class BinRotLoss(nn.Module):
+    """Orientation in two overlapping bins (section 4.1 and appendix).
+
+    Cross-entropy of each bin, averaged over all slots, masked ones included as zero logits [keep], plus
+    smooth L1 of sin and cos of the residual, averaged over the slots whose bin is set.
+    """
+
+    def forward(
+        self,
+        output: torch.Tensor,
+        mask: torch.Tensor,
+        ind: torch.Tensor,
+        rotbin: torch.Tensor,
+        rotres: torch.Tensor,
+    ) -> torch.Tensor:
+        """Of output [B, 8, h, w], mask [B, M], rotbin int64 [B, M, 2] (0, 1), rotres [B, M, 2] (radians).
+
+        The 8 channels are, of bin 1 and then of bin 2: logit 0, logit 1, sin, cos.
+        """
+        pred = transpose_and_gather_feat(output, ind).float().unflatten(2, (2, 4))  # [B, M, 2, 4]
+        logits = pred[..., :2] * mask.float()[:, :, None, None]  # [B, M, 2, 2]
+        # The mean is over both bins' slots: twice that is the sum of the two bins' means.
+        bins = 2 * F.cross_entropy(logits.flatten(0, 2), rotbin.flatten())
+        direction = torch.stack([rotres.sin(), rotres.cos()], 3)  # [B, M, 2, 2]
+        residual = F.smooth_l1_loss(pred[..., 2:], direction, reduction='none').sum(3)  # [B, M, 2]
+        is_set = rotbin.ne(0)
+        of_bin = (residual * is_set).sum((0, 1)) / is_set.sum((0, 1)).clamp(min=1)  # [2]
+        return bins + of_bin.sum()
+
+
+def _elements(mask: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The mask, [B, M] or [B, M, d], as float32 [B, M, d]."""
+    mask = mask.float()
+    return mask if mask.dim() == 3 else mask.unsqueeze(2).expand_as(target)
