@@ -9,7 +9,7 @@ import numpy as np
 
 from . import drawing
 from .drawing import Detection
-from .media import has_display, show_window, wait_key, write_image
+from .media import has_display, show_pictures, write_image
 
 PLOT_LEVEL, SAVE_LEVEL = 3, 4  # of --debug; 1 shows the final detections, 2 the network's maps too
 
@@ -37,9 +37,7 @@ class Debugger:
     Boxes and points are in the pixels of the picture they are drawn on, classes 0-based.
     """
 
-    def __init__(
-        self, theme: str = 'white', class_names: Sequence[str] = (), skeleton: Sequence[tuple[int, int]] = ()
-    ):
+    def __init__(self, theme: str = 'white', class_names: Sequence[str] = (), skeleton: Sequence[tuple[int, int]] = ()):
         self.theme, self.class_names, self.skeleton = theme, class_names, skeleton
         self.imgs: dict[str, np.ndarray] = {}
 
@@ -49,9 +47,7 @@ class Debugger:
         """Keep a copy of picture `img` (BGR uint8 [H, W, 3]) under a name."""
         self.imgs[img_id] = np.array(img, order='C')
 
-    def add_blend_img(
-        self, back: np.ndarray, fore: np.ndarray, img_id: str = 'blend', trans: float = 0.7
-    ) -> None:
+    def add_blend_img(self, back: np.ndarray, fore: np.ndarray, img_id: str = 'blend', trans: float = 0.7) -> None:
         """Keep picture `back` with a share `trans` of `fore` over it (stretched to it)."""
         self.imgs[img_id] = drawing.blend(back, fore, trans)
 
@@ -73,9 +69,7 @@ class Debugger:
         calib: np.ndarray | None = None,
     ) -> None:
         """Everything about many detections (see drawing.py); with `calib` [3, 4] their 3D boxes."""
-        self.imgs[img_id] = drawing.draw_detections(
-            self.imgs[img_id], detections, thresh, self.skeleton, calib
-        )
+        self.imgs[img_id] = drawing.draw_detections(self.imgs[img_id], detections, thresh, self.skeleton, calib)
 
     def add_box(
         self,
@@ -161,9 +155,7 @@ class Debugger:
         if not has_display():
             self.save_all_imgs(folder, prefix)
             return False
-        for img_id, img in self.imgs.items():
-            show_window(img_id, img)
-        return wait_key(0 if pause else 1)
+        return show_pictures(self.imgs, pause)
 
     def save_all_imgs(self, folder: str | Path, prefix: str = '') -> list[Path]:
         """Write each picture to FOLDER/PREFIX + name + .png. Returns the paths."""

@@ -26,6 +26,7 @@ Detection = dict[str, Any]
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 SMALLEST_TEXT = 0.4  # font scale, about 9 pixels of height: under it letters run into one another
+READABLE_SIDE = 480  # pixels: what programs enlarge smaller pictures to, so that names can be read
 FARTHEST_PIXEL = 20_000  # cv2 counts in 16 bits of whole pixels when it smooths a line
 NEAR_PLANE = 0.1  # metres: a corner nearer than this, or behind the camera, has no place in the picture
 JOINT_SCORE = 0.1  # the decoder's own threshold of joint peaks: a joint under it is drawn hollow
@@ -387,9 +388,7 @@ def draw_detections(
     for detection in reversed(kept):
         _draw_shape(picture, detection, factor, skeleton, calib)
     named = [each for each in kept if 'box' in each]
-    return draw_labels(
-        picture, [(np.multiply(each['box'], factor), _label(each), _color(each)) for each in named]
-    )
+    return draw_labels(picture, [(np.multiply(each['box'], factor), _label(each), _color(each)) for each in named])
 
 
 def _color(detection: Detection) -> Color:

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import cv2
@@ -37,21 +37,35 @@ def has_display() -> bool:
         return False
 
 
-def show_window(title: str, image: np.ndarray) -> None:
-    """Show a picture [H, W, 3] in a window, which is drawn at the next `wait_key`.
+def show_pictures(pictures: Mapping[str, np.ndarray], pause: bool) -> bool:
+    """Show pictures [H, W, 3] in windows of their titles; those larger than a usual screen are shown smaller.
+
+    Args:
+        pause: wait for a key, or until the windows are closed; otherwise go on at once.
+
+    Returns:
+        Whether Esc was pressed.
 
     Raises:
         UserError: there is no display.
     """
     if not has_display():
         raise UserError('no display to show pictures on; save them instead')
-    if image.size:
-        cv2.imshow(title, image)
+    titles = [title for title, image in pictures.items() if image.size]
+    for title in titles:
+        cv2.imshow(title, fit_screen(pictures[title]))
+    while True:
+        key = cv2.waitKey(50 if pause else 1)
+        if key != -1 or not pause:
+            return key & 0xFF == ESCAPE
+        if all(cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1 for title in titles):
+            return False
 
 
-def wait_key(milliseconds: int = 0) -> bool:
-    """Draw the windows and wait for a key (0: however long it takes). Returns whether it was Esc."""
-    return cv2.waitKey(milliseconds) & 0xFF == ESCAPE
+def fit_screen(image: np.ndarray, largest: tuple[int, int] = (1600, 900)) -> np.ndarray:
+    """The picture, made smaller where it exceeds `largest` (width, height)."""
+    factor = min(largest[0] / image.shape[1], largest[1] / image.shape[0])
+    return image if factor >= 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
 # ------------------------------------------------------------------------------------------------- images
@@ -98,6 +112,17 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
         raise UserError(f"'{path}': cannot write a picture of shape {image.shape} as '{suffix}'")
     with atomic_path(path) as beside:
         beside.write_bytes(data)
+
+
+def picture_name(name: str) -> str:
+    """The name under which the drawing of image `name` is saved: JPEG and PNG keep theirs, others become PNG."""
+    return name if Path(name).suffix.lower() in {'.jpg', '.jpeg', '.png'} else f'{name}.png'
+
+
+def refuse_overwriting(output: str | os.PathLike, source: str | os.PathLike) -> None:
+    """Raises a UserError if `output` is the very file or folder that is read."""
+    if os.path.realpath(output) == os.path.realpath(source):
+        raise UserError(f"the output '{output}' would overwrite what is read; name another one with --output")
 
 
 def writable_folder(path: str | os.PathLike) -> Path:

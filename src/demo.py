@@ -1,0 +1,258 @@
+"""Look: detect in an image, a folder of images, a video or a camera's pictures, and draw what was found.
+
+    python demo.py ctdet --demo PATH --load_model MODEL.pth
+
+PATH is a file, a folder, `webcam` or `webcam:NUMBER`. The drawn pictures (or the video) and `results.json`, a
+list of every detection, go into `--output`. With a display they are shown too: any key goes on to the next
+picture, Esc ends.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import cv2
+import numpy as np
+
+from lib.detectors.detector_factory import detector_factory
+from lib.opts import opts
+from lib.utils.cli import one_line, run_cli, track
+from lib.utils.drawing import (
+    READABLE_SIDE,
+    Detection,
+    bird_view,
+    detections_from_results,
+    draw_detections,
+)
+from lib.utils.errors import UserError
+from lib.utils.files import atomic_path
+from lib.utils.image import read_image
+from lib.utils.media import (
+    VIDEO_SUFFIXES,
+    Video,
+    VideoWriter,
+    camera_number,
+    has_display,
+    image_files,
+    is_image,
+    open_video,
+    picture_name,
+    refuse_overwriting,
+    show_pictures,
+    writable_folder,
+    write_image,
+)
+
+STAGES = ('tot', 'load', 'pre', 'net', 'dec', 'post', 'merge')
+
+
+def main(args: list[str] | None = None) -> None:
+    opt = opts().init(args)
+    source = open_source(opt.demo)
+    folder = writable_folder(opt.output or Path(opt.save_dir) / 'demo')
+    outputs = Outputs(opt, source, folder)
+    detector = detector_factory[opt.task](opt)
+    demo(opt, detector, source, outputs)
+
+
+def demo(opt: Any, detector: Any, source: 'Source', outputs: 'Outputs') -> None:
+    """Run the detector over the source; what was done by Ctrl-C or an error is kept."""
+    window = has_display() and not opt.no_display
+    calib = getattr(detector, 'calib', None)
+    seconds: Counter[str] = Counter()
+    try:
+        for frame in track(source, 'demo', source.total) if source.total else source:
+            ret = detector.run(frame.image)
+            detections = detections_from_results(ret['results'], opt.task, opt.class_names, ret.get('keypoint_scores'))
+            pictures = outputs.add(frame, detections, calib)
+            seconds.update({stage: ret[stage] for stage in STAGES})
+            seconds.update(tot=frame.seconds, load=frame.seconds)
+            if window and show_pictures(pictures, pause=source.video is None):
+                break
+    finally:
+        outputs.close()
+        report(source, outputs, seconds)
+    if not outputs.count:
+        raise UserError(f"nothing could be read from '{opt.demo}'")
+
+
+def report(source: 'Source', outputs: 'Outputs', seconds: Counter) -> None:
+    """The last lines: what was left out, where the results are, and the mean time of each stage."""
+    if source.damaged:
+        print(f'skipped {source.damaged} damaged image(s)')
+    if source.video is not None and 0 < outputs.count < source.total:
+        print(f'{outputs.count} of the {source.total} frames that the file announces were read')
+    if outputs.count:
+        print(f"{outputs.count} picture(s) drawn in '{outputs.place}', detections in '{outputs.json.path}'")
+        means = ' | '.join(f'{stage} {seconds[stage] / outputs.count:.3f}' for stage in STAGES)
+        print(f'mean seconds a picture: {means}')
+
+
+# ---------------------------------------------------------------------------------------------- what comes in
+
+
+class Frame(NamedTuple):
+    """A picture (BGR uint8 [H, W, 3]), its file's name, its 0-based number in a video, the seconds to read it."""
+
+    image: np.ndarray
+    name: str
+    number: int | None
+    seconds: float
+
+
+class Source:
+    """Pictures one after another, of `paths` or of `video`. `total` is their number, 0 where it is unknown.
+
+    A damaged image is told, counted in `damaged` and left out, unless it is the only one that was asked for.
+    """
+
+    def __init__(self, paths: list[Path] | None = None, video: Video | None = None, forgiving: bool = True):
+        self.paths, self.video, self.forgiving = paths or [], video, forgiving
+        self.total = len(self.paths) if video is None else video.length
+        self.damaged = 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self._images() if self.video is None else self._frames()
+
+    def _images(self) -> Iterator[Frame]:
+        for path in self.paths:
+            start = time.perf_counter()
+            try:
+                image = read_image(path)
+            except UserError as error:
+                if not self.forgiving:
+                    raise
+                self.damaged += 1
+                print(f'skipped: {one_line(error)}', file=sys.stderr)
+                continue
+            yield Frame(image, path.name, None, time.perf_counter() - start)
+
+    def _frames(self) -> Iterator[Frame]:
+        start = time.perf_counter()
+        for number, image in enumerate(self.video):
+            yield Frame(image, self.video.name, number, time.perf_counter() - start)
+            start = time.perf_counter()
+
+
+def open_source(name: str) -> Source:
+    """The source that `--demo` names.
+
+    Raises:
+        UserError: nothing is there, or nothing that can be looked at.
+    """
+    path = Path(name)
+    if not name:
+        raise UserError("--demo names an image, a folder, a video, 'webcam' or 'webcam:NUMBER'; it is missing")
+    if path.is_dir():
+        return Source(image_files(path))
+    if camera_number(name) is None and not path.exists():
+        raise UserError(f"--demo: no such file or folder: '{name}' (a camera is 'webcam' or 'webcam:NUMBER')")
+    if is_image(path) or path.suffix.lower() not in VIDEO_SUFFIXES and cv2.haveImageReader(name):
+        return Source([path], forgiving=False)
+    return Source(video=open_video(name))
+
+
+# --------------------------------------------------------------------------------------------- what goes out
+
+
+class Outputs:
+    """The drawn pictures or video, and the list of detections.
+
+    Raises:
+        UserError: the pictures would overwrite those that are read, or --save_video has no video to save.
+    """
+
+    def __init__(self, opt: Any, source: Source, folder: Path):
+        self.opt, self.folder = opt, folder
+        self.json = JsonList(folder / 'results.json')
+        self.video: VideoWriter | None = None
+        self.place = folder
+        self.count = 0
+        self.names: set[str] = set()
+        if source.video is not None:
+            self.place = Path(opt.save_video or folder / f'{Path(source.video.name).stem}.mp4')
+            self.video = VideoWriter(self.place, source.video.fps)
+            refuse_overwriting(self.place, opt.demo)
+        elif opt.save_video:
+            raise UserError(f"--save_video needs a video or a camera, '{opt.demo}' is neither")
+        else:
+            refuse_overwriting(folder, source.paths[0].parent)
+
+    def add(self, frame: Frame, detections: list[Detection], calib: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Save one picture's detections and drawings. Returns the drawings by their windows' titles."""
+        height, width = frame.image.shape[:2]
+        number = {} if frame.number is None else {'frame': frame.number}
+        entry = {'image': frame.name, **number, 'width': width, 'height': height, 'detections': detections}
+        self.json.append(entry)
+        least_side = READABLE_SIDE if self.video is None else 0
+        opt = self.opt
+        picture = draw_detections(frame.image, detections, opt.vis_thresh, opt.skeleton, calib, least_side)
+        pictures = {opt.task: picture}
+        if opt.task == 'ddd':
+            pictures['bird'] = bird_view(detections, thresh=opt.vis_thresh, theme=opt.debugger_theme)
+        if self.video is not None:
+            self.video.write(picture)
+        else:
+            write_image(self.folder / self._free_name(picture_name(frame.name)), picture)
+            if 'bird' in pictures:
+                name = f'{Path(frame.name).stem}_bird.png'
+                write_image(self.folder / self._free_name(name), pictures['bird'])
+        self.count += 1
+        return pictures
+
+    def _free_name(self, name: str) -> str:
+        """`name`, or `name` with a number where this run has used it, be it in other case."""
+        stem, suffix = os.path.splitext(name)
+        number = 0
+        while name.casefold() in self.names:
+            number += 1
+            name = f'{stem}_{number}{suffix}'
+        self.names.add(name.casefold())
+        return name
+
+    def close(self) -> None:
+        """Move the list and the video to their places."""
+        try:
+            self.json.close()
+        finally:
+            if self.video is not None:
+                self.video.close()
+
+
+class JsonList:
+    """A JSON list that grows on the disk, so that a long video takes no memory; `close` moves it to its place."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.stack = contextlib.ExitStack()
+        self.file: TextIO | None = None
+
+    def append(self, value: Any) -> None:
+        """Write one more entry; the first one starts the file."""
+        separator = ',\n' if self.file else '[\n'
+        if self.file is None:
+            self.file = self.stack.enter_context(text_file(self.path))
+        self.file.write(separator + json.dumps(value))
+
+    def close(self) -> None:
+        """Finish the list; without an entry no file is left."""
+        with self.stack:
+            if self.file is not None:
+                self.file.write('\n]\n')
+
+
+@contextlib.contextmanager
+def text_file(path: Path) -> Iterator[TextIO]:
+    """A text file that is at `path` only once it is whole."""
+    with atomic_path(path) as beside, open(beside, 'w', encoding='utf-8') as file:
+        yield file
+
+
+if __name__ == '__main__':
+    run_cli(main)
