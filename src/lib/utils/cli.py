@@ -34,19 +34,22 @@ def one_line(error: BaseException) -> str:
 class Progress:
     """Progress of long work: a bar on a terminal, elsewhere (a log, CI) a line each 10 % of the way.
 
-    Use as a context manager; `step(text)` counts one item done and shows `text` after the bar.
+    Use as a context manager; `step(text)` counts one item done and shows `text` after the count. `done`
+    items were done before.
     """
 
-    def __init__(self, total: int, label: str = '', unit: str = 'it'):
-        self.total, self.label, self.unit = total, label, unit
-        self.done, self.start = 0, time.time()
-        self.is_terminal = sys.stderr.isatty()
-        self.bar = Bar(label, max=max(total, 1)) if self.is_terminal else None
+    def __init__(self, total: int, label: str = '', done: int = 0):
+        self.total, self.label = total, label
+        self.done, self.first, self.start = done, done, time.time()
+        self.bar = Bar(label, max=max(total, 1), index=done) if sys.stderr.isatty() else None
 
     def __enter__(self) -> 'Progress':
         return self
 
     def __exit__(self, *exc_info) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self.bar is not None:
             self.bar.finish()
 
@@ -62,7 +65,7 @@ class Progress:
     def timing(self) -> str:
         """Elapsed time, and the time that is left at the pace so far."""
         elapsed = time.time() - self.start
-        left = elapsed / max(self.done, 1) * (self.total - self.done)
+        left = elapsed / max(self.done - self.first, 1) * (self.total - self.done)
         return f'{clock(elapsed)} gone, {clock(left)} left'
 
 

@@ -1,0 +1,46 @@
+"""Detection of 2D boxes."""
+
+import numpy as np
+import torch
+
+from ..external.nms import soft_nms
+from ..models.decode import ctdet_decode
+from ..models.utils import flip_tensor, heatmap_probability
+from ..utils.debugger import Debugger
+from ..utils.post_process import ctdet_post_process
+from .base_detector import BaseDetector, Detections, Output
+from .merge import keep_best, merge_scales
+
+
+class CtdetDetector(BaseDetector):
+    """Results are {class: [n, 5] x1 y1 x2 y2 score}, the best 100 (K if that is more) of all classes."""
+
+    @torch.inference_mode()
+    def process(self, output: Output) -> np.ndarray:
+        heat, wh, reg = heatmap_probability(output['hm'], self.opt.mse_loss), output['wh'], output.get('reg')
+        if self.opt.flip_test:
+            heat = (heat[:1] + flip_tensor(heat[1:])) / 2
+            wh = (wh[:1] + flip_tensor(wh[1:])) / 2
+            reg = None if reg is None else reg[:1]  # the offset is the plain pass's, as published
+        return ctdet_decode(heat, wh, reg, self.opt.cat_spec_wh, self.opt.K).cpu().numpy()
+
+    def post_process(self, dets: np.ndarray, meta: dict, scale: float) -> Detections:
+        results = ctdet_post_process(
+            dets, [meta['c']], [meta['s']], meta['out_height'], meta['out_width'], self.opt.num_classes
+        )[0]
+        for rows in results.values():
+            rows[:, :4] /= scale
+        return results
+
+    def merge_outputs(self, detections: list[Detections]) -> Detections:
+        thin = len(detections) > 1 or self.opt.nms
+        results = merge_scales(detections, self.opt.num_classes, soft_nms if thin else None)
+        return keep_best(results, max(100, self.opt.K))
+
+    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, dets: np.ndarray) -> None:
+        heat = heatmap_probability(output['hm'][0], self.opt.mse_loss).cpu().numpy()
+        debugger.add_blend_img(picture, debugger.gen_colormap(heat, picture.shape[1::-1]), 'pred_hm')
+        debugger.add_img(picture, 'pred_boxes')
+        for row in dets[0]:
+            if row[4] >= self.opt.vis_thresh:
+                debugger.add_box(row[:4] * self.opt.down_ratio, int(row[5]), row[4], 'pred_boxes')

@@ -1,0 +1,36 @@
+"""Merging the detections of several test scales."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+Detections = dict[int, np.ndarray]
+
+
+def merge_scales(
+    detections: list[Detections], num_classes: int, soft_nms: Callable[..., list[int]] | None
+) -> Detections:
+    """All scales' rows of each class together.
+
+    Args:
+        detections: {class: [n, 5 or more]} of each scale.
+        num_classes: classes are 1 to that.
+        soft_nms: when given, Gaussian soft-NMS (Nt 0.5) thins each class; only the rows that it returns are
+            kept (the published code kept the others too).
+    """
+    merged = {}
+    for cls in range(1, num_classes + 1):
+        rows = np.concatenate([of_scale[cls] for of_scale in detections]).astype(np.float32)
+        if soft_nms is not None and len(rows):
+            rows = rows[soft_nms(rows, Nt=0.5, method=2)]
+        merged[cls] = rows
+    return merged
+
+
+def keep_best(results: Detections, limit: int) -> Detections:
+    """The `limit` rows with the best scores (column 4) over all classes."""
+    scores = np.concatenate([rows[:, 4] for rows in results.values()])
+    if len(scores) <= limit:
+        return results
+    threshold = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+    return {cls: rows[rows[:, 4] >= threshold] for cls, rows in results.items()}

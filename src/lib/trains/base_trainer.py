@@ -1,0 +1,258 @@
+"""Training as every task does it: epochs, iterations, averages, progress. A task adds its loss and its decoding."""
+
+import time
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..utils.cli import Progress
+from ..utils.device import to_device
+from ..utils.errors import UserError
+from ..utils.oracle_utils import gen_oracle_map
+
+Output = dict[str, torch.Tensor]
+
+
+class Interrupted(Exception):
+    """Training was asked to stop (Ctrl-C, SIGTERM) after `iteration` iterations of `epoch`."""
+
+    def __init__(self, epoch: int, iteration: int):
+        super().__init__(f'stopped in epoch {epoch} after {iteration} iterations')
+        self.epoch, self.iteration = epoch, iteration
+
+
+class TaskLoss(nn.Module):
+    """Base of the tasks' losses: the weighted sum of `parts`, averaged over the stacks.
+
+    A task gives the weights of its parts, in the order in which they are shown, the parts themselves, and
+    the truth that `--eval_oracle_*` puts in place of a head.
+    """
+
+    def __init__(self, opt: Namespace):
+        super().__init__()
+        self.opt = opt
+        self.weights = self.part_weights(opt)
+        self.stats = ['loss', *self.weights]
+
+    def part_weights(self, opt: Namespace) -> dict[str, float]:
+        """`{part: weight}`, such as `{'hm_loss': 1.0}`."""
+        raise NotImplementedError
+
+    def parts(self, output: Output, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Unweighted parts of one stack's loss, from its raw output; a part that is switched off is left out."""
+        raise NotImplementedError
+
+    def true_heads(self, batch: Mapping[str, torch.Tensor]) -> Output:
+        """The raw heads that the `--eval_oracle_*` options replace, made from the targets."""
+        return {}
+
+    def with_oracles(self, output: Output, batch: Mapping[str, torch.Tensor]) -> Output:
+        """The output with the heads that are asked for replaced by the truth."""
+        return {**output, **self.true_heads(batch)}
+
+    def oracle_map(self, values: torch.Tensor, ind: torch.Tensor) -> torch.Tensor:
+        """Objects' values [B, M, d] spread over the output map, [B, d, h, w]."""
+        return gen_oracle_map(values.detach(), ind, self.opt.output_w, self.opt.output_h).to(values.device)
+
+    def forward(
+        self, outputs: list[Output], batch: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Returns the loss and `{name: scalar}` of the loss and all its parts (0 where one is switched off)."""
+        zero = batch['input'].new_zeros(()) if 'input' in batch else next(iter(outputs[0].values())).new_zeros(())
+        stats = dict.fromkeys(self.weights, zero.float())
+        for output in outputs:
+            for name, part in self.parts(self.with_oracles(output, batch), batch).items():
+                stats[name] = stats[name] + part / len(outputs)
+        loss = sum(weight * stats[name] for name, weight in self.weights.items())
+        return loss, {'loss': loss, **stats}
+
+
+class BaseTrainer:
+    """Runs epochs of training and validation.
+
+    Args:
+        opt: options, with `device`.
+        model: the network; moved to the device by `set_device`.
+        optimizer: None when only validating.
+    """
+
+    def __init__(self, opt: Namespace, model: nn.Module, optimizer: torch.optim.Optimizer | None = None):
+        self.opt, self.model, self.optimizer = opt, model, optimizer
+        self.loss = self.create_loss(opt)
+        self.stop_requested = False
+
+    def create_loss(self, opt: Namespace) -> TaskLoss:
+        raise NotImplementedError
+
+    def request_stop(self) -> None:
+        """Ask for `Interrupted` after the iteration that runs now."""
+        self.stop_requested = True
+
+    def detections(self, output: Output, batch: dict) -> dict:
+        """Results of one validation batch, `{class: rows}` in image coordinates, from the last stack's output."""
+        raise NotImplementedError
+
+    def set_device(self, device: torch.device) -> None:
+        """Move the network, the loss and the optimizer's state to `device`."""
+        self.model.to(device)
+        self.loss.to(device)
+        if self.optimizer is not None:
+            for state in self.optimizer.state.values():
+                for name, value in state.items():
+                    if torch.is_tensor(value):
+                        state[name] = value.to(device)
+
+    def train(self, epoch: int, loader: Iterable, start: int = 0) -> tuple[dict[str, float], dict]:
+        """Train one epoch, from iteration `start` on; returns (averages, {}).
+
+        Raises:
+            Interrupted: `stop_requested` was set.
+            UserError: the loss is not finite any more.
+        """
+        return self.run_epoch('train', epoch, loader, start)
+
+    def val(self, epoch: int, loader: Iterable, collect: bool = False) -> tuple[dict[str, float], dict]:
+        """Validate; returns (averages, `{image_id: results}` when `collect`, else {})."""
+        with torch.inference_mode():
+            return self.run_epoch('val', epoch, loader, collect=collect)
+
+    def run_epoch(self, phase: str, epoch: int, loader: Iterable, start: int = 0, collect: bool = False):
+        training = phase == 'train'
+        self.model.train(training)
+        total = start + len(loader)
+        if training and self.opt.num_iters > 0:
+            total = min(total, self.opt.num_iters)
+        meter = LossMeter(self.loss.stats)
+        results: dict = {}
+        with EpochLog(self.opt, phase, epoch, total, start) as log:
+            fetched = time.time()
+            for iteration, batch in enumerate(loader, start):
+                if iteration >= total:
+                    break
+                log.data_time += time.time() - fetched
+                stats = self.train_iteration(batch) if training else self.val_iteration(batch, results, collect)
+                meter.add(stats, len(batch['input']))
+                log.iteration(meter)
+                if self.stop_requested:
+                    raise Interrupted(epoch, iteration + 1)
+                fetched = time.time()
+        averages = meter.averages()
+        return {**averages, 'time': log.minutes()}, results
+
+    def train_iteration(self, batch: dict) -> dict[str, torch.Tensor]:
+        """One step: forward, loss, backward, update."""
+        batch = to_device(batch, self.opt.device)
+        outputs = self.model(batch['input'])
+        loss, stats = self.loss(outputs, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.look(outputs, batch)
+        return stats
+
+    def val_iteration(self, batch: dict, results: dict, collect: bool) -> dict[str, torch.Tensor]:
+        """One batch without learning; its detections are added to `results` when `collect`."""
+        batch = to_device(batch, self.opt.device)
+        outputs = self.model(batch['input'])
+        _, stats = self.loss(outputs, batch)
+        self.look(outputs, batch)
+        if collect:
+            output = self.loss.with_oracles(outputs[-1], batch)
+            results[int(batch['meta']['img_id'][0])] = self.detections(output, batch)
+        return stats
+
+    def look(self, outputs: list[Output], batch: dict) -> None:
+        """Show the first image of the batch, predictions beside the truth, at `--debug` levels over 0."""
+        if self.opt.debug > 0:
+            self.debug(self.loss.with_oracles(outputs[-1], batch), batch)
+
+    def debug(self, output: Output, batch: dict) -> None:
+        raise NotImplementedError
+
+
+class LossMeter:
+    """Running averages of the loss and its parts, kept on the device: reading them is what waits for it.
+
+    The parts of the first loss that is not finite are kept for the message.
+    """
+
+    def __init__(self, names: list[str]):
+        self.names = names
+        self.total: torch.Tensor | None = None
+        self.count = 0
+        self.first_bad: torch.Tensor | None = None
+
+    def add(self, stats: Mapping[str, torch.Tensor], images: int) -> None:
+        values = torch.stack([stats[name].detach().float() for name in self.names])
+        if self.total is None:
+            self.total, self.first_bad = torch.zeros_like(values), values
+        else:
+            good_so_far = torch.isfinite(self.total).all() & torch.isfinite(self.first_bad).all()
+            self.first_bad = torch.where(good_so_far, values, self.first_bad)
+        self.total = self.total + values * images
+        self.count += images
+
+    def averages(self) -> dict[str, float]:
+        """Averages so far over images.
+
+        Raises:
+            UserError: one of them is not finite; names the parts of the loss where that began.
+        """
+        if self.total is None:
+            return dict.fromkeys(self.names, 0.0)
+        averages = (self.total / self.count).tolist()
+        if not np.isfinite(averages).all():
+            parts = ', '.join(
+                f'{name} {value:.4g}' for name, value in zip(self.names, self.first_bad.tolist(), strict=True)
+            )
+            raise UserError(f'the loss is not finite: {parts}; the last checkpoint is from before. Try a lower --lr')
+        return dict(zip(self.names, averages, strict=True))
+
+
+class EpochLog:
+    """What is shown while an epoch runs: a bar, or a line every `--print_iter` iterations."""
+
+    REFRESH = 0.5  # seconds between looks at the averages: each waits for the device
+
+    def __init__(self, opt: Namespace, phase: str, epoch: int, total: int, start: int):
+        self.opt, self.total, self.done = opt, total, start
+        self.label = f'{opt.task}/{opt.exp_id} {phase} [{epoch}]'
+        self.bar = None if opt.print_iter > 0 else Progress(total, self.label, done=start)
+        self.started, self.refreshed, self.first = time.time(), 0.0, start
+        self.data_time = 0.0
+        self.text = ''
+
+    def __enter__(self) -> 'EpochLog':
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def minutes(self) -> float:
+        return (time.time() - self.started) / 60
+
+    def iteration(self, meter: LossMeter) -> None:
+        """Count one iteration done, and show how it stands when it is time to."""
+        self.done += 1
+        now = time.time()
+        if self.opt.print_iter > 0:
+            if self.done % self.opt.print_iter == 0 or self.done == self.total:
+                print(f'{self.label}: {self.done}/{self.total} | {self.status(meter)}', flush=True)
+            return
+        if now - self.refreshed > self.REFRESH or self.done == self.total:
+            self.refreshed, self.text = now, self.status(meter)
+        self.bar.step(self.text)
+
+    def status(self, meter: LossMeter) -> str:
+        losses = ' | '.join(f'{name} {value:.4f}' for name, value in meter.averages().items())
+        count = self.done - self.first
+        elapsed = (time.time() - self.started) / count
+        data = self.data_time / count
+        times = (
+            f'net {elapsed - data:.3f}s' if self.opt.hide_data_time else f'data {data:.3f}s | net {elapsed - data:.3f}s'
+        )
+        return f'{losses} | {times}'

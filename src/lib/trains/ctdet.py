@@ -1,0 +1,82 @@
+"""Training of 2D detection: focal loss on centres, L1 on sizes and offsets (paper, section 3 and 4)."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+
+import torch
+
+from ..models.decode import ctdet_decode
+from ..models.losses import (
+    DenseL1Loss,
+    FocalLossWithLogits,
+    NormRegL1Loss,
+    RegL1Loss,
+    RegL2Loss,
+    RegLoss,
+    RegWeightedL1Loss,
+)
+from ..models.utils import heatmap_logits, heatmap_probability
+from ..utils.post_process import ctdet_post_process
+from .base_trainer import BaseTrainer, Output, TaskLoss
+
+REGRESSION_LOSSES = {'l1': RegL1Loss, 'sl1': RegLoss, 'l2': RegL2Loss}
+
+
+class CtdetLoss(TaskLoss):
+    """hm_weight * focal + wh_weight * size + off_weight * offset."""
+
+    def __init__(self, opt: Namespace):
+        super().__init__(opt)
+        self.heatmap_loss = torch.nn.MSELoss() if opt.mse_loss else FocalLossWithLogits()
+        self.offset_loss = REGRESSION_LOSSES[opt.reg_loss]()
+        self.size_loss = NormRegL1Loss() if opt.norm_wh else REGRESSION_LOSSES[opt.reg_loss]()
+        self.dense_size_loss = DenseL1Loss()
+        self.class_size_loss = RegWeightedL1Loss()
+
+    def part_weights(self, opt: Namespace) -> dict[str, float]:
+        return {'hm_loss': opt.hm_weight, 'wh_loss': opt.wh_weight, 'off_loss': opt.off_weight if opt.reg_offset else 0}
+
+    def parts(self, output: Output, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        opt, mask, ind = self.opt, batch['reg_mask'], batch['ind']
+        parts = {'hm_loss': self.heatmap_loss(output['hm'], batch['hm'])}
+        if opt.wh_weight > 0:
+            if opt.dense_wh:
+                size = self.dense_size_loss(output['wh'], batch['dense_wh_mask'], batch['dense_wh'])
+            elif opt.cat_spec_wh:
+                size = self.class_size_loss(output['wh'], batch['cat_spec_mask'], ind, batch['cat_spec_wh'])
+            else:
+                size = self.size_loss(output['wh'], mask, ind, batch['wh'])
+            parts['wh_loss'] = size
+        if opt.reg_offset and opt.off_weight > 0:
+            parts['off_loss'] = self.offset_loss(output['reg'], mask, ind, batch['reg'])
+        return parts
+
+    def true_heads(self, batch: Mapping[str, torch.Tensor]) -> Output:
+        opt, heads = self.opt, {}
+        if opt.eval_oracle_hm:
+            heads['hm'] = heatmap_logits(batch['hm'], opt.mse_loss)
+        if opt.eval_oracle_wh and opt.dense_wh:
+            heads['wh'] = batch['dense_wh']
+        elif opt.eval_oracle_wh:
+            heads['wh'] = self.oracle_map(batch['cat_spec_wh' if opt.cat_spec_wh else 'wh'], batch['ind'])
+        if opt.eval_oracle_offset:
+            heads['reg'] = self.oracle_map(batch['reg'], batch['ind'])
+        return heads
+
+
+class CtdetTrainer(BaseTrainer):
+    """Trains 2D detection."""
+
+    def create_loss(self, opt: Namespace) -> CtdetLoss:
+        return CtdetLoss(opt)
+
+    def decode(self, output: Output) -> torch.Tensor:
+        """Detections [B, K, 6] of a raw output, in output-map coordinates."""
+        heat = heatmap_probability(output['hm'], self.opt.mse_loss)
+        return ctdet_decode(heat, output['wh'], output.get('reg'), self.opt.cat_spec_wh, self.opt.K)
+
+    def detections(self, output: Output, batch: dict) -> dict:
+        meta = batch['meta']
+        height, width = output['hm'].shape[2:]
+        dets = self.decode(output).cpu().numpy()
+        return ctdet_post_process(dets, meta['c'].numpy(), meta['s'].numpy(), height, width, self.opt.num_classes)[0]

@@ -1,0 +1,114 @@
+"""One training run: where it stands, and the checkpoints from which it can go on."""
+
+import os
+from argparse import Namespace
+
+from torch.utils.data import DataLoader
+
+from ..datasets.loaders import TrainLoader
+from ..logger import Logger
+from ..models.model import load_model, save_model
+from ..opts import model_facts
+from .base_trainer import BaseTrainer, Interrupted
+
+
+class Run:
+    """Keeps epoch, best figure and learning rate together with the files of `save_dir`.
+
+    `model_last.pth` is written after every epoch, `model_best.pth` at the best figure, `model_N.pth` after the
+    epochs of `--lr_step` (and after each with `--save_all`).
+
+    Attributes:
+        epoch: epochs done.
+        iteration: iterations done of the epoch after it (a run that was stopped in its middle).
+        best: best figure so far, None before the first.
+        validated: epoch that was validated last.
+    """
+
+    def __init__(self, opt: Namespace, trainer: BaseTrainer, logger: Logger, main_metric: str):
+        self.opt, self.trainer, self.logger = opt, trainer, logger
+        self.metric = main_metric if opt.metric == 'AP' else opt.metric
+        self.epoch, self.iteration, self.validated = 0, 0, 0
+        self.best: float | None = None
+
+    def start(self) -> None:
+        """Load what there is to start from, and say with what the run starts."""
+        opt = self.opt
+        if opt.load_model:
+            model, optimizer = self.trainer.model, self.trainer.optimizer
+            _, _, self.epoch = load_model(model, opt.load_model, optimizer, opt.resume, opt.lr, opt.lr_step)
+        if opt.resume:
+            self.iteration = opt.facts.get('iteration', 0)
+            self.validated = opt.facts.get('validated', self.epoch)
+            self.best = opt.facts.get('best') if opt.facts.get('metric') == self.metric else None
+        self.set_learning_rate()
+        self.logger.say(
+            f'{opt.task}, {opt.arch}, {opt.num_classes} classes, input {opt.input_h} x {opt.input_w} on {opt.device}: '
+            f'learning rate {opt.lr:g} for batches of {opt.batch_size}, epochs {self.epoch + 1} to {opt.num_epochs}; '
+            f'outputs in {opt.save_dir}'
+        )
+
+    def set_learning_rate(self) -> None:
+        """The rate for the next epoch: a tenth for each epoch of `--lr_step` that is done."""
+        rate = self.opt.lr * 0.1 ** sum(step <= self.epoch for step in self.opt.lr_step)
+        for group in self.trainer.optimizer.param_groups:
+            group['lr'] = rate
+
+    def train_epoch(self, loader: TrainLoader) -> None:
+        """One epoch (or the rest of one), and its checkpoint."""
+        epoch = self.epoch + 1
+        averages, _ = self.trainer.train(epoch, loader.epoch(epoch, self.iteration), self.iteration)
+        self.epoch, self.iteration = epoch, 0
+        self.logger.scalars('train', epoch, averages)
+        if epoch in self.opt.lr_step or self.opt.save_all:
+            self.save(f'model_{epoch}.pth')
+        self.set_learning_rate()
+        self.save('model_last.pth')
+
+    def owes_validation(self) -> bool:
+        """Whether the last epoch is one to validate after (every `--val_intervals`, and the last) and was not."""
+        due = self.epoch % self.opt.val_intervals == 0 or self.epoch >= self.opt.num_epochs
+        return self.epoch > 0 and due and self.validated < self.epoch and self.iteration == 0
+
+    def validate(self, loader: DataLoader) -> None:
+        """Validate; keep the checkpoint as `model_best.pth` when its figure is the best so far."""
+        by_loss = self.metric == 'loss'
+        figures, results = self.trainer.val(self.epoch, loader, collect=not by_loss)
+        if not by_loss:
+            metrics = loader.dataset.run_eval(results, self.opt.save_dir)
+            figures = {**figures, **{name: value for name, value in metrics.items() if '/' not in name}}
+        self.logger.scalars('val', self.epoch, figures)
+        self.validated = self.epoch
+        figure = figures[self.metric]
+        if self.best is None or (figure < self.best if by_loss else figure > self.best):
+            self.best = figure
+            self.save('model_best.pth')
+            self.logger.say(f'epoch {self.epoch}: {self.metric} {figure:.4f} is the best so far')
+        self.save('model_last.pth')
+
+    def save(self, name: str) -> None:
+        save_model(
+            os.path.join(self.opt.save_dir, name),
+            self.epoch,
+            self.trainer.model,
+            self.trainer.optimizer,
+            iteration=self.iteration,
+            best=self.best,
+            metric=self.metric,
+            validated=self.validated,
+            **model_facts(self.opt),
+        )
+
+    def save_interrupted(self, stop: Interrupted) -> None:
+        """Keep the state in the middle of an epoch; a stop while validating has nothing to add."""
+        if stop.epoch == self.epoch + 1:
+            self.iteration = stop.iteration
+            self.save('model_last.pth')
+        self.logger.say(f'{stop}: go on with --resume')
+        self.logger.close()
+
+    def finish(self) -> None:
+        if self.best is None:
+            self.save('model_best.pth')  # a run without validation: the last is the best that is known
+        self.logger.say(f'done: {self.epoch} epochs, checkpoints in {self.opt.save_dir}')
+        self.logger.close()
