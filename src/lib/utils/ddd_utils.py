@@ -116,5 +116,5 @@ def read_calib(path: str | os.PathLike) -> np.ndarray:
         return np.array(numbers, np.float32).reshape(3, 4)
     except ValueError:
         raise UserError(
-            f"'{path}' is no KITTI calibration: expected a line 'P2:' of 12 numbers, found '{' '.join(numbers)}'"
+            f"'{path}' is no KITTI calibration: expected 'P2:' and 12 numbers, found '{' '.join(numbers)}'"
         ) from None

@@ -25,6 +25,8 @@ GRAY = np.array([0.114, 0.587, 0.299])  # grey value of a BGR pixel
 COLOR_JITTER = 0.4
 LIGHTING_STD = 0.1
 
+PNG_END = b'IEND\xaeB`\x82'  # name and checksum of the last chunk
+
 
 # -- reading -------------------------------------------------------------------------------------------
 
@@ -53,7 +55,8 @@ def read_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
     image = _decode(data, cv2.IMREAD_COLOR)
     if image is None:
         raise UserError(f"'{path}' is not an image that can be read")
-    if size is not None and image.shape[1::-1] != tuple(size) == image.shape[:2]:
+    height, width = image.shape[:2]
+    if size is not None and (width, height) != tuple(size) == (height, width):
         image = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return image
 
@@ -83,8 +86,8 @@ def _ends_early(data: bytes | mmap.mmap) -> bool:
     if data[:2] == b'\xff\xd8':
         return data[-2:] != b'\xff\xd9' and data.find(b'\xff\xd9', _jpeg_scan(data)) < 0
     if data[:8] == b'\x89PNG\r\n\x1a\n':
-        return data[-8:-4] != b'IEND' and data.find(b'IEND') < 0
-    return len(data) == 0
+        return data[-8:] != PNG_END and data.find(PNG_END) < 0
+    return False
 
 
 def _jpeg_scan(data: bytes | mmap.mmap) -> int:

@@ -46,9 +46,7 @@ def exdet_post_process(
     return _map_to_image(dets, c, s, h, w, num_classes)
 
 
-def ddd_post_process(
-    dets: np.ndarray, c: Sequence, s: Sequence, calibs: Sequence[np.ndarray], opt
-) -> list[Detections]:
+def ddd_post_process(dets: np.ndarray, c: Sequence, s: Sequence, calibs: Sequence[np.ndarray], opt) -> list[Detections]:
     """3D boxes in camera coordinates, each image with its own camera; no row is dropped.
 
     Args:
@@ -83,16 +81,14 @@ def _locate(rows: np.ndarray, center: Sequence, scale, size: tuple[int, int], P:
     return np.column_stack([alpha, box, dim, location, rotation_y, score])  # [K, 13]
 
 
-def _map_to_image(
-    dets: np.ndarray, c: Sequence, s: Sequence, h: int, w: int, num_classes: int
-) -> list[Detections]:
+def _map_to_image(dets: np.ndarray, c: Sequence, s: Sequence, h: int, w: int, num_classes: int) -> list[Detections]:
     """Map every point of rows `x1, y1, x2, y2, score, further points ..., class` and group them by class."""
     dets = np.asarray(dets)
     points = np.r_[0:4, 5 : dets.shape[2] - 1]  # the columns that are coordinates
     results = []
     for rows, center, scale in zip(dets, c, s, strict=True):
         mapped = rows[:, :-1].copy()
-        coords = rows[:, points].reshape(len(rows), -1, 2)  # [K, points, 2]
+        coords = rows[:, points].reshape(len(rows), len(points) // 2, 2)  # [K, points, 2]
         mapped[:, points] = transform_preds(coords, center, scale, (w, h)).reshape(len(rows), len(points))
         results.append(_by_class(mapped, rows[:, -1], num_classes))
     return results

@@ -1,0 +1,293 @@
+"""Reading pictures, their geometry, the target drawers and colour augmentation."""
+
+import math
+import os
+import struct
+
+import cv2
+import numpy as np
+import pytest
+
+from lib.utils.errors import UserError
+from lib.utils.image import (
+    EIG_VAL,
+    EIG_VEC,
+    affine_transform,
+    color_aug,
+    color_transform,
+    draw_dense_reg,
+    draw_msra_gaussian,
+    draw_umich_gaussian,
+    gaussian_radius,
+    get_affine_transform,
+    is_truncated,
+    mean_gray,
+    read_image,
+    transform_preds,
+)
+
+# -- reading -------------------------------------------------------------------------------------------
+
+
+def picture(height=20, width=30):
+    """A smooth BGR picture, bright at the right, so that JPEG keeps it and a turn shows."""
+    ramp = np.linspace(0, 255, width)[None, :, None] * np.array([1, 0.5, 0.2])
+    return np.broadcast_to(ramp, (height, width, 3)).astype(np.uint8)
+
+
+def with_orientation(jpeg, orientation):
+    """JPEG bytes with an EXIF segment that says how to turn them."""
+    tiff = b'II*\0' + struct.pack('<IHHHIHHI', 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    segment = b'Exif\0\0' + tiff
+    return jpeg[:2] + b'\xff\xe1' + struct.pack('>H', len(segment) + 2) + segment + jpeg[2:]
+
+
+@pytest.fixture
+def jpeg():
+    return cv2.imencode('.jpg', picture())[1].tobytes()
+
+
+@pytest.fixture
+def png():
+    return cv2.imencode('.png', picture())[1].tobytes()
+
+
+@pytest.mark.parametrize('kind', ['grey', 'alpha', '16 bit', '16 bit grey', '1x1'])
+def test_read_image_gives_8_bit_bgr(tmp_path, kind):
+    """Whatever the file holds, the caller gets uint8 [H, W, 3] of the same colours."""
+    bgr = picture()
+    grey = bgr[:, :, 0]
+    stored, want = {
+        'grey': (grey, cv2.merge([grey] * 3)),
+        'alpha': (np.dstack([bgr, np.full(bgr.shape[:2], 99, np.uint8)]), bgr),
+        '16 bit': (bgr.astype(np.uint16) * 256, bgr),
+        '16 bit grey': (grey.astype(np.uint16) * 256, cv2.merge([grey] * 3)),
+        '1x1': (bgr[:1, :1], bgr[:1, :1]),
+    }[kind]
+    path = tmp_path / 'image.png'
+    cv2.imwrite(str(path), stored)
+    image = read_image(path)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, want)
+
+
+@pytest.mark.parametrize(
+    ('size', 'shape'), [(None, (30, 20, 3)), ((20, 30), (30, 20, 3)), ((30, 20), (20, 30, 3)), ((7, 7), (30, 20, 3))]
+)
+def test_orientation_follows_the_size_that_the_dataset_says(tmp_path, jpeg, size, shape):
+    """A picture stored on its side is turned, unless the dataset's size is that of the stored one."""
+    path = tmp_path / 'image.jpg'
+    path.write_bytes(with_orientation(jpeg, 6))
+    image = read_image(path, size)
+    assert image.shape == shape
+    bright_end = image[-1] if shape[0] == 30 else image[:, -1]
+    assert bright_end[..., 0].mean() > 200
+
+
+def test_missing_empty_and_foreign_files_are_one_line(tmp_path):
+    """What is not an image is a UserError that names the file."""
+    (tmp_path / 'text.jpg').write_text('not an image at all')
+    (tmp_path / 'empty.png').write_bytes(b'')
+    for name in ('gone.jpg', 'text.jpg', 'empty.png', '.'):
+        with pytest.raises(UserError) as error:
+            read_image(tmp_path / name)
+        assert str(tmp_path / name) in str(error.value)
+        assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('cut', [1, 5, 200])
+def test_images_that_are_cut_short_are_found(tmp_path, jpeg, png, cut, capfd):
+    """A JPEG without its end marker, a PNG without its end chunk: refused, with nothing said by cv2."""
+    for name, data in (('a.jpg', jpeg), ('b.png', png)):
+        path = tmp_path / name
+        path.write_bytes(data)
+        assert not is_truncated(path)
+        path.write_bytes(data[: max(len(data) - cut, 30)])
+        assert is_truncated(path)
+        with pytest.raises(UserError, match='cut short'):
+            read_image(path)
+    assert capfd.readouterr().err == ''
+
+
+def test_bytes_after_the_end_are_no_damage(tmp_path, jpeg, png):
+    """Cameras append films and makers' notes; the picture before them is whole."""
+    for name, data in (('a.jpg', jpeg), ('b.png', png)):
+        path = tmp_path / name
+        path.write_bytes(data + b'\xff\xdaappended' * 9)
+        assert not is_truncated(path)
+        assert read_image(path).shape == (20, 30, 3)
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end(tmp_path, jpeg):
+    """A thumbnail in the header has an end marker of its own; the picture may lack its."""
+    segment = b'Exif\0\0' + jpeg
+    data = jpeg[:2] + b'\xff\xe1' + struct.pack('>H', len(segment) + 2) + segment + jpeg[2:-20]
+    path = tmp_path / 'image.jpg'
+    path.write_bytes(data)
+    assert is_truncated(path)
+
+
+def test_an_empty_file_is_truncated(tmp_path):
+    """No bytes cannot be mapped into memory, and are no picture."""
+    path = tmp_path / 'image.jpg'
+    path.touch()
+    assert os.path.getsize(path) == 0
+    assert is_truncated(path)
+
+
+# -- geometry ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('rot', [0, 30, -100])
+@pytest.mark.parametrize('scale', [640, (640, 17)])
+def test_affine_transform_is_the_similarity_of_the_paper(rot, scale):
+    """dst = (W / s) R (src - c) + (W/2, H/2), written out for a point; the scale's second entry is not used."""
+    matrix = get_affine_transform((300, 200), scale, rot, (128, 96), shift=(0.1, -0.2))
+    cos, sin = math.cos(math.radians(rot)), math.sin(math.radians(rot))
+    dx, dy = 11 - (300 + 64), 77 - (200 - 128)
+    want = [128 / 640 * (cos * dx + sin * dy) + 64, 128 / 640 * (-sin * dx + cos * dy) + 48]
+    np.testing.assert_allclose(affine_transform((11, 77), matrix), want)
+
+
+def test_inverse_affine_undoes_the_affine():
+    """`inv` is the inverse, and `transform_preds` maps [n, 2] and [n, k, 2] with it."""
+    points = np.random.default_rng(0).uniform(-50, 700, (5, 3, 2)).astype(np.float32)
+    args = (np.float32([320.5, 213]), 512.0, 25, (128, 96))
+    there = affine_transform(points, get_affine_transform(*args))
+    np.testing.assert_allclose(affine_transform(there, get_affine_transform(*args, inv=1)), points, atol=1e-4)
+    flat = affine_transform(points, get_affine_transform(args[0], args[1], 0, args[3]))
+    np.testing.assert_allclose(transform_preds(flat, args[0], args[1], args[3]), points, atol=1e-4)
+
+
+def test_warp_and_points_agree():
+    """A dot moved by warpAffine lands where `affine_transform` says."""
+    image = np.zeros((60, 80), np.float32)
+    image[20, 50] = 1
+    matrix = get_affine_transform((40, 30), 80, 40, (160, 120))
+    warped = cv2.warpAffine(image, matrix, (160, 120), flags=cv2.INTER_LINEAR)
+    ys, xs = np.indices(warped.shape)
+    found = [(xs * warped).sum() / warped.sum(), (ys * warped).sum() / warped.sum()]
+    np.testing.assert_allclose(found, affine_transform((50, 20), matrix), atol=0.1)
+
+
+# -- targets -------------------------------------------------------------------------------------------
+
+
+def test_gaussian_radius_by_hand():
+    """The three published roots for a 20 x 10 box at overlap 0.7."""
+    r1 = (30 + math.sqrt(30**2 - 4 * 200 * 0.3 / 1.7)) / 2
+    r2 = (60 + math.sqrt(60**2 - 16 * 0.3 * 200)) / 2
+    r3 = (-2 * 0.7 * 30 + math.sqrt((2 * 0.7 * 30) ** 2 + 4 * 4 * 0.7 * 0.3 * 200)) / 2
+    assert gaussian_radius((20, 10)) == pytest.approx(min(r1, r2, r3))
+    assert gaussian_radius((20, 10), 0.3) > gaussian_radius((20, 10), 0.7)
+
+
+def slow_gaussian(shape, x, y, reach, sigma):
+    """The bump of one object, cell by cell."""
+    bump = np.zeros(shape)
+    for row in range(shape[0]):
+        for col in range(shape[1]):
+            if abs(row - y) <= reach and abs(col - x) <= reach:
+                bump[row, col] = math.exp(-((row - y) ** 2 + (col - x) ** 2) / (2 * sigma**2))
+    return bump
+
+
+OBJECTS = [((3, 4), 2), ((10, 6), 4), ((12, 7), 3), ((0, 0), 5), ((19, 11), 6), ((5, 5), 0)]
+OUTSIDE = [((-3, 4), 4), ((-4, 3), 2), ((5, -9), 3), ((22, 14), 5), ((-50, 3), 2), ((4, 90), 3)]
+
+
+def test_draw_umich_gaussian_is_the_slow_one():
+    """Bumps over one another, clipped at the border, from centres outside as well."""
+    heatmap, want = np.zeros((12, 20), np.float32), np.zeros((12, 20))
+    for (x, y), radius in OBJECTS + OUTSIDE:
+        assert draw_umich_gaussian(heatmap, (x, y), radius) is heatmap
+        want = np.maximum(want, slow_gaussian(want.shape, x, y, radius, (2 * radius + 1) / 6))
+    np.testing.assert_allclose(heatmap, want, atol=1e-6)
+    assert all(heatmap[y, x] == 1 for (x, y), _ in OBJECTS)
+
+
+def test_draw_umich_gaussian_height():
+    """`k` is the height of the bump, and a lower bump leaves a higher one alone."""
+    heatmap = np.zeros((9, 9), np.float32)
+    draw_umich_gaussian(heatmap, (4, 4), 2, k=0.5)
+    assert heatmap.max() == 0.5
+    draw_umich_gaussian(heatmap, (4, 4), 2)
+    draw_umich_gaussian(heatmap, (4, 4), 2, k=0.25)
+    assert heatmap[4, 4] == 1
+
+
+def test_draw_msra_gaussian_is_the_slow_one():
+    """A given sigma, a window of three of it, a rounded centre; sigma 0 is one cell and no NaN."""
+    heatmap, want = np.zeros((12, 20), np.float32), np.zeros((12, 20))
+    for (x, y), sigma in [((3.6, 4.2), 1), ((10, 6), 2), ((19, 11), 3), ((-4, 3), 2), ((-40, 3), 1), ((30, 99), 2)]:
+        assert draw_msra_gaussian(heatmap, (x, y), sigma) is heatmap
+        want = np.maximum(want, slow_gaussian(want.shape, int(x + 0.5), int(y + 0.5), 3 * sigma, sigma))
+    np.testing.assert_allclose(heatmap, want, atol=1e-6)
+    point = draw_msra_gaussian(np.zeros((5, 6), np.float32), (4, 2), 0)
+    assert point[2, 4] == 1 and point.sum() == 1
+
+
+@pytest.mark.parametrize('is_offset', [False, True])
+def test_draw_dense_reg_is_the_slow_one(is_offset):
+    """Every cell belongs to the object whose bump is the highest there, the later one where they tie."""
+    rng = np.random.default_rng(1)
+    heatmap, regmap = np.zeros((12, 20), np.float32), np.zeros((2, 12, 20), np.float32)
+    want = np.zeros_like(regmap)
+    for (x, y), radius in OBJECTS + OUTSIDE:
+        value = rng.uniform(-9, 9, 2)
+        draw_umich_gaussian(heatmap, (x, y), radius)
+        assert draw_dense_reg(regmap, heatmap, (x, y), value, radius, is_offset) is regmap
+        bump = slow_gaussian(heatmap.shape, x, y, radius, (2 * radius + 1) / 6).astype(np.float32)
+        for row, col in zip(*np.nonzero((bump > 0) & (bump >= heatmap)), strict=True):
+            want[:, row, col] = value - is_offset * np.array([col - x, row - y])
+    np.testing.assert_allclose(regmap, want, rtol=1e-5, atol=1e-5)
+
+
+# -- colour --------------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """A generator whose draws are given."""
+
+    def __init__(self, order, factors, noise):
+        self.order, self.factors, self.noise = order, iter(factors), noise
+
+    def permutation(self, count):
+        return self.order
+
+    def uniform(self, low, high):
+        assert (low, high) == (-0.4, 0.4)
+        return next(self.factors) - 1
+
+    def normal(self, mean, std, count):
+        assert (mean, std, count) == (0, 0.1, 3)
+        return np.array(self.noise)
+
+
+@pytest.mark.parametrize('order', [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_color_aug_is_the_published_sequence(order):
+    """One affine map equals brightness, contrast, saturation and lighting done one after the other."""
+    image = np.random.default_rng(0).uniform(0, 1, (6, 7, 3)).astype(np.float32)
+    factors, noise = (0.7, 1.3, 1.1), (0.1, -0.2, 0.05)
+    want = image.astype(np.float64)
+    grey = want @ [0.114, 0.587, 0.299]
+    for kind, a in zip(order, factors, strict=True):
+        blend = [0, grey.mean(), grey[:, :, None]][kind]
+        want = a * want + (1 - a) * blend
+    want = want + (EIG_VEC * EIG_VAL * noise).sum(1)
+    assert color_aug(Scripted(order, factors, noise), image) is image
+    np.testing.assert_allclose(image, want, atol=1e-5)
+
+
+def test_color_transform_draws_in_its_ranges_and_repeats():
+    """The same generator state gives the same colours; other states give others."""
+    draws = [color_transform(np.random.default_rng(seed), 0.4, EIG_VAL, EIG_VEC) for seed in (5, 5, 6)]
+    np.testing.assert_array_equal(draws[0][0], draws[1][0])
+    np.testing.assert_array_equal(draws[0][1], draws[1][1])
+    assert not np.allclose(draws[0][0], draws[2][0])
+
+
+def test_mean_gray_is_cv2s():
+    """The grey of the contrast blend is the mean of cv2's grey picture."""
+    image = np.random.default_rng(0).uniform(0, 1, (16, 9, 3)).astype(np.float32)
+    assert mean_gray(image) == pytest.approx(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).mean(), abs=1e-5)
