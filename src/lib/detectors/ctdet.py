@@ -38,9 +38,7 @@ class CtdetDetector(BaseDetector):
         return keep_best(results, max(100, self.opt.K))
 
     def views(self, debugger: Debugger, picture: np.ndarray, output: Output, dets: np.ndarray) -> None:
-        heat = heatmap_probability(output['hm'][0], self.opt.mse_loss).cpu().numpy()
-        debugger.add_blend_img(picture, debugger.gen_colormap(heat, picture.shape[1::-1]), 'pred_hm')
-        debugger.add_img(picture, 'pred_boxes')
-        for row in dets[0]:
-            if row[4] >= self.opt.vis_thresh:
-                debugger.add_box(row[:4] * self.opt.down_ratio, int(row[5]), row[4], 'pred_boxes')
+        heat = heatmap_probability(output['hm'][0], self.opt.mse_loss)
+        debugger.add_heatmap(picture, heat.cpu().numpy(), 'pred_hm')
+        to_picture = np.array([self.opt.down_ratio] * 4 + [1, 1])
+        debugger.add_boxes(picture, dets[0] * to_picture, 'pred_boxes', self.opt.vis_thresh)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..utils.cli import Progress
+from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.device import to_device
 from ..utils.errors import UserError
 from ..utils.oracle_utils import gen_oracle_map
@@ -83,6 +84,7 @@ class BaseTrainer:
         self.opt, self.model, self.optimizer = opt, model, optimizer
         self.loss = self.create_loss(opt)
         self.stop_requested = False
+        self.pictures = 0
 
     def create_loss(self, opt: Namespace) -> TaskLoss:
         raise NotImplementedError
@@ -165,11 +167,19 @@ class BaseTrainer:
         return stats
 
     def look(self, outputs: list[Output], batch: dict) -> None:
-        """Show the first image of the batch, predictions beside the truth, at `--debug` levels over 0."""
-        if self.opt.debug > 0:
-            self.debug(self.loss.with_oracles(outputs[-1], batch), batch)
+        """Show the image of the batch, predictions beside the truth, at `--debug` levels over 0."""
+        opt = self.opt
+        if opt.debug == 0:
+            return
+        debugger = Debugger(opt.debugger_theme, opt.class_names, opt.skeleton or ())
+        picture = network_input_to_image(batch['input'][0].cpu(), opt.mean, opt.std)
+        with torch.no_grad():
+            self.views(debugger, picture, self.loss.with_oracles(outputs[-1], batch), batch)
+        debugger.finish(opt.debug, opt.debug_dir, f'{self.pictures}_')
+        self.pictures += 1
 
-    def debug(self, output: Output, batch: dict) -> None:
+    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, batch: dict) -> None:
+        """Add the task's views of a raw output and of the truth; `picture` is the network's input."""
         raise NotImplementedError
 
 

@@ -3,6 +3,7 @@
 from argparse import Namespace
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 
 from ..models.decode import ctdet_decode
@@ -16,6 +17,7 @@ from ..models.losses import (
     RegWeightedL1Loss,
 )
 from ..models.utils import heatmap_logits, heatmap_probability
+from ..utils.debugger import Debugger
 from ..utils.post_process import ctdet_post_process
 from .base_trainer import BaseTrainer, Output, TaskLoss
 
@@ -80,3 +82,12 @@ class CtdetTrainer(BaseTrainer):
         height, width = output['hm'].shape[2:]
         dets = self.decode(output).cpu().numpy()
         return ctdet_post_process(dets, meta['c'].numpy(), meta['s'].numpy(), height, width, self.opt.num_classes)[0]
+
+    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, batch: dict) -> None:
+        to_picture = np.array([self.opt.down_ratio] * 4 + [1, 1])
+        heat = heatmap_probability(output['hm'][0], self.opt.mse_loss)
+        debugger.add_heatmap(picture, heat.cpu().numpy(), 'pred_hm')
+        debugger.add_heatmap(picture, batch['hm'][0].cpu().numpy(), 'gt_hm')
+        dets = self.decode(output)[0].cpu().numpy()
+        debugger.add_boxes(picture, dets * to_picture, 'pred_boxes', self.opt.vis_thresh)
+        debugger.add_boxes(picture, batch['meta']['gt_det'][0].numpy() * to_picture, 'gt_boxes')

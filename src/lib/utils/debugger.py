@@ -59,6 +59,17 @@ class Debugger:
         """Joint heatmaps [J, h, w] in [0, 1] as one picture, in the colours that the joints have."""
         return drawing.heatmap_to_color(maps, drawing.rainbow(len(maps)), size, self.theme)
 
+    def add_heatmap(self, picture: np.ndarray, maps: np.ndarray, img_id: str, of_joints: bool = False) -> None:
+        """Keep heatmaps [C, h, w] in [0, 1] blended over the network's input `picture`."""
+        colormap = self.gen_colormap_hp if of_joints else self.gen_colormap
+        self.add_blend_img(picture, colormap(maps, picture.shape[1::-1]), img_id)
+
+    def add_boxes(self, picture: np.ndarray, rows: np.ndarray, img_id: str, thresh: float = 0.0) -> None:
+        """Keep `picture` with boxes on it: rows x1 y1 x2 y2 score class, those with a score over `thresh`."""
+        self.add_img(picture, img_id)
+        for row in rows[rows[:, 4] > thresh]:
+            self.add_box(row[:4], int(row[5]), row[4], img_id)
+
     # ------------------------------------------------------------------------------ detections
 
     def add_detections(
