@@ -71,8 +71,8 @@ def _polygon_touch(polygons: list[np.ndarray], axis: int, where: float) -> np.nd
     start = end = None
     for polygon in polygons:
         on_line = np.abs(polygon[:, axis] - where) <= FLAT
-        if on_line.any() and not on_line.all():
-            shift = -int(np.argmin(on_line))  # begin with a vertex off the line: no chain wraps around
+        if on_line[0] and on_line[-1] and not on_line.all():
+            shift = -int(np.argmin(on_line))  # a chain round the seam: begin with a vertex off the line
             polygon, on_line = np.roll(polygon, shift, axis=0), np.roll(on_line, shift)
         for first, last in _runs(on_line):
             chain = polygon[first:last, along]

@@ -1,0 +1,97 @@
+"""The two layouts on disk that toy data is written in."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ...utils.files import atomic_path
+from .canvas import Scene
+from .road import CATEGORIES
+
+ENCODING = {'.jpg': [cv2.IMWRITE_JPEG_QUALITY, 92], '.png': []}
+
+
+class OwnFolder:
+    """`annotations/{train,val}.json` and `images/`: what `--dataset PATH` takes."""
+
+    suffix, first_id = '.jpg', 1
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def annotation_file(self, split: str) -> Path:
+        return self.root / 'annotations' / f'{split}.json'
+
+    def add(self, name: str, scene: Scene) -> None:
+        """Write one picture under a file name."""
+        write_image(self.root / 'images' / name, scene.image)
+
+    def finish(self, split: str, names: list[str]) -> None:
+        """Write what lists the pictures of a split, beside the annotation file."""
+
+
+class KittiFolder:
+    """KITTI's `training/{image_2,label_2,calib}` and `ImageSets_3dop`, and what the converter makes of them.
+
+    `kitti/images/trainval` is a link to the pictures in `training/image_2`.
+    """
+
+    suffix, first_id = '.png', 0
+
+    def __init__(self, root: Path):
+        self.root = root / 'kitti'
+        self.training = self.root / 'training'
+        link = self.root / 'images' / 'trainval'
+        if not os.path.lexists(link):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to('../training/image_2', target_is_directory=True)
+
+    def annotation_file(self, split: str) -> Path:
+        return self.root / 'annotations' / f'kitti_3dop_{split}.json'
+
+    def add(self, name: str, scene: Scene) -> None:
+        """Write one picture with its label and calibration files."""
+        write_image(self.training / 'image_2' / name, scene.image)
+        frame = Path(name).stem
+        labels = ''.join(f'{label_line(annotation)}\n' for annotation in scene.annotations)
+        write_text(self.training / 'label_2' / f'{frame}.txt', labels)
+        write_text(self.training / 'calib' / f'{frame}.txt', calibration(np.array(scene.facts['calib'])))
+
+    def finish(self, split: str, names: list[str]) -> None:
+        """Write the list of a split's frames."""
+        frames = ''.join(f'{Path(name).stem}\n' for name in names)
+        write_text(self.root / 'ImageSets_3dop' / f'{split}.txt', frames)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write uint8 BGR [H, W, 3], whole; the suffix says as what."""
+    encoded = cv2.imencode(path.suffix, image, ENCODING[path.suffix])[1]
+    with atomic_path(path) as beside:
+        beside.write_bytes(encoded.tobytes())
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as beside:
+        beside.write_text(text)
+
+
+def label_line(annotation: dict) -> str:
+    """An object as KITTI writes it: 15 fields."""
+    x, y, w, h = annotation['bbox']
+    cut_off, hidden = annotation['truncated'], annotation['occluded']
+    numbers = [annotation['alpha'], x, y, x + w, y + h, *annotation['dim'], *annotation['location']]
+    numbers.append(annotation['rotation_y'])
+    name = CATEGORIES[annotation['category_id'] - 1]
+    return f'{name} {cut_off:.2f} {hidden} ' + ' '.join(f'{number:.2f}' for number in numbers)
+
+
+def calibration(camera: np.ndarray) -> str:
+    """A KITTI calibration file whose four cameras are one, with its lidar at the same place."""
+    axes = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]])  # lidar: x forward, y left, z up
+    matrices = {f'P{number}': camera for number in range(4)}
+    matrices |= {'R0_rect': np.eye(3), 'Tr_velo_to_cam': axes, 'Tr_imu_to_velo': np.eye(3, 4)}
+    return ''.join(
+        f'{name}: {" ".join(f"{value:.12e}" for value in matrix.ravel())}\n' for name, matrix in matrices.items()
+    )
