@@ -1,0 +1,191 @@
+"""COCO's box and keypoint metrics of annotations and results held in memory, by pycocotools."""
+
+import contextlib
+import io
+import math
+from collections.abc import Sequence
+from numbers import Real
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ...utils.errors import UserError
+from ..index import Findings
+
+# The figures in the order in which pycocotools keeps and prints them.
+BOX_FIGURES = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'AR1', 'AR10', 'AR100', 'ARs', 'ARm', 'ARl')
+KEYPOINT_FIGURES = ('AP', 'AP50', 'AP75', 'APm', 'APl', 'AR', 'AR50', 'AR75', 'ARm', 'ARl')
+FIGURES = {
+    'bbox': BOX_FIGURES,
+    'keypoints': tuple(f'kp_{figure}' for figure in KEYPOINT_FIGURES),
+}
+
+
+def evaluate_coco(
+    ground_truth: dict,
+    detections: Sequence[dict],
+    iou_type: str = 'bbox',
+    sigmas: Sequence[float] | None = None,
+) -> dict[str, float]:
+    """COCO AP and AR; prints the usual 12 (keypoints: 10) lines.
+
+    Args:
+        ground_truth: a COCO-format object (`images`, `annotations`, `categories`; ids are any integers). What
+            annotations lack is filled in: `iscrowd` 0, `area` that of the box, `num_keypoints` counted. An
+            annotation without `keypoints` is ignored by the keypoint metric, as COCO does with num_keypoints 0.
+        detections: `{image_id, category_id, bbox [x, y, w, h], score}`; for keypoints also
+            `keypoints` (3 J numbers x, y, anything), and `bbox` may be absent.
+        iou_type: 'bbox' or 'keypoints'.
+        sigmas: the keypoints' J tolerances. By default COCO's where J is 17, else 1/J each.
+
+    Neither argument is changed. Rows that cannot be used are named, counted and left out.
+
+    Returns:
+        `{figure: value in 0..1}`, or -1 where there is nothing to find: AP AP50 AP75 APs APm APl AR1 AR10 AR100
+        ARs ARm ARl and `AP/CLASSNAME` of each class; for keypoints kp_AP kp_AP50 kp_AP75 kp_APm kp_APl kp_AR
+        kp_AR50 kp_AR75 kp_ARm kp_ARl.
+
+    Raises:
+        UserError: an unknown `iou_type`, or keypoints whose number is unknown.
+    """
+    if iou_type not in FIGURES:
+        raise UserError(f"iou_type is 'bbox' or 'keypoints', found '{iou_type}'")
+    categories = ground_truth.get('categories', [])
+    num_joints = 0
+    if iou_type == 'keypoints':
+        num_joints = _count_joints(ground_truth, sigmas)
+        categories = _with_keypoints(ground_truth)
+    truth = usable_rows(ground_truth, ground_truth.get('annotations', []), {'bbox': 4}, 'annotations')
+    wanted = {'keypoints': 3 * num_joints, 'score': 1} if num_joints else {'bbox': 4, 'score': 1}
+    found = usable_rows(ground_truth, detections, wanted, 'detections')
+    if not truth:
+        print('coco: there is no ground truth: every figure is -1')
+    if not ground_truth.get('images'):
+        return dict.fromkeys(FIGURES[iou_type], -1.0)
+
+    evaluation = COCOeval(
+        _index(ground_truth, [_complete_truth(row, num_joints) for row in truth]),
+        _index(ground_truth, [_complete_detection(row) for row in found]),
+        iou_type,
+    )
+    evaluation.params.catIds = [category['id'] for category in categories]
+    if iou_type == 'keypoints':
+        evaluation.params.kpt_oks_sigmas = _tolerances(num_joints, sigmas)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+        evaluation.accumulate()
+    evaluation.summarize()
+    figures = dict(zip(FIGURES[iou_type], map(float, evaluation.stats), strict=True))
+    if iou_type == 'bbox':
+        figures |= _class_figures(evaluation, categories)
+    return figures
+
+
+def usable_rows(ground_truth: dict, rows: Sequence[dict], wanted: dict[str, int], kind: str) -> list[dict]:
+    """The annotations or detections that can be scored; the others are named and counted.
+
+    Args:
+        ground_truth: a COCO-format object; rows of other images and categories than its own are left out.
+        wanted: `{key: count}`, the finite numbers that a row must have (1: a bare number).
+        kind: what to call the rows: 'annotations', 'detections'.
+    """
+    images = {image['id'] for image in ground_truth.get('images', [])}
+    categories = {category['id'] for category in ground_truth.get('categories', [])}
+    findings, kept = Findings('evaluation'), []
+    for i, row in enumerate(rows):
+        broken = next((key for key, count in wanted.items() if not _has_numbers(row.get(key), count)), None)
+        if row.get('image_id') not in images:
+            findings.add(f'{kind} left out, of an image that the annotation file lacks', row.get('image_id'))
+        elif row.get('category_id') not in categories:
+            findings.add(f'{kind} left out, of an unknown category', row.get('category_id'))
+        elif broken:
+            findings.add(f'{kind} left out, without a usable {broken} (positions in the list)', i)
+        else:
+            kept.append(row)
+    findings.report()
+    return kept
+
+
+def _has_numbers(value: object, count: int) -> bool:
+    if count == 1:
+        return isinstance(value, Real) and math.isfinite(value)
+    return (
+        isinstance(value, Sequence | np.ndarray)
+        and len(value) == count
+        and all(isinstance(number, Real) and math.isfinite(number) for number in value)
+    )
+
+
+def _with_keypoints(ground_truth: dict) -> list[dict]:
+    """The categories that have keypoints, told by themselves or by their annotations."""
+    annotated = {row['category_id'] for row in ground_truth.get('annotations', []) if row.get('keypoints')}
+    return [
+        category
+        for category in ground_truth.get('categories', [])
+        if category.get('keypoints') or category['id'] in annotated
+    ]
+
+
+def _count_joints(ground_truth: dict, sigmas: Sequence[float] | None) -> int:
+    if sigmas is not None:
+        return len(sigmas)
+    for category in ground_truth.get('categories', []):
+        if category.get('keypoints'):
+            return len(category['keypoints'])
+    for annotation in ground_truth.get('annotations', []):
+        if annotation.get('keypoints'):
+            return len(annotation['keypoints']) // 3
+    raise UserError('the keypoint metric needs keypoints: neither a category nor an annotation has any')
+
+
+def _tolerances(num_joints: int, sigmas: Sequence[float] | None) -> np.ndarray:
+    if sigmas is not None:
+        return np.asarray(sigmas, dtype=np.float64)
+    coco = COCOeval(iouType='keypoints').params.kpt_oks_sigmas
+    return coco if num_joints == len(coco) else np.full(num_joints, 1 / num_joints)
+
+
+def _complete_truth(row: dict, num_joints: int) -> dict:
+    _, _, width, height = row['bbox']
+    complete = {'area': width * height, 'iscrowd': 0} | row
+    complete.pop('segmentation', None)
+    if num_joints:
+        if not _has_numbers(row.get('keypoints'), 3 * num_joints):
+            complete |= {'keypoints': [0] * (3 * num_joints), 'num_keypoints': 0}
+        complete.setdefault('num_keypoints', sum(v > 0 for v in complete['keypoints'][2::3]))
+    return complete
+
+
+def _complete_detection(row: dict) -> dict:
+    """A detection's area decides whether one that matches nothing is within a size range."""
+    if _has_numbers(row.get('bbox'), 4):
+        _, _, width, height = row['bbox']
+    else:
+        width, height = np.ptp(row['keypoints'][0::3]), np.ptp(row['keypoints'][1::3])
+    return row | {'area': width * height, 'iscrowd': 0}
+
+
+def _index(ground_truth: dict, rows: list[dict]) -> COCO:
+    """pycocotools' index of `rows`, numbered from 1: it takes a match with id 0 for none."""
+    coco = COCO()
+    coco.dataset = {
+        'images': ground_truth['images'],
+        'categories': ground_truth.get('categories', []),
+        'annotations': [row | {'id': i} for i, row in enumerate(rows, start=1)],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def _class_figures(evaluation: COCOeval, categories: list[dict]) -> dict[str, float]:
+    """AP of each class, over all IoU thresholds, all sizes and 100 detections an image."""
+    names = {category['id']: category.get('name', category['id']) for category in categories}
+    precision = evaluation.eval['precision'][:, :, :, 0, -1]  # [IoUs, recalls, classes]
+    figures = {}
+    for k, category_id in enumerate(evaluation.params.catIds):
+        values = precision[:, :, k]
+        known = values[values > -1]
+        figures[f'AP/{names[category_id]}'] = float(known.mean()) if len(known) else -1.0
+    return figures

@@ -1,0 +1,408 @@
+"""KITTI's object metric, in this process: 2D AP, orientation similarity (AOS), bird's-eye AP and 3D AP.
+
+Follows the official evaluator step by step (its oddities included, each said where it is kept), vectorised:
+overlaps of all pairs of a data set at once, and all recall thresholds of an object at once.
+"""
+
+import itertools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ...utils.cli import track
+from ...utils.errors import UserError
+from ..index import Findings
+
+CLASSES = ('car', 'pedestrian', 'cyclist')
+OVERLAPS = ('2d', 'bev', '3d')  # each with an AP; AOS goes with 2d
+DIFFICULTIES = ('easy', 'moderate', 'hard')
+NEIGHBOURS = {'car': 'van', 'pedestrian': 'person_sitting', 'cyclist': ''}  # neither right nor wrong
+
+# What a ground-truth box must satisfy to count, by difficulty.
+MIN_HEIGHT = (40, 25, 25)  # pixels
+MAX_OCCLUSION = (0, 1, 2)
+MAX_TRUNCATION = (0.15, 0.3, 0.5)
+
+MIN_OVERLAP = {'car': 0.7, 'pedestrian': 0.5, 'cyclist': 0.5}
+LOOSE_OVERLAP = {'car': 0.5, 'pedestrian': 0.25, 'cyclist': 0.25}  # of the published project, BEV and 3D only
+
+RECALL_STEPS = 40  # thresholds aim at recall 0, 1/40, ... 1; the 11-point figures take every fourth
+NO_ORIENTATION = -10  # the alpha of a detector that does not estimate orientation
+SAME_LINE = 1e-9  # metres: edges nearer than this are one edge
+
+# Columns of a label after its class name.
+TRUNCATED, OCCLUDED, ALPHA = 0, 1, 2
+BOX, DIMS, LOCATION = slice(3, 7), slice(7, 10), slice(10, 13)  # x1 y1 x2 y2 | h w l | x y z, y at the bottom
+ROTATION, SCORE = 13, 14
+
+
+@dataclass
+class Objects:
+    """The rows of one label or result file. `types`: lower-case class names [N]; `rows`: float64 [N, 15]."""
+
+    types: np.ndarray
+    rows: np.ndarray
+
+
+@dataclass
+class Frame:
+    """One image: its truth, its detections, and for each kind of overlap the matrix [detections, truths]."""
+
+    truth: Objects
+    found: Objects
+    overlaps: dict[str, np.ndarray]
+    in_dont_care: np.ndarray  # [detections]: the largest share of the box inside one DontCare area
+
+
+def evaluate_kitti(
+    gt_dir: str | os.PathLike, result_dir: str | os.PathLike, loose: bool = False
+) -> dict[str, dict[str, list[float]]]:
+    """Score a folder of KITTI result files against a folder of KITTI label files.
+
+    As in the official off-line evaluator, the frames that count are those that have a result file: a file
+    without lines says "nothing found", an image without a file was not processed. (So a folder of all
+    labels may be scored with the results of a split.)
+
+    Args:
+        gt_dir: folder of `NNNNNN.txt` labels, 15 fields a line (`label_2`).
+        result_dir: folder of `NNNNNN.txt` results, the same fields and a score.
+        loose: ask overlaps of .5 / .25 / .25 for bird's-eye and 3D as the published CenterNet did, instead
+            of the official .7 / .5 / .5; 2D stays.
+
+    Returns:
+        `{CLASS_METRIC: {'AP11': [easy, moderate, hard], 'AP40': [...]}}` in percent, for the classes car,
+        pedestrian, cyclist and the metrics 2d, aos, bev, 3d. AOS is absent where a detection says that
+        it has no orientation (alpha -10).
+
+    Raises:
+        UserError: a folder is missing, there is no result file, or none of them has a label file.
+    """
+    frames = _load_frames(Path(gt_dir), Path(result_dir))
+    with_aos = not any((frame.found.rows[:, ALPHA] == NO_ORIENTATION).any() for frame in frames)
+    if not with_aos:
+        print('kitti: detections without orientation (alpha -10), so AOS is left out')
+    figures = {}
+    for name, metric in track(list(itertools.product(CLASSES, OVERLAPS)), 'kitti'):
+        overlap = (LOOSE_OVERLAP if loose and metric != '2d' else MIN_OVERLAP)[name]
+        curves = np.array([_curves(frames, name, metric, overlap, level) for level in range(3)])  # [3, 2, 41]
+        figures[f'{name}_{metric}'] = _average(curves[:, 0])
+        if metric == '2d' and with_aos:
+            figures[f'{name}_aos'] = _average(curves[:, 1])
+    return figures
+
+
+def flatten_kitti(figures: dict[str, dict[str, list[float]]]) -> dict[str, float]:
+    """`evaluate_kitti`'s figures under flat names: `{'car_3d_moderate_AP40': 12.3, ...}`."""
+    return {
+        f'{name}_{level}_{points}': value
+        for name, by_points in figures.items()
+        for points, values in by_points.items()
+        for level, value in zip(DIFFICULTIES, values, strict=True)
+    }
+
+
+def format_kitti(figures: dict[str, dict[str, list[float]]]) -> str:
+    """The figures as a table, a line for each class and metric."""
+    columns = [f'{points} {level}' for points in ('AP11', 'AP40') for level in DIFFICULTIES]
+    lines = [f'{"":16}' + ''.join(f'{column:>15}' for column in columns)]
+    for name, by_points in figures.items():
+        values = by_points['AP11'] + by_points['AP40']
+        lines.append(f'{name:16}' + ''.join(f'{value:15.2f}' for value in values))
+    return '\n'.join(lines)
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def _load_frames(gt_dir: Path, result_dir: Path) -> list[Frame]:
+    for folder in (gt_dir, result_dir):
+        if not folder.is_dir():
+            raise UserError(f"expected a folder of KITTI .txt files; there is no folder '{folder}'")
+    results = sorted(result_dir.glob('*.txt'))
+    if not results:
+        raise UserError(f"no result files (NNNNNN.txt) in '{result_dir}'")
+    findings, labelled = Findings(str(result_dir)), []
+    for path in results:
+        if (gt_dir / path.name).is_file():
+            labelled.append(path)
+        else:
+            findings.add('result files left out, without a label file', path.name)
+    if not labelled:
+        raise UserError(f"no result file of '{result_dir}' has a label file of the same name in '{gt_dir}'")
+    pairs = [(read_objects(gt_dir / path.name, 15, findings), read_objects(path, 16, findings)) for path in labelled]
+    findings.report()
+    unseen = sum(1 for _ in gt_dir.glob('*.txt')) - len(labelled)
+    if unseen:
+        print(f'kitti: {len(labelled)} frames; {unseen} label files have no result file and do not count')
+    return _with_overlaps(pairs)
+
+
+def read_objects(path: Path, num_fields: int, findings: Findings) -> Objects:
+    """Read a KITTI label (15 fields a line) or result file (16: a score follows); lines cut short are named.
+
+    Class names are made lower-case; the score of a label is 0.
+    """
+    types, rows = [], []
+    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            row = [float(field) for field in fields[1:num_fields]]
+        except ValueError:
+            row = []
+        if len(row) < num_fields - 1 or not np.isfinite(row).all():
+            findings.add('lines left out, cut short or not numbers', f'{path}:{number}')
+            continue
+        types.append(fields[0].lower())
+        rows.append(row + [0.0] * (15 - len(row)))
+    return Objects(np.array(types, dtype=str), np.array(rows, dtype=np.float64).reshape(-1, 15))
+
+
+# ------------------------------------------------------------------------------------------- overlaps
+
+
+def _with_overlaps(pairs: list[tuple[Objects, Objects]]) -> list[Frame]:
+    """Overlaps of every detection with every truth of its frame; the ground areas of all frames in one go."""
+    sizes = [(len(found.rows), len(truth.rows)) for truth, found in pairs]
+    found_rows = [np.repeat(found.rows, len(truth.rows), axis=0) for truth, found in pairs]
+    truth_rows = [np.tile(truth.rows, (len(found.rows), 1)) for truth, found in pairs]
+    a, b = np.concatenate(found_rows), np.concatenate(truth_rows)  # [P, 15] each, P pairs
+    overlaps = {'2d': _image_iou(a[:, BOX], b[:, BOX])} | _ground_iou(a, b)
+    ends = np.cumsum([num_found * num_truth for num_found, num_truth in sizes])[:-1]
+    split = {metric: np.split(values, ends) for metric, values in overlaps.items()}
+    frames = []
+    for i, (truth, found) in enumerate(pairs):
+        matrices = {metric: parts[i].reshape(sizes[i]) for metric, parts in split.items()}
+        areas = truth.rows[truth.types == 'dontcare']
+        frames.append(Frame(truth, found, matrices, _share_inside(found.rows[:, BOX], areas[:, BOX])))
+    return frames
+
+
+def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection areas of boxes [..., 4] in pixels."""
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])  # [..., 2]
+    return sides.clip(0).prod(-1)
+
+
+def _area(box: np.ndarray) -> np.ndarray:
+    return (box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1])
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, 0 where nothing is shared."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=part > 0)
+
+
+def _image_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    shared = _intersection(a, b)
+    return _ratio(shared, _area(a) + _area(b) - shared)
+
+
+def _share_inside(boxes: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """The largest share of each box [N, 4] that lies in one of the areas [A, 4]: [N]."""
+    shared = _intersection(boxes[:, None], areas[None])  # [N, A]
+    return _ratio(shared, np.broadcast_to(_area(boxes)[:, None], shared.shape)).max(1, initial=0)
+
+
+def _ground_iou(a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
+    """Bird's-eye and 3D IoU of P pairs of rows [P, 15]: {'bev': [P], '3d': [P]}."""
+    shared = np.zeros(len(a))
+    centre_distance = np.hypot(*(a[:, LOCATION] - b[:, LOCATION])[:, [0, 2]].T)
+    reach = np.hypot(a[:, 8], a[:, 9]) / 2 + np.hypot(b[:, 8], b[:, 9]) / 2
+    solid = (a[:, DIMS] > 0).all(1) & (b[:, DIMS] > 0).all(1)  # DontCare areas have sizes of -1
+    near = solid & (centre_distance < reach)
+    shared[near] = _ground_intersection(a[near], b[near])
+    ground_a, ground_b = a[:, 8] * a[:, 9], b[:, 8] * b[:, 9]
+    bottom = np.minimum(a[:, 11], b[:, 11])  # y points down
+    top = np.maximum(a[:, 11] - a[:, 7], b[:, 11] - b[:, 7])
+    volume = shared * (bottom - top).clip(0)
+    return {
+        'bev': _ratio(shared, ground_a + ground_b - shared),
+        '3d': _ratio(volume, ground_a * a[:, 7] + ground_b * b[:, 7] - volume),
+    }
+
+
+def _ground_intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Areas in which the rotated ground rectangles of P pairs of rows [P, 15] overlap: [P].
+
+    Green's theorem: the outline of the intersection is what of a's edges lies in b, and what of b's edges
+    lies in a. An edge that both share must be counted once: as a's, hence the two signs of `SAME_LINE`.
+    """
+    origin = b[:, LOCATION][:, [0, 2]]  # near the pair, for precision
+    a_edges = _clip_edges(_corners(a, origin), b, origin, SAME_LINE)
+    b_edges = _clip_edges(_corners(b, origin), a, origin, -SAME_LINE)
+    return np.maximum((a_edges + b_edges) / 2, 0)
+
+
+def _corners(rows: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Ground corners relative to `origin`, anti-clockwise in (x, z): [P, 4, 2]."""
+    along = np.array([1, -1, -1, 1]) * rows[:, 9:10] / 2  # [P, 4]
+    across = np.array([1, 1, -1, -1]) * rows[:, 8:9] / 2  # [P, 4]
+    axis_l, axis_w = _axes(rows)
+    centre = rows[:, LOCATION][:, [0, 2]] - origin
+    return centre[:, None] + along[..., None] * axis_l[:, None] + across[..., None] * axis_w[:, None]
+
+
+def _axes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors (x, z) along the length and the width of rectangles rotated about the downward y axis."""
+    cos, sin = np.cos(rows[:, ROTATION]), np.sin(rows[:, ROTATION])
+    return np.stack([cos, -sin], -1), np.stack([sin, cos], -1)  # [P, 2] each
+
+
+def _clip_edges(corners: np.ndarray, rows: np.ndarray, origin: np.ndarray, slack: float) -> np.ndarray:
+    """Sum of p0 x p1 over the parts p0-p1 of polygons' edges that lie in the rectangles: [P].
+
+    The polygons are `corners` [P, 4, 2]; a rectangle is `slack` metres larger on each side than its row
+    [P, 15] says.
+    """
+    start, end = corners, np.roll(corners, -1, axis=1)  # [P, 4, 2]
+    centre = (rows[:, LOCATION][:, [0, 2]] - origin)[:, None]  # [P, 1, 2]
+    enter, leave = np.zeros(start.shape[:2]), np.ones(start.shape[:2])  # [P, 4]: the part kept, in 0..1
+    for axis, size in zip(_axes(rows), (rows[:, 9], rows[:, 8]), strict=True):
+        half = (size / 2 + slack)[:, None]
+        offset_start = ((start - centre) * axis[:, None]).sum(-1)  # [P, 4]
+        offset_end = ((end - centre) * axis[:, None]).sum(-1)
+        for sign in (1, -1):  # the rectangle's two sides across this axis
+            depth_start, depth_end = half - sign * offset_start, half - sign * offset_end  # >= 0 inside
+            change = depth_end - depth_start
+            with np.errstate(divide='ignore', invalid='ignore'):
+                crossing = -depth_start / change
+            enter = np.where(change > 0, np.maximum(enter, crossing), enter)
+            leave = np.where(change < 0, np.minimum(leave, crossing), leave)
+            leave = np.where((change == 0) & (depth_start < 0), -1, leave)
+    step = end - start
+    p0, p1 = start + enter[..., None] * step, start + leave[..., None] * step  # [P, 4, 2]
+    cross = p0[..., 0] * p1[..., 1] - p0[..., 1] * p1[..., 0]
+    return np.where(leave > enter, cross, 0).sum(1)
+
+
+# ------------------------------------------------------------------------------- matching and averages
+
+
+class Choice(NamedTuple):
+    """A truth and the n detections that overlap it enough (as indices into `Candidates`)."""
+
+    counts: bool  # False: neither right nor wrong
+    chosen: np.ndarray
+    overlaps: np.ndarray
+    similarity: np.ndarray  # of orientation, 0..1: (1 + cos of the difference of the alphas) / 2
+
+
+@dataclass
+class Candidates:
+    """What of one frame takes part in one curve: truths in file order, and D detections."""
+
+    choices: list[Choice]
+    num_counting: int
+    scores: np.ndarray
+    small: np.ndarray  # neither right nor wrong
+    in_dont_care: np.ndarray
+
+
+def _candidates(frame: Frame, name: str, metric: str, min_overlap: float, level: int) -> Candidates:
+    truth, found = frame.truth, frame.found
+    heights = truth.rows[:, BOX][:, 3] - truth.rows[:, BOX][:, 1]
+    is_class = truth.types == name
+    counts = is_class & ~(
+        (truth.rows[:, OCCLUDED] > MAX_OCCLUSION[level])
+        | (truth.rows[:, TRUNCATED] > MAX_TRUNCATION[level])
+        | (heights <= MIN_HEIGHT[level])
+    )
+    # [keep] the official evaluator looks at a detection's height before its class: small ones of any class
+    # may take an object of this one.
+    small = np.abs(found.rows[:, BOX][:, 3] - found.rows[:, BOX][:, 1]) < MIN_HEIGHT[level]
+    takes_part = np.flatnonzero(small | (found.types == name))
+    enough = frame.overlaps[metric] > min_overlap
+    choices = []
+    for i in np.flatnonzero(is_class | (truth.types == NEIGHBOURS[name])):
+        chosen = np.flatnonzero(enough[takes_part, i])
+        if len(chosen):
+            rows = takes_part[chosen]
+            similarity = (1 + np.cos(truth.rows[i, ALPHA] - found.rows[rows, ALPHA])) / 2
+            choices.append(Choice(bool(counts[i]), chosen, frame.overlaps[metric][rows, i], similarity))
+    # DontCare areas are drawn in the image only
+    in_dont_care = (frame.in_dont_care > min_overlap) & (metric == '2d')
+    return Candidates(
+        choices, int(counts.sum()), found.rows[takes_part, SCORE], small[takes_part], in_dont_care[takes_part]
+    )
+
+
+def _curves(
+    frames: list[Frame], name: str, metric: str, min_overlap: float, level: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and orientation similarity of one class, metric and difficulty at 41 recalls: [41] each."""
+    candidates = [_candidates(frame, name, metric, min_overlap, level) for frame in frames]
+    scores = np.concatenate([_scores_by_confidence(each) for each in candidates])
+    thresholds = _recall_thresholds(scores, sum(each.num_counting for each in candidates))  # [T]
+    right, wrong, similarity = np.sum([_count(each, thresholds) for each in candidates], axis=0)  # [T] each
+    curves = np.zeros((2, RECALL_STEPS + 1))
+    curves[:, : len(thresholds)] = np.stack([right, similarity]) / np.maximum(right + wrong, 1)
+    # at each recall the best that holds there or beyond
+    precision, aos = np.maximum.accumulate(curves[:, ::-1], axis=1)[:, ::-1]
+    return precision, aos
+
+
+def _scores_by_confidence(candidates: Candidates) -> np.ndarray:
+    """Scores of the true positives when each object takes the most confident of its detections."""
+    taken = np.zeros(len(candidates.scores), bool)
+    scores = []
+    for choice in candidates.choices:
+        free = choice.chosen[~taken[choice.chosen]]
+        if not len(free):
+            continue
+        best = free[np.argmax(candidates.scores[free])]
+        taken[best] = True
+        if choice.counts and not candidates.small[best]:
+            scores.append(candidates.scores[best])
+    return np.array(scores)
+
+
+def _recall_thresholds(scores: np.ndarray, num_truth: int) -> np.ndarray:
+    """Of the true positives' scores, those at which recall comes nearest to 0, 1/40, ... 1: [T <= 41]."""
+    scores = np.sort(scores)[::-1]
+    thresholds, aim = [], 0.0
+    for i, score in enumerate(scores):
+        recall, is_last = (i + 1) / num_truth, i == len(scores) - 1
+        next_recall = recall if is_last else (i + 2) / num_truth
+        if next_recall - aim < aim - recall and not is_last:
+            continue  # the next one is nearer
+        thresholds.append(score)
+        aim += 1 / RECALL_STEPS
+    return np.array(thresholds)
+
+
+def _count(candidates: Candidates, thresholds: np.ndarray) -> np.ndarray:
+    """True positives, false positives, summed orientation similarity of a frame at T thresholds: [3, T].
+
+    Each object, in file order, takes the detection that overlaps it most among those that are free and over
+    the threshold; a small one only when there is no other.
+    """
+    num_thresholds = len(thresholds)
+    rows = np.arange(num_thresholds)
+    free = candidates.scores >= thresholds[:, None]  # [T, D]
+    right, similarity = np.zeros(num_thresholds), np.zeros(num_thresholds)
+    for counts, chosen, overlaps, likeness in candidates.choices:
+        small = candidates.small[chosen]  # [n]
+        # overlaps are in 0..1; among small ones the first in the file is taken, hence equal ranks below 0
+        rank = np.where(free[:, chosen], np.where(small, -1.0, overlaps), -2.0)  # [T, n]
+        best = rank.argmax(1)  # [T]
+        matched = rank[rows, best] > -2
+        free[rows[matched], chosen[best[matched]]] = False
+        if counts:
+            hit = matched & ~small[best]
+            right += hit
+            similarity += hit * likeness[best]
+    wrong = (free & ~candidates.small & ~candidates.in_dont_care).sum(1)
+    return np.stack([right, wrong, similarity])
+
+
+def _average(curves: np.ndarray) -> dict[str, list[float]]:
+    """AP in percent over 11 and over 40 recall points (the latter without recall 0) of curves [3, 41]."""
+    return {
+        'AP11': (curves[:, ::4].mean(1) * 100).tolist(),
+        'AP40': (curves[:, 1:].mean(1) * 100).tolist(),
+    }

@@ -1,0 +1,189 @@
+"""KITTI's metric: against figures of the official evaluator's rules, and its parts against readable forms."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.datasets.evaluation import kitti_eval
+from lib.datasets.evaluation.kitti_eval import evaluate_kitti, flatten_kitti
+from lib.utils.errors import UserError
+
+FIXTURE = Path(__file__).parent / 'fixtures' / 'kitti_eval'
+FRAMES = 80  # with 40 objects or fewer the official rule has no threshold for the last recall point
+
+
+def write_frame(folder, number, lines):
+    folder.mkdir(exist_ok=True)
+    (folder / f'{number:06d}.txt').write_text(''.join(line + '\n' for line in lines))
+
+
+def label(name, box=(100, 100, 200, 200), location=(1, 1.5, 20), truncated=0, occluded=0, score=None):
+    x1, y1, x2, y2 = box
+    x, y, z = location
+    line = f'{name} {truncated} {occluded} 0.1 {x1} {y1} {x2} {y2} 1.5 1.6 4.0 {x} {y} {z} 0.3'
+    return line if score is None else f'{line} {score}'
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return tmp_path / 'label_2', tmp_path / 'results'
+
+
+def repeat_frame(folders, truth, found):
+    for i in range(FRAMES):
+        write_frame(folders[0], i, truth)
+        write_frame(folders[1], i, found)
+
+
+def score(folders, truth, found):
+    """Figures of one frame, repeated."""
+    repeat_frame(folders, truth, found)
+    return flatten_kitti(evaluate_kitti(*folders))
+
+
+def test_figures_of_twenty_frames():
+    """Guards all 72 figures: the code that made them agreed to 0.0001 with the official evaluator on 200 frames."""
+    expected = json.loads((FIXTURE / 'expected.json').read_text())
+    figures = evaluate_kitti(FIXTURE / 'label_2', FIXTURE / 'results')
+    assert figures.keys() == expected.keys()
+    for name, by_points in expected.items():
+        for points, values in by_points.items():
+            assert figures[name][points] == pytest.approx(values, abs=1e-3), (name, points)
+
+
+def test_perfect_detections(folders):
+    """Guards the ends of the scale: what repeats the truth scores 100, and AOS with it."""
+    figures = score(folders, [label('Car')], [label('Car', score=0.9)])
+    for metric in ('2d', 'aos', 'bev', '3d'):
+        assert figures[f'car_{metric}_easy_AP40'] == pytest.approx(100)
+        assert figures[f'cyclist_{metric}_easy_AP40'] == 0
+
+
+def test_false_positive_halves_precision(folders):
+    """Guards the counting of wrong detections."""
+    found = [label('Car', score=0.5), label('Car', box=(400, 100, 500, 200), location=(9, 1.5, 30), score=0.9)]
+    assert score(folders, [label('Car')], found)['car_2d_easy_AP40'] == pytest.approx(50)
+
+
+@pytest.mark.parametrize('name, expected', [('Van', 100), ('Truck', 50), ('DontCare', 100)])
+def test_neighbours_and_dont_care_cost_nothing(folders, name, expected):
+    """Guards the ignoring rules: a car found on a van or in a DontCare area is not wrong, on a truck it is."""
+    other = {'box': (400, 100, 500, 200), 'location': (9, 1.5, 30)}
+    truth = [label('Car'), label(name, **other)]
+    found = [label('Car', score=0.5), label('Car', **other, score=0.9)]
+    assert score(folders, truth, found)['car_2d_easy_AP40'] == pytest.approx(expected)
+
+
+def test_difficulties(folders):
+    """Guards the limits of the difficulties: what is too occluded, cut or small is not asked for."""
+    hidden = label('Car', box=(400, 100, 500, 200), location=(9, 1.5, 30), occluded=2)
+    cut = label('Car', box=(600, 100, 700, 200), location=(-9, 1.5, 30), truncated=0.4)
+    low = label('Car', box=(800, 100, 900, 130), location=(-9, 1.5, 50))
+    figures = score(folders, [label('Car'), hidden, cut, low], [label('Car', score=0.9)])
+    assert figures['car_2d_easy_AP40'] == pytest.approx(100)
+    assert 45 < figures['car_2d_moderate_AP40'] < 55  # of two, one is found
+    assert 20 < figures['car_2d_hard_AP40'] < 30  # of four, one
+
+
+def test_loose_overlaps(folders):
+    """Guards --loose: the ground overlap asked for goes down, the image's does not."""
+    truth, found = [label('Car')], [label('Car', location=(1.5, 1.5, 20), score=0.9)]
+    strict = score(folders, truth, found)
+    loose = flatten_kitti(evaluate_kitti(*folders, loose=True))
+    assert strict['car_bev_easy_AP40'] == 0
+    assert loose['car_bev_easy_AP40'] == loose['car_3d_easy_AP40'] == pytest.approx(100)
+    assert loose['car_2d_easy_AP40'] == strict['car_2d_easy_AP40']
+
+
+def test_broken_lines_are_named_and_skipped(folders, capsys):
+    """Guards survival of bad data: a line cut short and a line of words are named with file and line."""
+    repeat_frame(folders, [label('Car')], [label('Car', score=0.9)])
+    write_frame(folders[1], 3, ['Car 0 0 0.1 5 5', label('Car', score=0.9), label('Car', score='nan')])
+    figures = flatten_kitti(evaluate_kitti(*folders))
+    assert figures['car_3d_easy_AP40'] == pytest.approx(100)
+    printed = capsys.readouterr().out
+    assert '2 lines' in printed and '000003.txt:1' in printed and '000003.txt:3' in printed
+
+
+def test_frames_without_result_file_do_not_count(folders, capsys):
+    """Guards the official choice of frames, and that it is said; an empty file does count."""
+    repeat_frame(folders, [label('Car')], [label('Car', score=0.9)])
+    for i in range(FRAMES, FRAMES + 20):
+        write_frame(folders[0], i, [label('Car')])
+    assert flatten_kitti(evaluate_kitti(*folders))['car_2d_easy_AP40'] == pytest.approx(100)
+    assert '20 label files have no result file' in capsys.readouterr().out
+    for i in range(FRAMES, FRAMES + 20):
+        write_frame(folders[1], i, [])
+    assert flatten_kitti(evaluate_kitti(*folders))['car_2d_easy_AP40'] == pytest.approx(80, abs=3)
+
+
+def test_wrong_folders(tmp_path):
+    """Guards one-line errors: missing folders, no results, results of other frames."""
+    with pytest.raises(UserError, match='no folder'):
+        evaluate_kitti(FIXTURE / 'label_2', tmp_path / 'nowhere')
+    with pytest.raises(UserError, match='no result files'):
+        evaluate_kitti(FIXTURE / 'label_2', tmp_path)
+    write_frame(tmp_path / 'other', 999, [])
+    with pytest.raises(UserError, match='same name'):
+        evaluate_kitti(FIXTURE / 'label_2', tmp_path / 'other')
+
+
+def test_without_orientation_there_is_no_aos(tmp_path):
+    """Guards alpha -10, which says that a detector has no orientation."""
+    shutil.copytree(FIXTURE, tmp_path / 'kitti')
+    frame = tmp_path / 'kitti' / 'results' / '000020.txt'
+    fields = frame.read_text().splitlines()[0].split()
+    fields[3] = '-10'
+    frame.write_text(' '.join(fields) + '\n')
+    figures = evaluate_kitti(tmp_path / 'kitti' / 'label_2', tmp_path / 'kitti' / 'results')
+    assert 'car_2d' in figures and 'car_aos' not in figures
+
+
+def clipped_area(polygon, clip):
+    """Area of a convex polygon cut by the sides of another, one side after the other."""
+    for start, end in zip(clip, np.roll(clip, -1, axis=0), strict=True):
+
+        def side(point, start=start, end=end):
+            return np.cross([*(end - start), 0], [*(point - start), 0])[2]
+
+        kept = []
+        for a, b in zip(polygon, polygon[1:] + polygon[:1], strict=True):
+            if side(a) >= 0:
+                kept.append(a)
+            if side(a) * side(b) < 0:
+                kept.append(a + (b - a) * side(a) / (side(a) - side(b)))
+        polygon = kept
+        if not polygon:
+            return 0.0
+    x, y = np.array(polygon).T
+    return 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
+
+
+def random_rows(rng, count):
+    rows = np.zeros((count, 15))
+    rows[:, kitti_eval.DIMS] = rng.uniform(0.5, 5, (count, 3))
+    rows[:, kitti_eval.LOCATION] = rng.uniform(-2, 2, (count, 3)) + [20, 1, 40]
+    rows[:, kitti_eval.ROTATION] = rng.uniform(-4, 4, count)
+    return rows
+
+
+def test_ground_intersection():
+    """Guards the rotated overlap against plain polygon clipping, with coinciding and touching rectangles."""
+    rng = np.random.default_rng(0)
+    a, b = random_rows(rng, 200), random_rows(rng, 200)
+    b[:50] = a[:50]
+    b[10:20, kitti_eval.ROTATION] += np.pi  # the same rectangle
+    b[20:30, 9] /= 2  # inside, two sides partly shared
+    b[30:40, kitti_eval.LOCATION] += 1e-12  # the same but for rounding
+    b[40:50, 10] += np.cos(a[40:50, 13]) * a[40:50, 9]  # end to end
+    b[40:50, 12] -= np.sin(a[40:50, 13]) * a[40:50, 9]
+    origin = b[:, [10, 12]]
+    corners_a, corners_b = kitti_eval._corners(a, origin), kitti_eval._corners(b, origin)
+    slow = [clipped_area(list(p), q) for p, q in zip(corners_a, corners_b, strict=True)]
+    areas = kitti_eval._ground_intersection(a, b)
+    np.testing.assert_allclose(areas, slow, atol=1e-6)
+    np.testing.assert_allclose(areas[:20], (a[:, 8] * a[:, 9])[:20], atol=1e-6)
+    assert (areas[50:] > 0).any() and (areas[50:] == 0).any()
