@@ -113,7 +113,7 @@ class ExtremeShapeScenes(ShapeScenes):
     def _annotation(self, label, polygon, width, height) -> dict:
         annotation = super()._annotation(label, polygon, width, height)
         points = extreme_points(annotation['segmentation'], height, width)
-        return annotation | {'extreme_points': np.round(points.astype(np.float64), 2).tolist()}
+        return annotation | {'extreme_points': np.round(points.astype(np.float64), 3).tolist()}
 
 
 def rotate(points: np.ndarray, angle: float) -> np.ndarray:
