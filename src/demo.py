@@ -192,7 +192,7 @@ class Outputs:
         self.json.append(entry)
         least_side = READABLE_SIDE if self.video is None else 0
         opt = self.opt
-        picture = draw_detections(frame.image, detections, opt.vis_thresh, opt.skeleton, calib, least_side)
+        picture = draw_detections(frame.image, detections, opt.vis_thresh, opt.skeleton or (), calib, least_side)
         pictures = {opt.task: picture}
         if opt.task == 'ddd':
             pictures['bird'] = bird_view(detections, thresh=opt.vis_thresh, theme=opt.debugger_theme)

@@ -1,0 +1,311 @@
+import json
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+import demo
+from lib.utils import media
+from lib.utils.ddd_utils import DEFAULT_CALIB
+from lib.utils.errors import UserError
+from tools import vis_pred
+
+ROWS = {
+    'ctdet': {1: [[10, 20, 60, 70, 0.9]], 2: [[5, 5, 30, 30, 0.1]]},
+    'exdet': {1: [[10, 20, 60, 70, 0.9, 30, 20, 10, 30, 40, 70, 60, 50]]},
+    'multi_pose': {1: [[10, 20, 60, 70, 0.9, 15, 25, 55, 65]]},
+    'ddd': {1: [[0.1, 10, 20, 60, 70, 1.5, 1.6, 4, 0, 1.6, 20, 0.2, 0.9]]},
+}
+
+
+class FakeDetector:
+    """Finds the same in every picture; `runs` counts, and `on_run` may interfere."""
+
+    def __init__(self, opt, on_run=lambda count: None):
+        self.opt, self.on_run, self.runs = opt, on_run, 0
+        if opt.task == 'ddd':
+            self.calib = DEFAULT_CALIB
+
+    def run(self, image):
+        assert image.dtype == np.uint8 and image.ndim == 3
+        self.runs += 1
+        self.on_run(self.runs)
+        results = {cls: np.array(rows, np.float32) for cls, rows in ROWS[self.opt.task].items()}
+        scores = {'keypoint_scores': {1: np.array([[0.8, 0.05]])}} if self.opt.task == 'multi_pose' else {}
+        return {'results': results, **scores, **dict.fromkeys(demo.STAGES, 0.5)}
+
+
+@pytest.fixture
+def look(monkeypatch, tmp_path):
+    """Runs demo.main on the fake detector, without a screen; returns the output folder."""
+    monkeypatch.delenv('DISPLAY', raising=False)
+    monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+    monkeypatch.setattr(cv2, 'imshow', lambda *_: pytest.fail('cv2.imshow without a display aborts the process'))
+    media.has_display.cache_clear()
+
+    def run(path, task='ctdet', output=tmp_path / 'out', on_run=lambda count: None, **options):
+        opt = SimpleNamespace(
+            task=task,
+            demo=str(path),
+            output=str(output),
+            save_dir=str(tmp_path / 'exp'),
+            save_video='',
+            no_display=False,
+            vis_thresh=0.3,
+            debugger_theme='white',
+            class_names=['cat', 'dog'],
+            skeleton=[(0, 1)] if task == 'multi_pose' else None,
+        )
+        vars(opt).update(options)
+        monkeypatch.setattr(demo, 'opts', lambda: SimpleNamespace(init=lambda args: opt))
+        monkeypatch.setattr(demo, 'detector_factory', {task: lambda opt: FakeDetector(opt, on_run)})
+        demo.main()
+        return output
+
+    return run
+
+
+def write_picture(path, height=80, width=100):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((height, width, 3), 90, np.uint8))
+    return path
+
+
+def write_video(path, frames=7, fps=12.5, size=(64, 48)):
+    writer = media.VideoWriter(path, fps)
+    for number in range(frames):
+        writer.write(np.full((size[1], size[0], 3), 20 * number, np.uint8))
+    writer.close()
+    return path
+
+
+def read_results(folder):
+    return json.loads((folder / 'results.json').read_text())
+
+
+def test_one_image_is_drawn_and_listed_in_full(look, tmp_path, capsys):
+    """The list holds every detection, the picture only those over the threshold; times and places are told."""
+    out = look(write_picture(tmp_path / 'in' / 'a.png', 480, 640))
+    (entry,) = read_results(out)
+    assert (entry['image'], entry['width'], entry['height']) == ('a.png', 640, 480)
+    best, last = entry['detections']
+    assert best == {'class': 'cat', 'class_id': 1, 'score': pytest.approx(0.9), 'box': [10, 20, 60, 70]}
+    assert last['class'] == 'dog' and last['score'] == pytest.approx(0.1)
+    picture = cv2.imread(str(out / 'a.png'))
+    assert picture.shape == (480, 640, 3)
+    assert (picture[70, 15:55] != 90).any(axis=1).all() and (picture[5:15, 5] == 90).all()
+    told = capsys.readouterr().out
+    assert str(out) in told and 'net 0.500' in told
+
+
+def test_small_pictures_are_enlarged_so_that_names_are_legible(look, tmp_path):
+    """A picture of 64 pixels is drawn at 7 times its size, its results are in its own pixels."""
+    out = look(write_picture(tmp_path / 'in' / 'a.png', 64, 64))
+    assert cv2.imread(str(out / 'a.png')).shape == (448, 448, 3)
+    assert read_results(out)[0]['detections'][0]['box'] == [10, 20, 60, 70]
+
+
+@pytest.mark.parametrize(
+    ('task', 'extras'),
+    [
+        ('exdet', {'extreme_points': [[30, 20], [10, 30], [40, 70], [60, 50]]}),
+        ('multi_pose', {'keypoints': [[15, 25], [55, 65]], 'keypoint_scores': [0.8, 0.05]}),
+        ('ddd', {'dim': [1.5, 1.6, 4], 'location': [0, 1.6, 20], 'rotation_y': 0.2, 'alpha': 0.1}),
+    ],
+)
+def test_each_task_lists_what_it_finds(look, tmp_path, task, extras):
+    """Joints, extreme points and 3D boxes are in the list; 3D boxes are drawn from above too."""
+    out = look(write_picture(tmp_path / 'in' / 'a.jpg'), task)
+    (detection,) = read_results(out)[0]['detections']
+    assert {key: detection[key] for key in extras} == extras
+    assert (out / 'a_bird.png').exists() == (task == 'ddd')
+
+
+def test_folder_survives_damaged_images_and_equal_stems(look, tmp_path, capsys):
+    """Images come in natural order, damaged ones are named, counted and skipped, none overwrites another."""
+    folder = tmp_path / 'in'
+    for name in ('b10.PNG', 'b2.jpg', 'b2.png', 'b2.bmp'):
+        write_picture(folder / name)
+    (folder / 'b3.jpg').write_bytes((folder / 'b2.jpg').read_bytes()[:200])
+    (folder / 'b4.jpg').write_text('not an image')
+    (folder / 'notes.txt').write_text('not looked at')
+    out = look(folder)
+    assert [entry['image'] for entry in read_results(out)] == ['b2.bmp', 'b2.jpg', 'b2.png', 'b10.PNG']
+    assert {path.name for path in out.iterdir()} == {'b2.bmp.png', 'b2.jpg', 'b2.png', 'b10.PNG', 'results.json'}
+    told = capsys.readouterr()
+    assert 'skipped 2 damaged' in told.out and 'b3.jpg' in told.err and 'b4.jpg' in told.err
+
+
+def test_names_that_would_collide_get_a_number(look, tmp_path):
+    """A bird's-eye view doesn't overwrite the drawing of an image that has its name."""
+    for name in ('a.png', 'a_bird.png'):
+        write_picture(tmp_path / 'in' / name)
+    out = look(tmp_path / 'in', 'ddd')
+    names = {path.name for path in out.iterdir()}
+    assert names == {'a.png', 'a_bird.png', 'a_bird_1.png', 'a_bird_bird.png', 'results.json'}
+
+
+def test_video_keeps_length_rate_and_size(look, tmp_path, capsys):
+    """The video that is written has as many frames as the one that was read, and results of each."""
+    out = look(write_video(tmp_path / 'in' / 'ride.mp4'))
+    assert {path.name for path in out.iterdir()} == {'ride.mp4', 'results.json'}
+    written = cv2.VideoCapture(str(out / 'ride.mp4'))
+    assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
+    frames = list(media.open_video(out / 'ride.mp4'))
+    assert len(frames) == 7 and frames[0].shape == (48, 64, 3)
+    assert [(entry['image'], entry['frame']) for entry in read_results(out)] == [('ride.mp4', n) for n in range(7)]
+    assert 'frames that the file announces' not in capsys.readouterr().out
+
+
+def test_save_video_names_the_file(look, tmp_path):
+    """--save_video moves the video elsewhere, and is refused where there is none."""
+    video = write_video(tmp_path / 'in' / 'ride.mp4', frames=2)
+    look(video, save_video=str(tmp_path / 'elsewhere' / 'x.mp4'))
+    assert len(list(media.open_video(tmp_path / 'elsewhere' / 'x.mp4'))) == 2
+    with pytest.raises(UserError, match='--save_video needs a video'):
+        look(write_picture(tmp_path / 'in' / 'a.png'), save_video='x.mp4')
+
+
+def test_ctrl_c_keeps_what_was_done(look, tmp_path):
+    """An interrupted video leaves its first frames and their results, whole, and nothing else."""
+
+    def interrupt(count):
+        if count == 4:
+            raise KeyboardInterrupt
+
+    out = tmp_path / 'out'
+    with pytest.raises(KeyboardInterrupt):
+        look(write_video(tmp_path / 'in' / 'ride.mp4'), on_run=interrupt)
+    assert len(read_results(out)) == 3 and len(list(media.open_video(out / 'ride.mp4'))) == 3
+    assert {path.name for path in out.iterdir()} == {'ride.mp4', 'results.json'}
+
+
+def test_with_a_display_pictures_are_shown_until_esc(look, tmp_path, monkeypatch):
+    """Pictures wait for a key, Esc ends, and what was shown is saved too; --no_display opens no window."""
+    for name in ('a.png', 'b.png', 'c.png'):
+        write_picture(tmp_path / 'in' / name)
+    shown = []
+    monkeypatch.setattr(demo, 'has_display', lambda: True)
+    monkeypatch.setattr(demo, 'show_pictures', lambda pictures, pause: shown.append(pause) or len(shown) == 2)
+    assert len(read_results(look(tmp_path / 'in'))) == 2 and shown == [True, True]
+    assert len(read_results(look(tmp_path / 'in', no_display=True))) == 3 and len(shown) == 2
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('', 'missing'),
+        ('nowhere.jpg', 'no such file'),
+        ('empty', 'no image in'),
+        ('broken.jpg', 'broken.jpg'),
+        ('broken.mp4', 'cannot be opened as a video'),
+        ('notes.txt', 'cannot be opened as a video'),
+        ('webcam:63', 'camera 63 does not open'),
+        ('webcam:x', 'a camera is'),
+        ('all_damaged', 'nothing could be read'),
+    ],
+)
+def test_what_cannot_be_looked_at_is_one_line(look, tmp_path, monkeypatch, name, message):
+    """Wrong paths, empty folders, damaged files and missing cameras are errors of one line."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'all_damaged').mkdir()
+    for broken in ('broken.jpg', 'broken.mp4', 'notes.txt', 'all_damaged/a.jpg'):
+        (tmp_path / broken).write_text('neither an image nor a video')
+    with pytest.raises(UserError, match=message) as caught:
+        look(name)
+    assert '\n' not in str(caught.value)
+    assert not (tmp_path / 'out' / 'results.json').exists()
+
+
+def test_outputs_never_overwrite_what_is_read(look, tmp_path):
+    """The folder or the video that is read is refused as output, and left as it was."""
+    picture = write_picture(tmp_path / 'in' / 'a.png')
+    video = write_video(tmp_path / 'in' / 'ride.mp4')
+    before = picture.read_bytes(), video.read_bytes()
+    for source in (picture, tmp_path / 'in', video):
+        with pytest.raises(UserError, match='would overwrite'):
+            look(source, output=tmp_path / 'in')
+    assert (picture.read_bytes(), video.read_bytes()) == before
+
+
+def test_output_folder_that_cannot_be_written_is_one_line(look, tmp_path, monkeypatch):
+    """A folder that cannot be made, or is read-only, is told before any work is done."""
+    picture = write_picture(tmp_path / 'in' / 'a.png')
+    never = lambda count: pytest.fail('the detector ran')  # noqa: E731
+    with pytest.raises(UserError, match='cannot make the output folder'):
+        look(picture, output=picture / 'out', on_run=never)
+    monkeypatch.setattr(media.os, 'access', lambda *_: False)
+    with pytest.raises(UserError, match='read-only'):
+        look(picture, on_run=never)
+
+
+def test_default_output_is_in_the_experiment(look, tmp_path):
+    """Without --output the results are in SAVE_DIR/demo."""
+    look(write_picture(tmp_path / 'in' / 'a.png'), output='')
+    assert (tmp_path / 'exp' / 'demo' / 'results.json').exists()
+
+
+def test_no_video_is_left_when_the_encoder_fails(tmp_path):
+    """A size that cannot be encoded is an error of one line and leaves no file."""
+    writer = media.VideoWriter(tmp_path / 'x.mp4', 10)
+    with pytest.raises(UserError, match='1 x 1 pixels'):
+        writer.write(np.zeros((1, 1, 3), np.uint8))
+    writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A COCO-format file of two images, one of them missing on the disk, and results of three."""
+    write_picture(tmp_path / 'images' / 'a.png', 480, 640)
+    images = [{'id': n, 'file_name': name, 'width': 640, 'height': 480} for n, name in ((7, 'a.png'), (8, 'b.png'))]
+    person = {'id': 5, 'name': 'person', 'keypoints': ['x', 'y'], 'skeleton': [[1, 2]]}
+    truth = {'id': 1, 'image_id': 7, 'category_id': 5, 'bbox': [300, 300, 100, 100]}
+    dataset = {'images': images, 'categories': [person], 'annotations': [truth]}
+    row = {'category_id': 5, 'bbox': [100, 100, 200, 200], 'score': 0.9}
+    joints = {'keypoints': [120, 350, 1, 250, 350, 1], 'extreme_points': [400, 20, 380, 40, 400, 60, 420, 40]}
+    results = [{**row, **joints, 'image_id': 7}, {**row, 'image_id': 99}, {**row, 'image_id': 7, 'score': 0.1}]
+    (tmp_path / 'truth.json').write_text(json.dumps(dataset))
+    (tmp_path / 'results.json').write_text(json.dumps(results))
+    return tmp_path
+
+
+def test_vis_pred_draws_a_results_file(saved, capsys):
+    """Boxes, limbs and extreme points are where the file says; missing images are counted."""
+    arguments = [str(saved / name) for name in ('truth.json', 'results.json', 'images')]
+    vis_pred.main([*arguments, '--output', str(saved / 'out'), '--truth'])
+    assert [path.name for path in (saved / 'out').iterdir()] == ['a.png']
+    picture = cv2.imread(str(saved / 'out' / 'a.png'))
+    left, right = (half != 90 for half in (picture[:, :640], picture[:, 640:]))
+    assert left[400, 310:390].any(1).all() and not left[200, 100:300].any()
+    assert right[300, 110:290].any(1).all() and right[350, 130:240].any(1).all() and right[20, 400].any()
+    assert not right[400, 310:390].any()
+    told = capsys.readouterr()
+    assert '1 image(s) skipped' in told.out and 'b.png' in told.err and '99' in told.out
+
+
+@pytest.mark.parametrize(
+    ('truth', 'results', 'message'),
+    [
+        ({'images': []}, [], 'not COCO format'),
+        (None, {'a': 1}, 'not a list of'),
+        (None, [{'image_id': 7, 'category_id': 5, 'bbox': [1, 2]}], 'not a list of'),
+    ],
+)
+def test_vis_pred_names_files_of_another_kind(saved, truth, results, message):
+    """Files that aren't what they should be are told in one line."""
+    if truth is not None:
+        (saved / 'truth.json').write_text(json.dumps(truth))
+    (saved / 'results.json').write_text(json.dumps(results))
+    arguments = [str(saved / name) for name in ('truth.json', 'results.json', 'images')]
+    with pytest.raises(vis_pred.UserError, match=message):
+        vis_pred.main([*arguments, '--output', str(saved / 'out')])
+
+
+def test_vis_pred_does_not_overwrite_the_images(saved):
+    """The folder of the images is refused as output."""
+    arguments = [str(saved / name) for name in ('truth.json', 'results.json', 'images')]
+    with pytest.raises(vis_pred.UserError, match='would overwrite'):
+        vis_pred.main([*arguments, '--output', str(saved / 'images')])
