@@ -89,6 +89,10 @@ class RegL2Loss(RegL1Loss):
         return (pred - target) ** 2
 
 
+# What `--reg_loss` chooses from.
+REGRESSION_LOSSES = {'l1': RegL1Loss, 'sl1': RegLoss, 'l2': RegL2Loss}
+
+
 class NormRegL1Loss(RegL1Loss):
     """`RegL1Loss` of the prediction's ratio to the target, against 1 (`--norm_wh`)."""
 

@@ -30,7 +30,7 @@ def flip_lr(x: torch.Tensor, flip_idx: Sequence[Sequence[int]]) -> torch.Tensor:
     Args:
         flip_idx: pairs of 0-based joints that swap sides; joints in no pair stay.
     """
-    return flip_tensor(x)[:, _swapped(x.shape[1], flip_idx)]
+    return flip_tensor(x)[:, swapped_joints(x.shape[1], flip_idx)]
 
 
 def flip_lr_off(x: torch.Tensor, flip_idx: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -39,12 +39,12 @@ def flip_lr_off(x: torch.Tensor, flip_idx: Sequence[Sequence[int]]) -> torch.Ten
     As `flip_lr`, and every x offset changes its sign.
     """
     offsets = flip_tensor(x).unflatten(1, (-1, 2))  # [B, J, 2, h, w]
-    offsets = offsets[:, _swapped(offsets.shape[1], flip_idx)]
+    offsets = offsets[:, swapped_joints(offsets.shape[1], flip_idx)]
     return torch.stack([-offsets[:, :, 0], offsets[:, :, 1]], 2).flatten(1, 2)  # [B, 2J, h, w]
 
 
-def _swapped(count: int, pairs: Sequence[Sequence[int]]) -> list[int]:
-    """0 .. count-1 with the two members of each pair exchanged."""
+def swapped_joints(count: int, pairs: Sequence[Sequence[int]]) -> list[int]:
+    """0 .. count-1 with the two members of each pair exchanged: the joints' order in a mirrored picture."""
     order = list(range(count))
     for a, b in pairs:
         order[a], order[b] = b, a

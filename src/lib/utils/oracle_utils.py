@@ -23,38 +23,27 @@ def gen_oracle_map(feat: Array, ind: Array, w: int, h: int) -> Array:
         float32 [B, d, h, w], of the kind (numpy array or tensor) and on the device of `feat`; zero for
         an image without objects.
     """
-    if torch.is_tensor(feat):
-        return torch.from_numpy(gen_oracle_map(_to_numpy(feat), _to_numpy(ind), w, h)).to(feat.device)
-    owner = _nearest_slot(_to_numpy(ind), w, h)  # [B, h*w]
-    maps = np.take_along_axis(np.float32(feat), owner[..., None].clip(0), axis=1)  # [B, h*w, d]
-    maps[owner < 0] = 0
-    return np.ascontiguousarray(maps.transpose(0, 2, 1)).reshape(len(maps), -1, h, w)
+    if not torch.is_tensor(feat):
+        return gen_oracle_map(torch.from_numpy(feat), torch.from_numpy(ind), w, h).numpy()
+    cells = ind.to(feat.device, torch.int64)
+    return torch.stack([_spread(*image, w, h) for image in zip(feat.float(), cells, strict=True)])
 
 
-def _to_numpy(x: np.ndarray | torch.Tensor) -> np.ndarray:
-    return x.detach().cpu().numpy() if torch.is_tensor(x) else np.asarray(x)
+def _spread(values: torch.Tensor, cells: torch.Tensor, w: int, h: int) -> torch.Tensor:
+    """[d, h, w] map of one image's values [M, d] at its cells [M].
 
-
-def _nearest_slot(ind: np.ndarray, w: int, h: int) -> np.ndarray:
-    """[B, h*w]: the slot whose value reaches each cell, -1 in images without objects.
-
-    One queue serves all images: they cannot meet, and each one's own cells keep their order. A whole level of
-    it moves at once; of several cells that reach the same one the first takes it.
+    A breadth-first queue gives a cell to the nearest object by city-block distance, and to the first of
+    several: each level of the queue stays sorted by object. Of two objects in one cell the later writes that
+    cell itself and the first all others. So the queue need not be walked.
     """
-    row = w + 2  # maps have a taken border, so that nothing walks off them
-    owner = np.zeros((len(ind), h + 2, row), int)
-    owner[:, 1:-1, 1:-1] = -1
-    flat = owner.reshape(-1)
-    image, slot = np.nonzero(ind > 0)
-    y, x = np.divmod(ind[image, slot], w)
-    cell = (image * (h + 2) + y + 1) * row + x + 1
-    flat[cell] = slot  # of two objects in one cell the later owns it, though both spread
-    below_above_right_left = np.array([row, -row, 1, -1])
-    while len(cell):
-        cell, slot = (cell[:, None] + below_above_right_left).ravel(), slot.repeat(4)
-        free = flat[cell] < 0
-        cell, slot = cell[free], slot[free]
-        first = np.sort(np.unique(cell, return_index=True)[1])
-        cell, slot = cell[first], slot[first]
-        flat[cell] = slot
-    return owner[:, 1:-1, 1:-1].reshape(len(ind), h * w)
+    values, cells = values[cells > 0], cells[cells > 0]
+    n = len(values)
+    if n == 0:
+        return values.new_zeros(values.shape[1], h, w)
+    slot, x, y = (torch.arange(length, device=cells.device) for length in (n, w, h))
+    far_x, far_y = (x - cells[:, None] % w).abs(), (y - cells[:, None] // w).abs()  # [n, w], [n, h]
+    distance = far_y[:, :, None] + far_x[:, None, :]  # [n, h, w]
+    slot = slot[:, None, None]
+    rank = torch.where(distance == 0, n - 1 - slot, distance * n + slot).amin(0)  # [h, w]
+    owner = torch.where(rank < n, n - 1 - rank, rank % n)  # [h, w]
+    return values[owner].permute(2, 0, 1)
