@@ -192,6 +192,10 @@ def build_index(
     boxes = pack(ordered, 'bbox', (4,), np.float64)
     valid = check_boxes(boxes, sizes[image_of], [a.get('id') for a in ordered], findings)
     boxes[:, 2:] += boxes[:, :2]
+    further = {key: pack_checked(ordered, key, shape, 'objects', findings) for key, shape in (fields or {}).items()}
+    image_facts = {
+        key: pack_checked(images, key, shape, 'images', findings) for key, shape in (image_fields or {}).items()
+    }
     if not any(counts) and coco.get('annotations'):
         findings.report()
         raise UserError(f"no usable object is left of '{path}'")
@@ -205,8 +209,8 @@ def build_index(
         boxes=boxes.astype(np.float32),
         classes=np.array([class_of[a['category_id']] for a in ordered], np.int32),
         valid=valid,
-        fields={key: pack(ordered, key, shape) for key, shape in (fields or {}).items()},
-        image_fields={key: pack(images, key, shape) for key, shape in (image_fields or {}).items()},
+        fields=further,
+        image_fields=image_facts,
     )
 
 
@@ -216,7 +220,7 @@ def hashable(value: Any) -> Any:
 
 
 def usable_images(rows: list, image_dir: str, findings: Findings) -> tuple[list[dict], np.ndarray]:
-    """The image entries whose files can be read, and their sizes [N, 2] (width, height; the file's where they differ)."""
+    """The image entries whose files can be read, and their sizes [N, 2]: width, height (the file's if they differ)."""
     if not Path(image_dir).is_dir():
         raise UserError(f"images folder '{image_dir}' is missing")
     images, seen = [], set()
@@ -261,6 +265,15 @@ def check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: list, findings: Findi
         for i in np.flatnonzero(wrong):
             findings.add(f'{kind} (annotation ids)', ids[i])
     return finite & filled & inside
+
+
+def pack_checked(rows: list[dict], key: str, shape: tuple[int, ...], kind: str, findings: Findings) -> np.ndarray:
+    """`pack`, naming the rows whose value is absent, of another length or not finite."""
+    packed = pack(rows, key, shape)
+    usable = np.isfinite(packed).all(tuple(range(1, packed.ndim)))
+    for i in np.flatnonzero(~usable):
+        findings.add(f"{kind} without usable '{key}' ({int(np.prod(shape))} numbers; ids)", rows[i].get('id'))
+    return packed
 
 
 def pack(rows: list[dict], key: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from ..models.model import create_model, load_model
 from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.device import open_device
+from ..utils.drawing import detections_from_results
 from ..utils.image import get_affine_transform, normalize, read_image
 
 Output = dict[str, torch.Tensor]
@@ -187,11 +188,10 @@ class BaseDetector:
         self.pictures += 1
 
     def draw(self, debugger: Debugger, results: Detections, name: str) -> None:
-        """Draw final detections onto the picture `name`; here boxes."""
-        for cls, rows in results.items():
-            for row in rows:
-                if row[4] >= self.opt.vis_thresh:
-                    debugger.add_box(row[:4], cls - 1, row[4], name)
+        """Draw final detections onto the picture `name`."""
+        opt, joint_scores = self.opt, self.extra_results().get('keypoint_scores')
+        found = detections_from_results(results, opt.task, opt.class_names, joint_scores)
+        debugger.add_detections(found, name, opt.vis_thresh)
 
     def debugger(self) -> Debugger:
         return Debugger(self.opt.debugger_theme, self.opt.class_names, self.opt.skeleton or ())

@@ -8,20 +8,16 @@ import torch
 
 from ..models.decode import ctdet_decode
 from ..models.losses import (
+    REGRESSION_LOSSES,
     DenseL1Loss,
     FocalLossWithLogits,
     NormRegL1Loss,
-    RegL1Loss,
-    RegL2Loss,
-    RegLoss,
     RegWeightedL1Loss,
 )
 from ..models.utils import heatmap_logits, heatmap_probability
 from ..utils.debugger import Debugger
 from ..utils.post_process import ctdet_post_process
 from .base_trainer import BaseTrainer, Output, TaskLoss
-
-REGRESSION_LOSSES = {'l1': RegL1Loss, 'sl1': RegLoss, 'l2': RegL2Loss}
 
 
 class CtdetLoss(TaskLoss):

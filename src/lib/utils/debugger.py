@@ -70,6 +70,23 @@ class Debugger:
         for row in rows[rows[:, 4] > thresh]:
             self.add_box(row[:4], int(row[5]), row[4], img_id)
 
+    def add_poses(
+        self,
+        picture: np.ndarray,
+        rows: np.ndarray,
+        img_id: str,
+        thresh: float = 0.0,
+        joint_scores: np.ndarray | None = None,
+    ) -> None:
+        """Keep `picture` with people on it: rows [n, 5 + 2J] of box, score, joints, those with a score over `thresh`.
+
+        `joint_scores` [n, J]: joints that are hardly seen are drawn hollow. A joint at NaN is left out.
+        """
+        self.add_img(picture, img_id)
+        scores = None if joint_scores is None else {1: joint_scores}
+        found = drawing.detections_from_results({1: rows}, 'multi_pose', self.class_names, scores)
+        self.add_detections(found, img_id, thresh)
+
     # ------------------------------------------------------------------------------ detections
 
     def add_detections(
