@@ -151,7 +151,9 @@ def open_source(name: str) -> Source:
         raise UserError("--demo names an image, a folder, a video, 'webcam' or 'webcam:NUMBER'; it is missing")
     if path.is_dir():
         return Source(image_files(path))
-    if camera_number(name) is None and not path.exists():
+    if camera_number(name) is not None:
+        return Source(video=open_video(name))
+    if not path.exists():
         raise UserError(f"--demo: no such file or folder: '{name}' (a camera is 'webcam' or 'webcam:NUMBER')")
     if is_image(path) or path.suffix.lower() not in VIDEO_SUFFIXES and cv2.haveImageReader(name):
         return Source([path], forgiving=False)
@@ -186,10 +188,6 @@ class Outputs:
 
     def add(self, frame: Frame, detections: list[Detection], calib: np.ndarray | None) -> dict[str, np.ndarray]:
         """Save one picture's detections and drawings. Returns the drawings by their windows' titles."""
-        height, width = frame.image.shape[:2]
-        number = {} if frame.number is None else {'frame': frame.number}
-        entry = {'image': frame.name, **number, 'width': width, 'height': height, 'detections': detections}
-        self.json.append(entry)
         least_side = READABLE_SIDE if self.video is None else 0
         opt = self.opt
         picture = draw_detections(frame.image, detections, opt.vis_thresh, opt.skeleton or (), calib, least_side)
@@ -203,6 +201,10 @@ class Outputs:
             if 'bird' in pictures:
                 name = f'{Path(frame.name).stem}_bird.png'
                 write_image(self.folder / self._free_name(name), pictures['bird'])
+        height, width = frame.image.shape[:2]
+        number = {} if frame.number is None else {'frame': frame.number}
+        entry = {'image': frame.name, **number, 'width': width, 'height': height, 'detections': detections}
+        self.json.append(entry)
         self.count += 1
         return pictures
 
