@@ -1,1 +1,43 @@
-"""CenterNet ("Objects as Points", Zhou et al. 2019): an object is the centre point of its box."""
+"""CenterNet ("Objects as Points", Zhou et al. 2019): an object is the centre point of its box.
+
+Installed, this package is called `centernet`:
+
+    import centernet
+
+    detector = centernet.load_detector('model_best.pth')
+    for cls, rows in detector.run('image.jpg')['results'].items():
+        for x1, y1, x2, y2, score in rows[rows[:, 4] > 0.3]:
+            print(detector.opt.class_names[cls - 1], score, (x1, y1, x2, y2))
+"""
+
+from typing import Any
+
+
+def load_detector(checkpoint: str, task: str | None = None, **options: Any):
+    """A detector from a checkpoint.
+
+    Args:
+        checkpoint: file; one of ours tells its task, network and classes itself.
+        task: ctdet, exdet, ddd or multi_pose; by default the checkpoint's, or ctdet when it does not say.
+        options: command-line options by name (`--help` lists them), such as `arch='resdcn_18'` for a published
+            checkpoint, `gpus=-1`, `flip_test=True`, `input_res=256`, `dataset='pascal'`.
+
+    Returns:
+        A detector of the task; `detector.run(path or BGR array)['results']` is {1-based class: rows}, and
+        `detector.opt.class_names` the classes' names.
+
+    Raises:
+        lib.utils.errors.UserError: the file or an option is wrong, in one line.
+    """
+    from .detectors.detector_factory import detector_factory
+    from .models.model import checkpoint_facts
+    from .opts import opts
+
+    task = task or checkpoint_facts(checkpoint).get('task', 'ctdet')
+    args = [task, '--load_model', str(checkpoint)]
+    for name, value in options.items():
+        if value is True:
+            args.append(f'--{name}')
+        elif value is not False and value is not None:
+            args += [f'--{name}', ','.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
+    return detector_factory[task](opts().init(args))

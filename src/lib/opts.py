@@ -249,7 +249,7 @@ class opts:
         check_values(opt)
         derive_paths(opt)
         if opt.resume and not opt.load_model:
-            resume_from_last(opt)
+            resume_from_last(opt, required=adopt or opt.test)
         opt.facts = checkpoint_facts(opt.load_model) if opt.load_model and (adopt or opt.resume or opt.test) else {}
         adopt_model_options(opt)
         derive_options(opt)
@@ -378,11 +378,13 @@ def derive_paths(opt: Namespace) -> None:
     opt.debug_dir = os.path.join(opt.save_dir, 'debug')
 
 
-def resume_from_last(opt: Namespace) -> None:
-    """`--resume` alone goes on from the run's own last checkpoint."""
+def resume_from_last(opt: Namespace, required: bool) -> None:
+    """`--resume` alone goes on from the run's own last checkpoint; training that has none starts anew."""
     last = os.path.join(opt.save_dir, 'model_last.pth')
     if os.path.exists(last):
         opt.load_model = last
+    elif required:
+        raise UserError(f"--resume found no '{last}': train first, or give --load_model FILE")
     else:
         opt.resume = False
         print(f"note: --resume found no '{last}': starting from the beginning")

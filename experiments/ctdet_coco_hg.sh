@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# 2D detection on COCO, hourglass, 50 epochs
+# Starts from ExtremeNet's hourglass: src/tools/convert_hourglass_weight.py makes models/ExtremeNet_500000.pth fit.
+set -euo pipefail
+cd "$(dirname "$0")/../src"
+
+# train
+python main.py ctdet --exp_id coco_hg --arch hourglass --batch_size 24 --lr 2.5e-4 --num_epochs 50 --lr_step 40 --num_workers 16 \
+  --load_model ../models/ExtremeNet_500000_converted.pth
+# test
+python test.py ctdet --exp_id coco_hg --arch hourglass --keep_res --resume
+# flip test
+python test.py ctdet --exp_id coco_hg --arch hourglass --keep_res --resume --flip_test
+# multi-scale test
+python test.py ctdet --exp_id coco_hg --arch hourglass --keep_res --resume --flip_test --test_scales 0.5,0.75,1,1.25,1.5

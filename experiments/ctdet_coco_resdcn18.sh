@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# 2D detection on COCO, resdcn_18, 140 epochs
+# The published setting; the learning rate belongs to the batch size.
+set -euo pipefail
+cd "$(dirname "$0")/../src"
+
+# train
+python main.py ctdet --exp_id coco_resdcn18 --arch resdcn_18 --batch_size 114 --lr 5e-4 --num_epochs 140 --lr_step 90,120 --num_workers 16
+# test
+python test.py ctdet --exp_id coco_resdcn18 --arch resdcn_18 --keep_res --resume
+# flip test
+python test.py ctdet --exp_id coco_resdcn18 --arch resdcn_18 --keep_res --resume --flip_test
+# multi-scale test
+python test.py ctdet --exp_id coco_resdcn18 --arch resdcn_18 --keep_res --resume --flip_test --test_scales 0.5,0.75,1,1.25,1.5

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# 2D detection on Pascal VOC, resdcn_18, 384 x 384
+# The published setting; the learning rate belongs to the batch size.
+set -euo pipefail
+cd "$(dirname "$0")/../src"
+
+# train
+python main.py ctdet --dataset pascal --exp_id pascal_resdcn18_384 --arch resdcn_18 --input_res 384 --batch_size 32 --lr 1.25e-4 \
+  --num_epochs 70 --lr_step 45,60 --num_workers 10
+# test
+python test.py ctdet --exp_id pascal_resdcn18_384 --dataset pascal --arch resdcn_18 --input_res 384 --resume
+# flip test
+python test.py ctdet --exp_id pascal_resdcn18_384 --dataset pascal --arch resdcn_18 --input_res 384 --resume --flip_test
