@@ -8,6 +8,7 @@ from .dataset.coco import COCO
 from .dataset.custom import annotation_file, custom_source
 from .dataset.pascal import Pascal
 from .sample.ctdet import CtdetSample
+from .sample.exdet import ExdetSample
 
 source_factory = {
     'coco': COCO,
@@ -15,6 +16,7 @@ source_factory = {
 }
 sample_factory = {
     'ctdet': CtdetSample,
+    'exdet': ExdetSample,
 }
 
 

@@ -1,0 +1,103 @@
+"""What ExtremeNet learns from an image: heatmaps of the four extreme points and of the centre between them."""
+
+import os
+from argparse import Namespace
+
+import numpy as np
+
+from ...utils.errors import UserError
+from ..index import AnnotationIndex, Objects
+from .base import Sample, View, radius_of
+
+TOP, LEFT, BOTTOM, RIGHT = range(4)
+SIDES = 'tlbr'
+MIRRORED = [TOP, RIGHT, BOTTOM, LEFT]  # which point is which once left and right are swapped
+
+
+class ExdetSample(Sample):
+    """Targets of exdet. With C classes, M slots, an output map of h x w, and X each of t, l, b, r:
+
+    `hm_X` [C, h, w] heatmap of that extreme point, [1, h, w] with agnostic_ex; `hm_c` [C, h, w] heatmap of the
+    centre of the extreme points' box; `ind_X` [M] cell y * w + x; `reg_X` [M, 2] point minus cell; `reg_mask`
+    [M]. `meta` adds `gt_det` [n, 14]: x1 y1 x2 y2 1, x and y of the four points, class.
+    """
+
+    recenters_flip = False  # [keep]: the published sample mirrors the image, but leaves the window where it was
+
+    @classmethod
+    def annotation_fields(cls) -> dict[str, tuple[int, ...]]:
+        return {'extreme_points': (4, 2)}
+
+    @classmethod
+    def locate(cls, opt: Namespace, split: str) -> tuple[str, str]:
+        path, image_dir = super().locate(opt, split)
+        plain = path.replace('instances_extreme_', 'instances_')
+        if not os.path.exists(path) and os.path.exists(plain):
+            raise UserError(f"annotation file '{path}' is missing: make it with {generator(plain, path)}")
+        return path, image_dir
+
+    def arrange(self, index: AnnotationIndex) -> AnnotationIndex:
+        """The index as the source arranges it.
+
+        Objects without extreme points stay, though their slots will be empty: evaluation counts their boxes.
+
+        Raises:
+            UserError: there are objects, and none has extreme points.
+        """
+        index = super().arrange(index)
+        if len(index.boxes) and not known(index.fields['extreme_points']).any():
+            path = self.annotation_file
+            raise UserError(f"no object of '{path}' has extreme_points: add them with {generator(path, 'OUT.json')}")
+        return index
+
+    def shift_unit(self, s: float, width: int, height: int) -> np.ndarray:
+        return np.array([width, height])
+
+    def targets(self, rng: np.random.Generator, objects: Objects, view: View, index: int):
+        out_w, out_h = view.output_size
+        num_classes, slots = self.opt.num_classes, self.max_objs
+        hm = np.zeros((4, 1 if self.opt.agnostic_ex else num_classes, out_h, out_w), np.float32)
+        hm_c = np.zeros((num_classes, out_h, out_w), np.float32)
+        reg = np.zeros((4, slots, 2), np.float32)
+        ind = np.zeros((4, slots), np.int64)
+        reg_mask = np.zeros(slots, np.uint8)
+        truth = []
+
+        points = objects.fields['extreme_points']  # [n, 4, 2]
+        usable = objects.valid & known(points)
+        points = view.clip(view.points(points.reshape(-1, 2))).reshape(-1, 4, 2).astype(np.float32)
+        if view.flipped:
+            points = points[:, MIRRORED]
+        for k in self.slots(objects):
+            low = np.array([points[k, LEFT, 0], points[k, TOP, 1]])
+            high = np.array([points[k, RIGHT, 0], points[k, BOTTOM, 1]])
+            width, height = high - low
+            if not usable[k] or height <= 0 or width <= 0:
+                continue
+            cls = objects.classes[k]
+            cells = points[k].astype(np.int32)  # [4, 2]
+            radius = radius_of(height, width)
+            for side in range(4):
+                self.draw(hm[side, 0 if self.opt.agnostic_ex else cls], cells[side], radius)
+            self.draw(hm_c[cls], ((low + high) / 2).astype(np.int32), radius)
+            reg[:, k] = points[k] - cells
+            ind[:, k] = cells[:, 1] * out_w + cells[:, 0]
+            reg_mask[k] = 1
+            truth.append([*low, *high, 1, *points[k].ravel(), cls])
+
+        targets = {'hm_c': hm_c, **{f'hm_{name}': hm[i] for i, name in enumerate(SIDES)}}
+        if self.opt.reg_offset:
+            targets['reg_mask'] = reg_mask
+            for i, name in enumerate(SIDES):
+                targets[f'reg_{name}'], targets[f'ind_{name}'] = reg[i], ind[i]
+        return targets, {'gt_det': np.array(truth or [[0] * 14], np.float32)}
+
+
+def known(points: np.ndarray) -> np.ndarray:
+    """Which objects have extreme points [n, 4, 2]; those without hold NaN."""
+    return np.isfinite(points).all((1, 2))
+
+
+def generator(source: str, target: str) -> str:
+    """The command that makes an annotation file with extreme points from one with segmentations."""
+    return f"'python src/tools/gen_coco_extreme_points.py {source} {target}'"

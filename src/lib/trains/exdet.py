@@ -1,0 +1,74 @@
+"""Training of ExtremeNet: focal loss on extreme points and centres, L1 on the points' sub-pixel offsets."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..detectors.exdet import add_detections, add_heatmaps, decode_extremes, detected, merge_extremes, probabilities
+from ..models.losses import FocalLossWithLogits, RegL1Loss
+from ..models.utils import heatmap_logits
+from ..utils.debugger import Debugger
+from ..utils.post_process import exdet_post_process
+from .base_trainer import BaseTrainer, Output, TaskLoss
+
+HEATMAPS = ('hm_t', 'hm_l', 'hm_b', 'hm_r', 'hm_c')
+
+
+class ExdetLoss(TaskLoss):
+    """hm_weight * (focal, summed over five maps) + off_weight * (offsets, summed over four sides)."""
+
+    def __init__(self, opt: Namespace):
+        super().__init__(opt)
+        self.heatmap_loss = squared_error if opt.mse_loss else FocalLossWithLogits()
+        self.offset_loss = RegL1Loss()
+
+    def part_weights(self, opt: Namespace) -> dict[str, float]:
+        return {'hm_loss': opt.hm_weight, 'off_loss': opt.off_weight if opt.reg_offset else 0}
+
+    def parts(self, output: Output, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        parts = {'hm_loss': sum(self.heatmap_loss(output[head], batch[head]) for head in HEATMAPS)}
+        if self.opt.reg_offset and self.opt.off_weight > 0:
+            parts['off_loss'] = sum(
+                self.offset_loss(output[f'reg_{side}'], batch['reg_mask'], batch[f'ind_{side}'], batch[f'reg_{side}'])
+                for side in 'tlbr'
+            )
+        return parts
+
+    def true_heads(self, batch: Mapping[str, torch.Tensor]) -> Output:
+        heads = {}
+        if self.opt.eval_oracle_hm:
+            heads.update({head: heatmap_logits(batch[head], mse_loss=False) for head in HEATMAPS})
+        if self.opt.eval_oracle_offset:
+            heads.update(
+                {f'reg_{side}': self.oracle_map(batch[f'reg_{side}'], batch[f'ind_{side}']) for side in 'tlbr'}
+            )
+        return heads
+
+
+def squared_error(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of sigmoids (`--mse_loss`), both [B, C, h, w]."""
+    return F.mse_loss(logits.float().sigmoid(), target)
+
+
+class ExdetTrainer(BaseTrainer):
+    """Trains detection by extreme points."""
+
+    def create_loss(self, opt: Namespace) -> ExdetLoss:
+        return ExdetLoss(opt)
+
+    def detections(self, output: Output, batch: dict) -> dict:
+        meta, num_classes = batch['meta'], self.opt.num_classes
+        height, width = output['hm_c'].shape[2:]
+        dets = detected(decode_extremes(output, self.opt).cpu().numpy())
+        rows = exdet_post_process(dets, meta['c'].numpy(), meta['s'].numpy(), height, width, num_classes)
+        return merge_extremes(rows, num_classes)
+
+    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, batch: dict) -> None:
+        dets = decode_extremes(output, self.opt)[0].cpu().numpy()
+        add_heatmaps(debugger, picture, probabilities(output), 'pred', self.opt.debug)
+        add_heatmaps(debugger, picture, {head: batch[head] for head in HEATMAPS}, 'gt', self.opt.debug)
+        add_detections(debugger, picture, dets, 'pred_boxes', self.opt)
+        add_detections(debugger, picture, batch['meta']['gt_det'][0].numpy(), 'gt_boxes', self.opt)
