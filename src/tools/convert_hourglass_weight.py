@@ -1,0 +1,84 @@
+"""Turn an ExtremeNet checkpoint (or the trunk of a CornerNet one) into one that `--arch hourglass` loads.
+
+The networks are the same, only heads are named differently: ExtremeNet's t_heats is exdet's hm_t, and so on.
+"""
+
+import argparse
+import os
+import pickle
+
+import torch
+
+from centernet.utils.cli import run_cli
+from centernet.utils.errors import UserError
+from centernet.utils.files import atomic_path
+
+TRUNK = ('pre', 'kps', 'cnvs', 'inters', 'inters_', 'cnvs_')
+HEADS = {
+    't_heats': 'hm_t',
+    'l_heats': 'hm_l',
+    'b_heats': 'hm_b',
+    'r_heats': 'hm_r',
+    'ct_heats': 'hm_c',
+    't_regrs': 'reg_t',
+    'l_regrs': 'reg_l',
+    'b_regrs': 'reg_b',
+    'r_regrs': 'reg_r',
+}
+NEW_NAMES = {name: name for name in TRUNK} | HEADS
+
+
+def read_weights(path: str) -> dict[str, torch.Tensor]:
+    """The state dict of a checkpoint, bare or under `state_dict`.
+
+    Raises:
+        UserError: the file is missing, no checkpoint, cut short or holds more than tensors.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"no such checkpoint: '{path}'")
+    try:
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"'{path}' is not a checkpoint of tensors, or is cut short ({reason:.80})") from None
+    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
+    return {name: value for name, value in weights.items() if isinstance(value, torch.Tensor)}
+
+
+def convert(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Weights under our names, and the top-level modules that have no counterpart.
+
+    Raises:
+        UserError: no hourglass trunk among them.
+    """
+    converted, unknown = {}, {}
+    for name, value in weights.items():
+        while name.startswith('module.'):
+            name = name.removeprefix('module.')
+        module, _, rest = name.partition('.')
+        if module in NEW_NAMES:
+            converted[f'{NEW_NAMES[module]}.{rest}'] = value
+        else:
+            unknown[module] = None
+    missing = [module for module in TRUNK if not any(name.startswith(f'{module}.') for name in converted)]
+    if missing:
+        raise UserError(f'not an ExtremeNet or CornerNet hourglass: it has no parameters of {", ".join(missing)}')
+    return converted, list(unknown)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('checkpoint', help='ExtremeNet checkpoint (ExtremeNet_500000.pkl)')
+    parser.add_argument('output', help='checkpoint to write (ExtremeNet_500000.pth)')
+    args = parser.parse_args()
+    converted, unknown = convert(read_weights(args.checkpoint))
+    if unknown:
+        print(f'left out, without a counterpart: {", ".join(unknown)}')
+    with atomic_path(args.output) as beside:
+        torch.save({'epoch': 0, 'state_dict': converted}, beside)
+    heads = [head for head in HEADS.values() if any(name.startswith(f'{head}.') for name in converted)]
+    print(f'{args.output}: {len(converted)} tensors, heads: {", ".join(heads) or "none, the trunk only"}')
+
+
+if __name__ == '__main__':
+    run_cli(main)

@@ -1,0 +1,18 @@
+"""Score a saved results.json of people by COCO's keypoint metric, then by its box metric."""
+
+from centernet.datasets.evaluation.coco_eval import evaluate_coco
+from centernet.datasets.evaluation.score_file import score_file
+from centernet.utils.cli import run_cli
+
+
+def evaluate(ground_truth: dict, detections: list[dict]) -> dict[str, float]:
+    figures = evaluate_coco(ground_truth, detections, 'keypoints')
+    return figures | evaluate_coco(ground_truth, detections, 'bbox')
+
+
+def main() -> None:
+    score_file(__doc__, evaluate)
+
+
+if __name__ == '__main__':
+    run_cli(main)
