@@ -66,6 +66,19 @@ def test_any_picture_and_any_detection_can_be_drawn(size):
     assert 0 in size or max(enlarged.shape) > 240 or max(size) > 480
 
 
+@pytest.mark.parametrize('size', [(0, 0), (0, 5), (5, 0)])
+def test_single_drawers_take_empty_pictures(size):
+    """Each drawer of one thing leaves an empty picture alone."""
+    points = np.array([[1, 1], [2, 2], [3, 3], [4, 4]])
+    for draw in (
+        lambda image: drawing.draw_box(image, [0, 0, 3, 3], 'cat', (1, 2, 3)),
+        lambda image: drawing.draw_keypoints(image, points, [(0, 1)]),
+        lambda image: drawing.draw_extreme_points(image, points, (1, 2, 3)),
+        lambda image: drawing.draw_box_3d(image, np.concatenate([points, points]), (1, 2, 3)),
+    ):
+        assert draw(gray(*size)).shape == (*size, 3)
+
+
 def test_threshold_chooses_what_is_drawn():
     """Detections under the threshold leave no pixel, those at it do."""
     image = gray(100, 100)
@@ -125,6 +138,16 @@ def test_labels_make_room_for_each_other():
     assert colored(crowded, (0, 255, 255)).sum() == background[0]
 
 
+def test_a_label_without_room_is_left_out():
+    """Where the best label covers most of another's only places, no scraps of the other one are drawn."""
+    box = [0, 0, 34, 16]
+    alone, both = gray(16, 34), gray(16, 34)
+    drawing.draw_labels(alone, [(box, 'cat', (0, 255, 255))])
+    drawing.draw_labels(both, [(box, 'cat', (0, 255, 255)), (box, 'cats', (9, 9, 9))])
+    assert colored(alone, (0, 255, 255)).any()
+    np.testing.assert_array_equal(alone, both)
+
+
 def image_of_joint(image, x):
     """Where red is round the joint at column x, row 200."""
     return colored(image, (0, 0, 255))[190:210, x - 10 : x + 10]
@@ -174,17 +197,17 @@ def test_boxes_behind_the_camera_have_no_place():
 
 
 def test_bird_view_places_boxes_in_metres():
-    """20 m ahead of 40 is the middle of the picture, right is right; truth is filled, broken boxes left out."""
+    """10 m ahead of 40 is low in the picture, right is right; truth is filled, broken boxes left out."""
     empty = drawing.bird_view([], extent=40, size=400)
-    right = {**CAR, 'location': [10, 1, 20], 'rotation_y': 0.0}
+    right = {**CAR, 'location': [10, 1, 10], 'rotation_y': 0.0}
     broken = {**CAR, 'location': [NAN, 1, 20]}
     outlined = changed(empty, drawing.bird_view([right, broken], extent=40, size=400))
     rows, columns = np.nonzero(outlined)
-    assert abs(rows.mean() - 200) < 3 and abs(columns.mean() - 300) < 8
+    assert abs(rows.mean() - 300) < 3 and abs(columns.mean() - 300) < 8
     assert np.ptp(columns) == pytest.approx(4 * 10, abs=6) and np.ptp(rows) == pytest.approx(1.6 * 10, abs=6)
-    assert outlined[200, 318:323].all() and not outlined[205, 300]
+    assert outlined[300, 318:323].all() and not outlined[305, 300]
     filled = changed(empty, drawing.bird_view([], [right], extent=40, size=400))
-    assert filled[205, 290:310].all()
+    assert filled[305, 290:310].all()
     assert not changed(empty, drawing.bird_view([right], thresh=0.95, extent=40, size=400)).any()
 
 
