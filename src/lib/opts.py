@@ -153,7 +153,7 @@ def build_parser() -> OneLineParser:
     group.add_argument('--master_batch_size', type=int, default=-1, help="the first GPU's share of the batch")
     group.add_argument('--num_iters', type=int, default=-1, help='iterations an epoch; -1: all')
     group.add_argument('--val_intervals', type=int, default=5, help='epochs between validations; 0: never')
-    group.add_argument('--trainval', action='store_true', help='train on train and val, no validation')
+    group.add_argument('--trainval', action='store_true', help='no validation; own data and kitti train on val too')
 
     group = parser.add_argument_group('test')
     group.add_argument('--flip_test', action='store_true', help='average with the mirrored image')
@@ -481,6 +481,8 @@ def idle_options(opt: Namespace) -> list[str]:
         notes.append('--head_conv does not act with hourglass, whose heads have 256 channels')
     if not opt.not_rand_crop and opt.task != 'ddd':
         notes += [f'--{name} acts only with --not_rand_crop' for name in ('shift', 'scale') if name in opt.given]
+    if opt.task == 'multi_pose' and (opt.aug_rot > 0) != (opt.rotate > 0):
+        notes.append('--aug_rot (how often) and --rotate (how far) act only together')
     if 'hm_gauss' in opt.given and not opt.mse_loss:
         notes.append('--hm_gauss acts only with --mse_loss')
     return notes

@@ -5,18 +5,22 @@ from functools import lru_cache
 
 from ..utils.errors import UserError, did_you_mean
 from .dataset.coco import COCO
+from .dataset.coco_hp import COCOHP
 from .dataset.custom import annotation_file, custom_source
 from .dataset.pascal import Pascal
 from .sample.ctdet import CtdetSample
 from .sample.exdet import ExdetSample
+from .sample.multi_pose import MultiPoseSample
 
 source_factory = {
     'coco': COCO,
+    'coco_hp': COCOHP,
     'pascal': Pascal,
 }
 sample_factory = {
     'ctdet': CtdetSample,
     'exdet': ExdetSample,
+    'multi_pose': MultiPoseSample,
 }
 
 

@@ -2,8 +2,10 @@
 
 from .ctdet import CtdetDetector
 from .exdet import ExdetDetector
+from .multi_pose import MultiPoseDetector
 
 detector_factory = {
     'ctdet': CtdetDetector,
     'exdet': ExdetDetector,
+    'multi_pose': MultiPoseDetector,
 }

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...utils.errors import UserError
 from ..index import read_coco
-from ..source import COCO_METRICS, KEYPOINT_METRICS, Source
+from ..source import Source
 
 
 class Custom(Source):
@@ -27,6 +27,13 @@ class Custom(Source):
         root = Path(cls.folder)
         annotations = root / 'annotations' / f'{"val" if split == "test" else split}.json'
         return str(annotations), str(root / 'images')
+
+    @classmethod
+    def further_files(cls, opt: Namespace, split: str) -> list[str]:
+        if not (opt.trainval and split == 'train'):
+            return []
+        print('--trainval: training on train.json and val.json')
+        return [cls.locate(opt, 'val')[0]]
 
 
 def custom_source(folder: str, task: str) -> type[Custom]:
@@ -58,7 +65,6 @@ def custom_source(folder: str, task: str) -> type[Custom]:
     }
     if task == 'multi_pose':
         facts.update(joint_facts(categories[0], path))
-        facts.update(metrics=COCO_METRICS + KEYPOINT_METRICS, main_metric='kp_AP')
     return type('Custom', (Custom,), facts)
 
 

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from ...utils.errors import UserError
+from ..dataset.coco_hp import COCO_JOINTS, COCO_SKELETON
 from .canvas import (
     FRACTION_BITS,
     SUPERSAMPLE,
@@ -21,17 +22,8 @@ from .canvas import (
     tight_box,
 )
 
-COCO_JOINTS = [
-    'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder',
-    'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip',
-    'left_knee', 'right_knee', 'left_ankle', 'right_ankle',
-]  # fmt: skip
-COCO_SKELETON = [
-    [16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9],
-    [8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7],
-]  # fmt: skip
 FIVE_JOINTS = ['nose', 'left_wrist', 'right_wrist', 'left_ankle', 'right_ankle']
-FIVE_SKELETON = [[1, 2], [1, 3], [1, 4], [1, 5]]
+FIVE_SKELETON = [[0, 1], [0, 2], [0, 3], [0, 4]]
 
 SIZES = 0.5, 0.9  # height of a standing figure, as a share of the picture's
 FROM_BEHIND = 0.2  # share of the figures
@@ -70,7 +62,8 @@ class PeopleScenes:
             raise UserError(f'toy people have 5 or 17 joints; found {joints}')
         self.names = COCO_JOINTS if joints == 17 else FIVE_JOINTS
         person = {'id': 1, 'name': 'person', 'supercategory': 'person', 'keypoints': self.names}
-        self.categories = [person | {'skeleton': COCO_SKELETON if joints == 17 else FIVE_SKELETON}]
+        skeleton = COCO_SKELETON if joints == 17 else FIVE_SKELETON
+        self.categories = [person | {'skeleton': [[a + 1, b + 1] for a, b in skeleton]}]
 
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Scene:
         """A picture of that size."""

@@ -1,0 +1,41 @@
+"""COCO 2017 people, with 17 joints."""
+
+from ..index import AnnotationIndex
+from .coco import COCO
+
+# fmt: off
+COCO_JOINTS = [
+    'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder',
+    'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip',
+    'left_knee', 'right_knee', 'left_ankle', 'right_ankle',
+]
+COCO_SKELETON = [  # 0-based, where COCO's files count from 1
+    [15, 13], [13, 11], [16, 14], [14, 12], [11, 12], [5, 11], [6, 12], [5, 6], [5, 7], [6, 8],
+    [7, 9], [8, 10], [1, 2], [0, 1], [0, 2], [1, 3], [2, 4], [3, 5], [4, 6],
+]
+COCO_SIGMAS = [
+    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087,
+    0.089, 0.089,
+]
+# fmt: on
+
+
+class COCOHP(COCO):
+    """COCO 2017's people (`data/coco`, person_keypoints); trains on the images that have one."""
+
+    tasks = ('multi_pose', 'ctdet')
+    class_names = ['person']
+    cat_ids = {1: 0}
+    max_objs = 32
+    num_joints = len(COCO_JOINTS)
+    flip_idx = [[left, left + 1] for left in range(1, len(COCO_JOINTS), 2)]
+    skeleton = COCO_SKELETON
+    sigmas = COCO_SIGMAS
+
+    @staticmethod
+    def annotation_kind(task: str) -> str:
+        return 'person_keypoints'
+
+    def arrange(self, index: AnnotationIndex) -> AnnotationIndex:
+        """Images without people teach nothing about people: training leaves them out, evaluation does not."""
+        return index.select(index.counts().nonzero()[0]) if self.split == 'train' else index
