@@ -120,12 +120,12 @@ def load_trunk(network: CenterNet, path: str | os.PathLike) -> None:
     found = load_checkpoint(path)['state_dict']
     state, missing = {}, []
     for name, own in network.state_dict().items():
-        if not name.startswith(network.trunk):
+        if not name.startswith(network.trunk_prefixes):
             continue
         value = found.get(name, found.get(name.removeprefix('base.')))
         if value is not None and value.shape == own.shape:
             state[name] = value
-        elif not (name.startswith(network.unused) or is_counter(name)):
+        elif not (name.startswith(network.unused_prefixes) or is_counter(name)):
             missing.append(name)
     if missing:
         raise UserError(
@@ -388,7 +388,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
     elif not optimizer_state_fits(optimizer, state):
         print("the checkpoint's optimizer state is of other parameters and left out: the optimizer starts anew")
     else:
-        optimizer.load_state_dict(copy.deepcopy(state))  # the optimizer would write to the tensors given
+        # A copy: the optimizer keeps the tensors that it is given, and these lie in a file that may be overwritten.
+        optimizer.load_state_dict(copy.deepcopy(state))
 
 
 def optimizer_state_fits(optimizer: torch.optim.Optimizer, state: Any) -> bool:

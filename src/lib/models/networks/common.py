@@ -24,19 +24,19 @@ class ImageNetWeights(NamedTuple):
 class CenterNet(nn.Module):
     """A backbone and its heads ("Objects as Points", section 3 and figure 6).
 
-    A family derives from this class, sets `trunk` and gives `features`; heads become attributes that are
+    A family derives from this class, sets `trunk_prefixes` and gives `features`; heads become attributes that are
     named after them.
 
     Attributes:
         side_multiple: the input's height and width must be multiples of it.
-        trunk: prefixes of the parameters that pretraining fills.
-        unused: prefixes of trunk parameters that no output depends on; pretrained weights may lack them.
+        trunk_prefixes: what the names of the parameters that pretraining fills begin with.
+        unused_prefixes: those of trunk parameters that no output depends on; pretrained weights may lack them.
         imagenet: the trunk's published ImageNet weights, None where there are none.
     """
 
     side_multiple = 32
-    trunk: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
+    trunk_prefixes: tuple[str, ...] = ()
+    unused_prefixes: tuple[str, ...] = ()
     imagenet: ImageNetWeights | None = None
 
     def add_heads(

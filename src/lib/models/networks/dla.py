@@ -113,8 +113,8 @@ class DLA34(nn.Module):
 class DLACenterNet(CenterNet):
     """What both DLA families know about their trunk, which lives in `base`."""
 
-    trunk = ('base.',)
-    unused = ('base.level3.project.', 'base.level4.project.', 'base.fc.')
+    trunk_prefixes = ('base.',)
+    unused_prefixes = ('base.level3.project.', 'base.level4.project.', 'base.fc.')
     imagenet = IMAGENET
 
 

@@ -73,7 +73,7 @@ class HourglassNet(CenterNet):
     """The `hourglass` family: two stacks, each with heads of its own."""
 
     side_multiple = 4 * 2 ** (len(CHANNELS) - 1)
-    trunk = ('pre.', 'kps.', 'cnvs.', 'inters.', 'inters_.', 'cnvs_.')
+    trunk_prefixes = ('pre.', 'kps.', 'cnvs.', 'inters.', 'inters_.', 'cnvs_.')
 
     def __init__(self, heads: dict[str, int]):
         super().__init__()

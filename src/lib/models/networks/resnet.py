@@ -17,7 +17,7 @@ class ResNetCenterNet(CenterNet):
         num_layers: 18, 34, 50, 101 or 152.
     """
 
-    trunk = tuple(f'{name}.' for name in TRUNK)
+    trunk_prefixes = tuple(f'{name}.' for name in TRUNK)
 
     def __init__(self, num_layers: int):
         super().__init__()

@@ -1,0 +1,335 @@
+"""The five network families: published names, reference outputs, initial values, shapes, gradients."""
+
+import hashlib
+import json
+import math
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lib.models.model import ARCHS, create_model, model_factory
+from lib.models.networks import large_hourglass
+from lib.models.networks.common import CenterNet, bilinear_kernel
+from lib.models.networks.dcn import DCN
+from lib.models.networks.dla import bilinear_upsampling
+from lib.utils.errors import UserError
+
+# Taken from runs of the published code: hashes of "name shape" lists (in order: optimizer states go by it) and
+# seven values of each output for the weights of `fill` below.
+REFERENCE = json.loads((Path(__file__).parent / 'fixtures' / 'networks.json').read_text())
+FAMILIES = ('res_18', 'resdcn_18', 'dlav0_34', 'dla_34', 'hourglass')
+CTDET = {'hm': 80, 'wh': 2, 'reg': 2}
+MULTI_POSE = {'hm': 1, 'wh': 2, 'hps': 34, 'reg': 2, 'hm_hp': 17, 'hp_offset': 2}
+HEADS = {'hm': 3, 'wh': 2, 'hm_hp': 5, 'reg': 2}
+
+
+@pytest.fixture(autouse=True)
+def same_everywhere():
+    """Seeded, and on one thread: for maps this small more of them only wait for one another."""
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def thin_hourglass(monkeypatch):
+    """An hourglass of the same form with a thousandth of the weights; the reference outputs test the real one."""
+    monkeypatch.setattr(large_hourglass, 'CHANNELS', (8, 8, 12, 12, 12, 16))
+
+
+def published_head_conv(arch: str) -> int:
+    return 256 if 'dla' in arch else 64
+
+
+def fill(model: torch.nn.Module) -> torch.nn.Module:
+    """Weights that depend on their names alone, as the reference outputs were recorded with."""
+    for name, tensor in model.state_dict().items():
+        if name.endswith('num_batches_tracked'):
+            continue
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()) & 0x7FFFFFFF)
+        noise = torch.randn(tensor.shape, generator=generator)
+        if name.endswith('running_var'):
+            noise = 1 + 0.1 * noise.abs()
+        elif tensor.dim() >= 2:
+            noise *= (0.3 if 'conv_offset_mask' in name else 1) / math.sqrt(tensor[0].numel())
+        else:
+            noise = 0.1 * noise + (name.endswith('weight'))
+        tensor.copy_(noise)
+    return model
+
+
+@pytest.mark.parametrize('arch', ARCHS)
+def test_names_and_shapes_are_the_published_ones(arch):
+    """Published checkpoints (and their optimizer states) find every parameter, in its place."""
+    with torch.device('meta'):
+        state = create_model(arch, CTDET, published_head_conv(arch)).state_dict()
+    lines = [f'{name} {list(tensor.shape)}' for name, tensor in state.items()]
+    reference = REFERENCE['state_dict'][arch]
+    assert len(lines) == reference['count']
+    assert hashlib.sha256('\n'.join(lines).encode()).hexdigest() == reference['sha256']
+
+
+def test_every_published_arch_is_there():
+    """The factory lists the 13 published architectures."""
+    assert sorted(ARCHS) == sorted(REFERENCE['state_dict'])
+
+
+@pytest.mark.parametrize(
+    ('arch', 'task', 'heads'), [*((arch, 'ctdet', CTDET) for arch in FAMILIES), ('dla_34', 'multi_pose', MULTI_POSE)]
+)
+def test_outputs_are_the_published_ones(arch, task, heads):
+    """Wiring: the same weights and input give the outputs that the published code gave."""
+    model = fill(create_model(arch, heads, published_head_conv(arch))).eval()
+    width = 128 if arch == 'hourglass' else 160
+    images = torch.randn(1, 3, 128, width, generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        outputs = model(images)
+    compared = 0
+    for stack, maps in enumerate(outputs):
+        for head, values in maps.items():
+            reference = REFERENCE['forward'][f'{arch}|{task}|{stack}|{head}']
+            picked = values.flatten()[[int(i * (values.numel() - 1) / 6) for i in range(7)]]
+            tolerance = 1e-3 * max(1, reference['scale'])
+            torch.testing.assert_close(picked, torch.tensor(reference['values']), rtol=1e-3, atol=tolerance)
+            compared += 1
+    assert compared == sum(key.startswith(f'{arch}|{task}|') for key in REFERENCE['forward'])
+
+
+def check_maps(outputs: list[dict[str, torch.Tensor]], stacks: int, images: torch.Tensor) -> None:
+    """One finite map a head of `HEADS` and stack, at stride 4 of the images [B, 3, H, W]."""
+    batch, _, height, width = images.shape
+    assert len(outputs) == stacks
+    for maps in outputs:
+        shapes = {head: tuple(values.shape) for head, values in maps.items()}
+        assert shapes == {head: (batch, channels, height // 4, width // 4) for head, channels in HEADS.items()}
+        assert all(values.isfinite().all() for values in maps.values())
+
+
+@pytest.mark.parametrize('arch', [arch for arch in ARCHS if arch not in FAMILIES])
+def test_deeper_ones_run(arch):
+    """The archs that `test_trains` leaves out give maps of the promised shapes."""
+    model, images = create_model(arch, HEADS, 8).eval(), torch.randn(1, 3, 32, 64)
+    with torch.no_grad():
+        check_maps(model(images), 1, images)
+
+
+@pytest.mark.parametrize('arch', FAMILIES)
+def test_trains(arch, thin_hourglass):
+    """Maps of the promised shapes; a finite gradient everywhere but in the known dead ends."""
+    model = create_model(arch, HEADS, 8).train()
+    images = torch.randn(2, 3, model.side_multiple, model.side_multiple)
+    outputs = model(images)
+    check_maps(outputs, 2 if arch == 'hourglass' else 1, images)
+    sum(values.square().mean() for maps in outputs for values in maps.values()).backward()
+    idle = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert idle == {name for name, _ in model.named_parameters() if name.startswith(model.unused_prefixes)}
+    assert all(p.grad.isfinite().all() for name, p in model.named_parameters() if name not in idle)
+
+
+@pytest.mark.parametrize('arch', [arch for arch in FAMILIES if arch != 'hourglass'])
+def test_batches_and_memory_formats_agree(arch):
+    """In eval mode an image's output depends neither on its batch nor on the memory format."""
+    model = fill(create_model(arch, HEADS, 8)).eval()
+    images = torch.randn(3, 3, 64, 96)
+    with torch.no_grad():
+        together = model(images)[0]
+        alone = [model(image[None])[0] for image in images]
+        model = model.to(memory_format=torch.channels_last)
+        last = model(images.to(memory_format=torch.channels_last))[0]
+    for head, values in together.items():
+        scale = values.abs().max().item()
+        for other in (torch.cat([maps[head] for maps in alone]), last[head]):
+            torch.testing.assert_close(other, values, rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_can_be_exported_for_any_size():
+    """torch.export takes a network with batch, height and width left open; the size check is no obstacle."""
+    model = fill(create_model('resdcn_18', HEADS, 8)).eval()
+    sides = {2: torch.export.Dim('h', min=2, max=20) * 32, 3: torch.export.Dim('w', min=2, max=20) * 32}
+    program = torch.export.export(
+        model, (torch.randn(2, 3, 96, 64),), dynamic_shapes=({0: torch.export.Dim('b'), **sides},)
+    )
+    images = torch.randn(1, 3, 64, 128)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(images)[0]['hm'], model(images)[0]['hm'])
+
+
+@pytest.mark.parametrize(('arch', 'size'), [('res_18', (48, 64)), ('dla_34', (64, 40)), ('hourglass', (64, 128))])
+def test_other_sizes_are_refused(arch, size, thin_hourglass):
+    """An input that the strides don't divide ends in one line that names the multiple and the size."""
+    model = create_model(arch, {'hm': 1}, 0)
+    with pytest.raises(UserError, match=rf'multiples of {model.side_multiple}.*{size[0]} x {size[1]}'):
+        model(torch.zeros(1, 3, *size))
+
+
+def test_unknown_arch_names_the_valid_ones():
+    """A misspelled arch is refused with the list and the nearest."""
+    with pytest.raises(UserError, match="res_18, .*hourglass; found 'dla34'; did you mean 'dla_34'"):
+        create_model('dla34', CTDET, 64)
+
+
+def test_heads_without_hidden_layer():
+    """head_conv = 0 makes each head one 1x1 convolution, with the same initial values."""
+    for arch in ('res_18', 'resdcn_18', 'dlav0_34', 'dla_34'):
+        model = create_model(arch, HEADS, 0)
+        assert model.hm.weight.shape[2:] == (1, 1)
+        assert (model.hm.bias == -2.19).all()
+        assert (model.reg.bias == 0).all()
+
+
+# -- initial values ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('arch', FAMILIES)
+def test_initial_heatmap_bias(arch, thin_hourglass):
+    """Heatmap heads, joints' too, start at -2.19; no other head does."""
+    model = create_model(arch, HEADS, 8)
+    for head, channels in HEADS.items():
+        ends = [
+            parameter
+            for name, parameter in getattr(model, head).named_parameters()
+            if name.endswith('bias') and len(parameter) == channels
+        ]
+        assert len(ends) == (2 if arch == 'hourglass' else 1)
+        for bias in ends:
+            assert torch.all(bias == -2.19).item() == ('hm' in head)
+
+
+@pytest.mark.parametrize(
+    ('arch', 'small', 'zero'),
+    [
+        ('res_18', {'2'}, {'2'}),
+        ('resdcn_18', {'0', '2'}, {'0', '2'}),
+        ('dlav0_34', {'0', '2'}, {'0', '2'}),
+        ('dla_34', set(), {'0', '2'}),
+    ],
+)
+def test_initial_regression_heads(arch, small, zero):
+    """Which convolutions of a regression head start from N(0, 0.001) and which biases at zero differs by family."""
+    parameters = dict(create_model(arch, {'wh': 16}, 16).wh.named_parameters())
+    assert {name.split('.')[0] for name, p in parameters.items() if 'weight' in name and p.std() < 0.0015} == small
+    assert all(parameters[f'{name}.weight'].std() > 0.0005 for name in small)
+    assert {name.split('.')[0] for name, p in parameters.items() if 'bias' in name and (p == 0).all()} == zero
+
+
+@pytest.mark.parametrize(
+    ('arch', 'layers'),
+    [
+        ('res_18', ['layer3.0.conv2.weight']),
+        ('resdcn_18', ['layer3.0.conv2.weight']),
+        ('dlav0_34', ['base.level4.tree1.tree1.conv2.weight', 'dla_up.ida_1.node_2.0.weight']),
+        ('dla_34', ['base.level4.tree1.tree1.conv2.weight']),
+    ],
+)
+def test_initial_trunk(arch, layers):
+    """Trunks start from N(0, sqrt(2 / (k * k * out)))."""
+    state = create_model(arch, HEADS, 8).state_dict()
+    for layer in layers:
+        weight = state[layer]
+        wanted = math.sqrt(2 / (weight.shape[0] * weight[0, 0].numel()))
+        assert weight.std().item() == pytest.approx(wanted, rel=0.02)
+
+
+def test_initial_upsampling():
+    """res: N(0, 0.001); resdcn: only the first output channel bilinear; DLAs: every channel bilinear."""
+    weight = create_model('res_18', {'hm': 1}, 8).deconv_layers[0].weight
+    assert weight.std().item() == pytest.approx(0.001, rel=0.02)
+
+    weight = create_model('resdcn_18', {'hm': 1}, 8).deconv_layers[3].weight  # [256, 256, 4, 4]
+    bilinear = bilinear_kernel(4).expand(256, 4, 4)
+    assert torch.equal(weight[:, 0], bilinear)
+    assert not torch.equal(weight[:, 1], bilinear)
+
+    for arch, layer, factor in (('dlav0_34', 'dla_up.ida_1.up_2', 2), ('dla_34', 'ida_up.up_2', 4)):
+        weight = create_model(arch, {'hm': 1}, 8).get_submodule(layer).weight  # [64, 1, 2 * factor, 2 * factor]
+        assert torch.equal(weight, bilinear_kernel(2 * factor).expand_as(weight))
+
+
+@pytest.mark.parametrize('factor', [2, 4, 8])
+def test_bilinear_upsampling(factor):
+    """The initial up-sampling is linear interpolation, away from the border."""
+    x = torch.randn(2, 3, 6, 7)
+    with torch.no_grad():
+        got = bilinear_upsampling(3, factor)(x)
+    want = F.interpolate(x, scale_factor=factor, mode='bilinear', align_corners=False)
+    inner = slice(factor, -factor)
+    assert got.shape == want.shape
+    torch.testing.assert_close(got[:, :, inner, inner], want[:, :, inner, inner])
+
+
+# -- deformable convolution -------------------------------------------------------------------------
+
+
+def slow_dcn(layer: DCN, x: torch.Tensor) -> torch.Tensor:
+    """Modulated deformable convolution, one output value after another."""
+    images, _, height, width = x.shape
+    kernel, raw = layer.weight.shape[-1], layer.conv_offset_mask(x)
+    taps = kernel * kernel
+    out = layer.bias.view(1, -1, 1, 1).repeat(images, 1, *raw.shape[2:])
+
+    def pixel(b: int, row: int, column: int) -> torch.Tensor:
+        inside = 0 <= row < height and 0 <= column < width
+        return x[b, :, row, column] if inside else torch.zeros_like(x[b, :, 0, 0])
+
+    for b, i, j, tap in torch.cartesian_prod(*map(torch.arange, (images, *raw.shape[2:], taps))).tolist():
+        dy, dx = raw[b, 2 * tap : 2 * tap + 2, i, j].tolist()
+        y = i * layer.stride - layer.padding + tap // kernel * layer.dilation + dy
+        z = j * layer.stride - layer.padding + tap % kernel * layer.dilation + dx
+        top, left = math.floor(y), math.floor(z)
+        value = sum(
+            pixel(b, row, column) * (1 - abs(y - row)) * (1 - abs(z - column))
+            for row in (top, top + 1)
+            for column in (left, left + 1)
+        )
+        weight = layer.weight[:, :, tap // kernel, tap % kernel]  # [out, in]
+        out[b, :, i, j] += weight @ (value * raw[b, 2 * taps + tap, i, j].sigmoid())
+    return out
+
+
+@pytest.mark.parametrize(
+    'options', [{}, {'stride': 2}, {'dilation': 2, 'padding': 2}, {'kernel_size': 1, 'padding': 0}]
+)
+def test_dcn_against_the_definition(options):
+    """Offsets (dy, dx) interleaved, then sigmoid modulations; zeros outside."""
+    layer = DCN(3, 4, **options)
+    torch.nn.init.normal_(layer.conv_offset_mask.weight, std=0.5)
+    torch.nn.init.normal_(layer.bias)
+    x = torch.randn(2, 3, 5, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), slow_dcn(layer, x), rtol=1e-4, atol=1e-4)
+
+
+def test_dcn_starts_as_a_half_weighted_convolution():
+    """New offsets are zero and modulations a half; weights uniform within 1 / sqrt(in * k * k), bias zero."""
+    layer, x = DCN(16, 8), torch.randn(1, 16, 6, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight / 2, padding=1), rtol=1e-4, atol=1e-5)
+    assert 0.95 / 12 < layer.weight.abs().max() <= 1 / 12
+    assert (layer.bias == 0).all()
+
+
+def test_dcn_backends():
+    """The backend can be named and changed; an unknown one is refused with the valid ones."""
+    layer, x = DCN(2, 2), torch.randn(1, 2, 4, 4)
+    wanted = layer(x)
+    layer.backend = 'torchvision'
+    assert layer.backend == 'torchvision'
+    torch.testing.assert_close(layer(x), wanted)
+    with pytest.raises(UserError, match="auto.*torchvision.*found 'cuda'"):
+        layer.backend = 'cuda'
+    with pytest.raises(UserError, match="found 'fast'"):
+        DCN(2, 2, backend='fast')
+
+
+def test_families_share_one_builder_signature():
+    """Every factory entry builds from (num_layers, heads, head_conv), so that a new family is one entry."""
+    for name, family in model_factory.items():
+        with torch.device('meta'):
+            model = family.builder(family.layers[-1] if family.layers else 0, {'hm': 2}, 8)
+        assert isinstance(model, CenterNet), name
+        assert model.trunk_prefixes and any(key.startswith(model.trunk_prefixes) for key in model.state_dict())
