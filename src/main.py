@@ -18,8 +18,8 @@ from lib.utils.device import open_device
 from lib.utils.signals import StopSignals
 
 
-def main() -> None:
-    opt = opts().parse()
+def main(args: list[str] | None = None) -> None:
+    opt = opts().parse(args)
     Dataset = get_dataset(opt.dataset, opt.task)
     opts.update_dataset_info_and_set_heads(opt, Dataset)
     opt.device = open_device(opt)

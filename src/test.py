@@ -18,8 +18,8 @@ from lib.utils.image import read_image
 STAGES = ('tot', 'load', 'pre', 'net', 'dec', 'post', 'merge')
 
 
-def main() -> None:
-    opt = opts().parse(adopt=True)
+def main(args: list[str] | None = None) -> None:
+    opt = opts().parse(args, adopt=True)
     EvalDataset = get_dataset(opt.dataset, opt.task)
     opts.update_dataset_info_and_set_heads(opt, EvalDataset)
     if opt.num_workers == 0:

@@ -4,6 +4,7 @@ Everything a sample needs lies in a few numpy arrays instead of millions of Pyth
 share their pages, and the annotations of an image are a slice.
 """
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -76,6 +77,22 @@ class AnnotationIndex:
     def counts(self) -> np.ndarray:
         """Objects of each image, [N]."""
         return np.diff(self.starts)
+
+    def joined(self, other: 'AnnotationIndex') -> 'AnnotationIndex':
+        """The images of both, this one's first; both have the same fields."""
+        arrays = {
+            f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
+            for f in dataclasses.fields(self)
+            if f.name not in ('starts', 'fields', 'image_fields')
+        }
+        return AnnotationIndex(
+            starts=np.concatenate([self.starts, self.starts[-1] + other.starts[1:]]),
+            fields={name: np.concatenate([values, other.fields[name]]) for name, values in self.fields.items()},
+            image_fields={
+                name: np.concatenate([values, other.image_fields[name]]) for name, values in self.image_fields.items()
+            },
+            **arrays,
+        )
 
     def select(self, keep: np.ndarray) -> 'AnnotationIndex':
         """The images `keep` (positions, in that order) with their objects."""

@@ -3,6 +3,7 @@
 import os
 from argparse import Namespace
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import ClassVar
 
@@ -57,20 +58,28 @@ class Source:
         super().__init__()
         self.opt, self.split = opt, split
         self.annotation_file, self.image_dir = self.locate(opt, split)
-        self.index = self.arrange(
-            build_index(
-                self.annotation_file,
-                self.image_dir,
-                self.cat_ids,
-                self.annotation_fields(),
-                self.image_fields(),
-                self.other_categories,
-            )
-        )
+        parts = [self.read(path) for path in (self.annotation_file, *self.further_files(opt, split))]
+        self.index = self.arrange(reduce(AnnotationIndex.joined, parts))
         print(f'{split}: {len(self.index)} images, {int(self.index.valid.sum())} objects ({self.annotation_file})')
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def read(self, annotation_file: str) -> AnnotationIndex:
+        """Check and pack one annotation file."""
+        return build_index(
+            annotation_file,
+            self.image_dir,
+            self.cat_ids,
+            self.annotation_fields(),
+            self.image_fields(),
+            self.other_categories,
+        )
+
+    @classmethod
+    def further_files(cls, opt: Namespace, split: str) -> list[str]:
+        """Annotation files beyond the one of `split`, of images in the same folder, that belong to it too."""
+        return []
 
     @classmethod
     def locate(cls, opt: Namespace, split: str) -> tuple[str, str]:

@@ -1,0 +1,50 @@
+"""What tests share: toy data, the scripts, and a cache folder of their own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SRC = ROOT / 'src'
+
+
+@pytest.fixture(autouse=True, scope='session')
+def own_cache(tmp_path_factory):
+    """Tests leave the user's cache of image headers alone."""
+    os.environ['XDG_CACHE_HOME'] = str(tmp_path_factory.mktemp('cache'))
+
+
+@pytest.fixture(scope='session')
+def toy(tmp_path_factory) -> str:
+    """A ctdet toy folder: 12 pictures to train on, 6 to validate, 96 px."""
+    from lib.datasets.toy import make_toy_data
+
+    folder = tmp_path_factory.mktemp('data') / 'toy'
+    make_toy_data(folder, train=12, val=6, size=96)
+    return str(folder)
+
+
+@pytest.fixture(scope='session')
+def scripts():
+    """The programs of src/ as modules: `scripts('test').main([...])`."""
+    loaded = {}
+
+    def load(name: str):
+        if name not in loaded:
+            spec = importlib.util.spec_from_file_location(f'centernet_{name}', SRC / f'{name}.py')
+            loaded[name] = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = loaded[name]  # worker processes unpickle its classes by name
+            spec.loader.exec_module(loaded[name])
+        return loaded[name]
+
+    return load
+
+
+def run_program(*args, **options) -> subprocess.CompletedProcess:
+    """A program of src/ in a process of its own, such as `run_program('main.py', 'ctdet', ...)`."""
+    command = [sys.executable, str(SRC / args[0]), *map(str, args[1:])]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)

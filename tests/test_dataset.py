@@ -1,0 +1,267 @@
+"""The pre-flight check, the packed index, own data, and samples that cannot be read."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lib.datasets.dataset_factory import get_dataset
+from lib.datasets.image_headers import DAMAGED, MISSING, OK, read_headers
+from lib.datasets.loaders import EpochSampler
+from lib.opts import opts
+from lib.utils.errors import UserError
+
+
+def write_image(path, width=64, height=48):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8))
+
+
+def folder(root, images=None, annotations=None, categories=None, splits=('train', 'val')) -> str:
+    """Own data of two 64 x 48 pictures with one box each, or what is given."""
+    categories = categories or [{'id': 7, 'name': 'cat'}, {'id': 90, 'name': 'dog'}]
+    if images is None:
+        images = [{'id': i, 'file_name': f'{i}.jpg', 'width': 64, 'height': 48} for i in (3, 5)]
+    if annotations is None:
+        annotations = [
+            {'id': 1, 'image_id': 3, 'category_id': 7, 'bbox': [10, 10, 20, 16]},
+            {'id': 2, 'image_id': 5, 'category_id': 90, 'bbox': [30, 8, 24, 30]},
+        ]
+    for image in images:
+        if isinstance(image, dict) and 'file_name' in image and not (root / 'images' / image['file_name']).exists():
+            write_image(root / 'images' / image['file_name'])
+    (root / 'images').mkdir(parents=True, exist_ok=True)
+    (root / 'annotations').mkdir(exist_ok=True)
+    for split in splits:
+        content = {'images': images, 'annotations': annotations, 'categories': categories}
+        (root / 'annotations' / f'{split}.json').write_text(json.dumps(content))
+    return str(root)
+
+
+def build(path, split='val', *args):
+    get_dataset.cache_clear()
+    opt = opts().parse(['ctdet', '--dataset', path, '--input_res', '64', '--gpus', '-1', *args])
+    Dataset = get_dataset(opt.dataset, opt.task)
+    return Dataset(opts.update_dataset_info_and_set_heads(opt, Dataset), split)
+
+
+def test_own_data_needs_no_code(tmp_path):
+    """Classes, names and ids (with gaps) come from the file."""
+    dataset = build(folder(tmp_path))
+    assert dataset.class_names == ['cat', 'dog'] and dataset.cat_ids == {7: 0, 90: 1}
+    assert dataset.opt.heads['hm'] == 2 and dataset.max_objs == 32
+    assert [dataset[i]['hm'].max((1, 2)).tolist() for i in (0, 1)] == [[1, 0], [0, 1]]
+    assert [dataset[i]['meta']['img_id'] for i in (0, 1)] == [3, 5]
+
+
+BROKEN_BOXES = {
+    'empty or negative': [[10, 10, 0, 5], [10, 10, -4, 5]],
+    'missing or not finite': [[10, 10, float('nan'), 5], None, [1, 2, 3], 'box'],
+    'wholly outside': [[64, 10, 5, 5], [-9, 10, 9, 5]],
+}
+
+
+@pytest.mark.parametrize(('kind', 'box'), [(k, box) for k, boxes in BROKEN_BOXES.items() for box in boxes])
+def test_broken_boxes_are_named_and_left_out(tmp_path, capsys, kind, box):
+    """A broken box loses its target but keeps its slot; the others are trained on; its id is told."""
+    good = {'id': 1, 'image_id': 3, 'category_id': 7, 'bbox': [10, 10, 20, 16]}
+    bad = {'id': 77, 'image_id': 3, 'category_id': 7, 'bbox': box}
+    dataset = build(folder(tmp_path, annotations=[bad, good]))
+    said = capsys.readouterr().out
+    assert kind in said and '77' in said and ' 1 boxes' in said
+    assert dataset[0]['reg_mask'].tolist() == [0, 1] + [0] * 30
+    assert [a['id'] for a in dataset.ground_truth()['annotations']] == [1]
+
+
+def test_boxes_partly_outside_are_clipped(tmp_path, capsys):
+    """They stay, cut at the border of the map."""
+    box = {'id': 1, 'image_id': 3, 'category_id': 7, 'bbox': [-10, -10, 40, 40]}
+    dataset = build(folder(tmp_path, annotations=[box]))
+    assert 'left out' not in capsys.readouterr().out
+    x1, y1, x2, y2 = dataset[0]['meta']['gt_det'][0, :4]
+    assert (x1, y2) == (0, 9.5) and y1 >= 0 and x2 == 7.5
+
+
+def test_unknown_and_doubled_ids(tmp_path, capsys):
+    """Unknown images and categories, and ids that come twice, are counted and left out."""
+    row = {'id': 1, 'image_id': 3, 'category_id': 7, 'bbox': [10, 10, 20, 16]}
+    rows = [row, {**row}, {**row, 'id': 2, 'image_id': 99}, {**row, 'id': 3, 'category_id': 8}, {**row, 'id': [4]}]
+    rows.append({**row, 'id': 5, 'category_id': [7]})
+    dataset = build(folder(tmp_path, annotations=rows))
+    said = capsys.readouterr().out
+    assert 'unknown image' in said and 'unknown category 8' in said and 'another has' in said
+    assert len(dataset.index.boxes) == 2
+
+
+def test_images_without_objects_stay(tmp_path):
+    """Background pictures are trained on: an empty heatmap and a zero row of truth."""
+    dataset = build(folder(tmp_path, annotations=[]))
+    sample = dataset[0]
+    assert len(dataset) == 2 and sample['hm'].max() == 0 and sample['reg_mask'].sum() == 0
+    assert sample['meta']['gt_det'].tolist() == [[0] * 6]
+
+
+def test_broken_images_are_named_and_left_out(tmp_path, capsys):
+    """Missing, cut short and unreadable pictures, and entries that name none."""
+    images = [{'id': i, 'file_name': f'{i}.jpg', 'width': 64, 'height': 48} for i in range(5)]
+    path = folder(tmp_path, images=[*images, {'id': 'x'}, {**images[0]}], annotations=[])
+    (tmp_path / 'images/1.jpg').unlink()
+    whole = (tmp_path / 'images/2.jpg').read_bytes()
+    (tmp_path / 'images/2.jpg').write_bytes(whole[: len(whole) // 2])
+    (tmp_path / 'images/3.jpg').write_text('not a picture')
+    dataset = build(path)
+    said = capsys.readouterr().out
+    assert dataset.index.image_ids.tolist() == [0, 4]
+    assert '1 images left out, missing: 1.jpg' in said
+    assert '2 images left out, unreadable or cut short: 2.jpg, 3.jpg' in said
+    assert 'without an integer id' in said and 'another has: 0' in said
+
+
+@pytest.mark.parametrize(
+    ('make', 'words'),
+    [
+        (lambda r: (r / 'annotations/val.json').unlink(), ['val.json', 'missing']),
+        (lambda r: shutil.rmtree(r / 'images'), ['images', 'missing']),
+        (lambda r: (r / 'annotations/val.json').write_text('{'), ['val.json', 'not JSON']),
+        (lambda r: (r / 'annotations/val.json').write_text(''), ['val.json', 'not JSON']),
+        (lambda r: (r / 'annotations/val.json').write_text('[]'), ['val.json', 'not COCO']),
+        (lambda r: (r / 'annotations/val.json').write_text('{"images": [], "annotations": 3}'), ['not COCO']),
+        (lambda r: [p.unlink() for p in (r / 'images').iterdir()], ['no usable image']),
+    ],
+)
+def test_datasets_that_cannot_be_used(tmp_path, make, words):
+    """Nothing to go on with: one line that names the file."""
+    path = folder(tmp_path)
+    make(tmp_path)
+    with pytest.raises(UserError) as caught:
+        build(path)
+    assert '\n' not in str(caught.value) and all(word in str(caught.value) for word in words)
+
+
+def test_nothing_but_unusable_objects_is_refused(tmp_path):
+    """A file whose objects are all of unknown categories is a mistake, not background."""
+    row = {'id': 1, 'image_id': 3, 'category_id': 55, 'bbox': [1, 1, 5, 5]}
+    with pytest.raises(UserError, match='no usable object'):
+        build(folder(tmp_path, annotations=[row]))
+
+
+def test_folder_without_annotations(tmp_path):
+    """A folder that is no dataset says what belongs into it."""
+    with pytest.raises(UserError, match='annotations.*train.json'):
+        opts().parse(['ctdet', '--dataset', str(tmp_path)])
+
+
+def test_odd_images_become_inputs(tmp_path):
+    """Grey, alpha, 16 bit and 1 x 1 pictures are read like any other."""
+    pictures = {
+        'gray.png': np.full((48, 64), 128, np.uint8),
+        'alpha.png': np.full((48, 64, 4), 128, np.uint8),
+        'deep.png': np.full((48, 64, 3), 128 * 257, np.uint16),
+        'dot.png': np.full((1, 1, 3), 128, np.uint8),
+    }
+    (tmp_path / 'images').mkdir()
+    images = []
+    for i, (name, picture) in enumerate(pictures.items()):
+        cv2.imwrite(str(tmp_path / 'images' / name), picture)
+        images.append({'id': i, 'file_name': name, 'width': picture.shape[1], 'height': picture.shape[0]})
+    for split in ('train', 'val'):
+        dataset = build(folder(tmp_path, images=images, annotations=[]), split)
+        inputs = [dataset[i]['input'] for i in range(4)]
+        assert all(x.shape == (3, 64, 64) and np.isfinite(x).all() for x in inputs)
+    centers = np.array([x[:, 32, 32] for x in inputs[:3]])
+    np.testing.assert_allclose(centers, centers[:1].repeat(3, 0), atol=0.02)
+
+
+def test_image_that_breaks_later_is_skipped(tmp_path, capsys):
+    """A picture damaged after the check is told once and replaced by the next one."""
+    dataset = build(folder(tmp_path))
+    (tmp_path / 'images/3.jpg').write_text('gone bad')
+    for _ in range(2):
+        assert dataset[0]['meta']['img_id'] == 5
+    assert capsys.readouterr().out.count('skipped') == 1
+    (tmp_path / 'images/5.jpg').unlink()
+    with pytest.raises(UserError, match='none of the images'):
+        dataset[0]
+
+
+def test_exif_orientation_follows_the_json(tmp_path):
+    """The picture is turned when the JSON's size says that its boxes were drawn so, and only then."""
+    from PIL import Image
+
+    (tmp_path / 'images').mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (64, 48), 'red').save(tmp_path / 'images/a.jpg', exif=exif)
+    for size in ((64, 48), (48, 64)):
+        images = [{'id': 1, 'file_name': 'a.jpg', 'width': size[0], 'height': size[1]}]
+        dataset = build(folder(tmp_path, images=images, annotations=[]))
+        assert dataset.image_size(0) == size
+        assert dataset[0]['meta']['c'].tolist() == [size[0] / 2, size[1] / 2]
+
+
+def test_headers_are_remembered(tmp_path, monkeypatch):
+    """Unchanged files are not opened again; changed ones are."""
+    from lib.datasets import image_headers
+
+    write_image(tmp_path / 'a.png')
+    write_image(tmp_path / 'sub' / 'b.png', 20, 10)
+    names = ['a.png', 'sub/b.png', 'c.png']
+    first = read_headers(str(tmp_path), names)
+    assert [h.state for h in first] == [OK, OK, MISSING] and first[1].size == (20, 10)
+    opened = []
+    real = image_headers.read_header
+    monkeypatch.setattr(image_headers, 'read_header', lambda path: opened.append(path) or real(path))
+    assert read_headers(str(tmp_path), names) == first and opened == []
+    (tmp_path / 'a.png').write_bytes(b'broken')
+    assert read_headers(str(tmp_path), names)[0].state == DAMAGED and len(opened) == 1
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_alone(toy):
+    """Neither the order of reading nor another process changes a sample; seed, epoch and index do."""
+    dataset = build(toy, 'train')
+    dataset.set_epoch(3)
+    first = dataset[2]
+    dataset[5], dataset[1]
+    again = pickle.loads(pickle.dumps(dataset))[2]
+    assert all(np.array_equal(first[key], again[key]) for key in first)
+    others = [dataset[4], build(toy, 'train', '--seed', '5')[2]]
+    dataset.set_epoch(4)
+    assert all(not np.array_equal(first['input'], other['input']) for other in [*others, dataset[2]])
+
+
+def test_batches_depend_on_seed_and_epoch():
+    """The order is a permutation of its own each epoch; a mid-epoch resume takes the rest of it."""
+    sampler = EpochSampler(10, seed=1)
+    order = list(sampler)
+    assert sorted(order) == list(range(10)) and list(sampler) == order
+    sampler.skip = 4
+    assert list(sampler) == order[4:] and len(sampler) == 6
+    sampler.skip, sampler.epoch = 0, 2
+    assert list(sampler) != order
+    assert list(EpochSampler(10, seed=2)) != order
+
+
+def test_max_objs_follows_own_data(tmp_path):
+    """The most objects on one image, rounded up to 16, at least 32."""
+    row = {'image_id': 3, 'category_id': 7, 'bbox': [10, 10, 20, 16]}
+    dataset = build(folder(tmp_path, annotations=[{**row, 'id': i} for i in range(1, 35)]))
+    assert dataset.max_objs == 48 and dataset[0]['reg_mask'].sum() == 34
+
+
+def test_trainval_trains_on_both_files(tmp_path, capsys):
+    """--trainval on own data."""
+    assert len(build(folder(tmp_path), 'train', '--trainval')) == 4
+    assert 'train' in capsys.readouterr().out
+
+
+def test_missing_builtin_dataset():
+    """coco that was not downloaded: one line with the path."""
+    opt = opts().parse(['ctdet', '--data_dir', '/nowhere', '--gpus', '-1'])
+    Dataset = get_dataset('coco', 'ctdet')
+    with pytest.raises(UserError, match='/nowhere/coco/annotations/instances_train2017.json'):
+        Dataset(opts.update_dataset_info_and_set_heads(opt, Dataset), 'train')
+    assert Path('/nowhere').exists() is False

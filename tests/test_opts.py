@@ -1,0 +1,223 @@
+"""Options: defaults, what is derived from them, and that mistakes end in one line."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib.datasets.dataset_factory import get_dataset
+from lib.models.model import save_model
+from lib.opts import chunk_sizes, model_facts, opts
+from lib.utils.errors import UserError
+
+
+def parse(*args, **kwargs):
+    return opts().parse([*args, '--gpus', '-1'], **kwargs)
+
+
+def prepared(*args):
+    opt = parse(*args)
+    return opts.update_dataset_info_and_set_heads(opt, get_dataset(opt.dataset, opt.task))
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['ctdt'], ['ctdt', "did you mean 'ctdet'"]),
+        (['ctdet', '--dataset', 'cocoo'], ['cocoo', 'coco, ', 'nor a folder', "did you mean 'coco'"]),
+        (['ctdet', '--arch', 'dla34'], ['dla34', "did you mean 'dla_34'"]),
+        (['ctdet', '--bach_size', '3'], ['--bach_size', "did you mean '--batch_size'"]),
+        (['ctdet', '--batch', '3'], ['--batch']),
+        (['ctdet', '--lr_step', '90;120'], ['lr_step', '90,120']),
+        (['ctdet', '--batch_size', '0'], ['--batch_size 0', 'at least 1']),
+        (['ctdet', '--batch_size', 'many'], ['batch_size', 'many']),
+        (['ctdet', '--flip', '2'], ['--flip', '0 to 1']),
+        (['ctdet', '--keep_res', '--fix_res'], ['exclude']),
+        (['ctdet', '--dense_wh', '--cat_spec_wh'], ['choose one']),
+        (['ctdet', '--down_ratio', '2'], ['down_ratio']),
+        (['ctdet', '--lr', '0'], ['--lr']),
+        (['ctdet', '--K', '0'], ['--K']),
+        (['ctdet', '--test_scales', '0'], ['test_scales']),
+        (['ctdet', '--debug', '7'], ['--debug']),
+        (['ctdet', '--gpus', '0,0'], ['gpus']),
+        (['ctdet', '--pretrained', 'nowhere.pth'], ['nowhere.pth']),
+        (['ctdet', '--trainval', '--metric', 'AP'], ['--trainval']),
+        (['ctdet', '--eval_oracle_offset', '--not_reg_offset'], ['eval_oracle_offset']),
+        (['ctdet', '--load_model', 'nowhere.pth', '--test'], ['nowhere.pth']),
+        (['ctdet', '--exp_dir', '/nowhere', '--resume', '--test'], ['model_last.pth']),
+        ([], ['task']),
+    ],
+)
+def test_mistakes_are_one_line(args, words):
+    """A wrong option is refused when it is read, in one line that names it and what is valid."""
+    with pytest.raises(UserError) as caught:
+        opts().parse(args)
+    message = str(caught.value)
+    assert '\n' not in message
+    assert all(word in message for word in words), message
+
+
+def test_input_size_must_suit_the_network():
+    """Sides are multiples of 32, of 128 for hourglass."""
+    assert prepared('ctdet', '--input_res', '96').output_h == 24
+    with pytest.raises(UserError, match='multiples of 32'):
+        prepared('ctdet', '--input_res', '100')
+    with pytest.raises(UserError, match='multiples of 128'):
+        prepared('ctdet', '--arch', 'hourglass', '--input_res', '96')
+
+
+def test_unknown_metric_is_refused_before_training():
+    """--metric is a figure of the dataset."""
+    assert prepared('ctdet', '--metric', 'AP50').metric == 'AP50'
+    with pytest.raises(UserError, match="'APP50'.*did you mean 'AP50'"):
+        prepared('ctdet', '--metric', 'APP50')
+
+
+def test_sizes():
+    """h and w override res, which overrides the dataset's default."""
+    opt = prepared('ctdet')
+    assert (opt.input_h, opt.input_w, opt.output_h, opt.output_w) == (512, 512, 128, 128)
+    opt = prepared('ctdet', '--dataset', 'pascal')
+    assert (opt.input_h, opt.input_res, opt.output_res) == (384, 384, 96)
+    opt = prepared('ctdet', '--input_res', '256', '--input_w', '320')
+    assert (opt.input_h, opt.input_w, opt.input_res, opt.output_res) == (256, 320, 320, 80)
+    assert prepared('ctdet', '--input_res', '384').hm_gauss == 3
+
+
+@pytest.mark.parametrize(
+    ('args', 'heads'),
+    [
+        ([], {'hm': 80, 'wh': 2, 'reg': 2}),
+        (['--cat_spec_wh'], {'hm': 80, 'wh': 160, 'reg': 2}),
+        (['--not_reg_offset'], {'hm': 80, 'wh': 2}),
+        (['--dataset', 'pascal'], {'hm': 20, 'wh': 2, 'reg': 2}),
+    ],
+)
+def test_heads(args, heads):
+    """Heads, their channels and their order."""
+    opt = prepared('ctdet', *args)
+    assert list(opt.heads.items()) == list(heads.items())
+
+
+def test_derived():
+    """What options.md derives."""
+    opt = parse('ctdet', '--exp_id', 'x', '--exp_dir', '/tmp/e', '--lr_step', '3,5', '--test_scales', '0.5,1')
+    assert (opt.lr_step, opt.test_scales) == ([3, 5], [0.5, 1.0])
+    assert (opt.gpus, opt.reg_offset, opt.fix_res, opt.pad, opt.num_stacks) == ([-1], True, True, 31, 1)
+    assert (opt.head_conv, opt.K) == (256, 100)
+    assert (opt.save_dir, opt.debug_dir) == ('/tmp/e/ctdet/x', '/tmp/e/ctdet/x/debug')
+    assert opt.data_dir == str(Path(__file__).resolve().parent.parent / 'data')
+    opt = parse('ctdet', '--arch', 'hourglass', '--keep_res', '--trainval', '--debug', '1')
+    assert (opt.pad, opt.num_stacks, opt.fix_res, opt.val_intervals) == (127, 2, False, 0)
+    assert (opt.batch_size, opt.num_workers) == (1, 0)
+    assert parse('ctdet', '--arch', 'res_18').head_conv == 64
+    assert parse('exdet', '--dataset', 'coco').K == 40
+    assert not parse('multi_pose', '--not_hm_hp').reg_hp_offset
+    opt = opts().parse(['ctdet', '--gpus', '2,3'])
+    assert (opt.gpus, opt.gpus_str) == ([0, 1], '2,3')
+
+
+def test_chunk_sizes():
+    """The master's share first, the rest evenly, its remainder to the first of the rest."""
+    assert chunk_sizes(32, -1, 1) == [32]
+    assert chunk_sizes(32, -1, 4) == [8, 8, 8, 8]
+    assert chunk_sizes(33, 4, 4) == [4, 10, 10, 9]
+    assert chunk_sizes(32, 4, 4) == [4, 10, 9, 9]
+    with pytest.raises(UserError, match='without images'):
+        opts().parse(['ctdet', '--gpus', '0,1', '--batch_size', '1'])
+
+
+@pytest.mark.parametrize(
+    'args',
+    [
+        ['ctdet', '--dense_hp'],
+        ['ctdet', '--master_batch_size', '4'],
+        ['ctdet', '--arch', 'hourglass', '--head_conv', '64'],
+        ['ctdet', '--shift', '0.2'],
+        ['ctdet', '--hm_gauss', '3'],
+        ['ddd', '--flip', '0.1'],
+        ['exdet', '--reg_loss', 'l2'],
+    ],
+)
+def test_idle_options_are_reported(args, capsys):
+    """An option that cannot act in the run is said so, once."""
+    parse(*args)
+    assert capsys.readouterr().out.count('note:') == 1
+
+
+def checkpoint(path, *args):
+    opt = prepared(*args)
+    save_model(path, 1, torch.nn.Linear(1, 1), **model_facts(opt))
+    return str(path)
+
+
+def test_checkpoint_facts_are_adopted(tmp_path):
+    """test and demo take arch, heads and input size from the checkpoint; the command line may change the size."""
+    path = checkpoint(tmp_path / 'm.pth', 'ctdet', '--arch', 'res_18', '--input_res', '256', '--cat_spec_wh')
+    opt = opts().init(['ctdet', '--load_model', path, '--gpus', '-1'])
+    assert (opt.arch, opt.input_h, opt.cat_spec_wh, opt.heads['wh']) == ('res_18', 256, True, 160)
+    assert opts().init(['ctdet', '--load_model', path, '--input_res', '128', '--gpus', '-1']).input_h == 128
+    assert parse('ctdet', '--load_model', path).arch == 'dla_34'  # fine-tuning chooses for itself
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['ctdet', '--arch', 'dla_34'], ['res_18', 'dla_34']),
+        (['ctdet', '--not_reg_offset'], ['not_reg_offset']),
+        (['multi_pose'], ['ctdet', 'multi_pose']),
+    ],
+)
+def test_contradiction_of_a_checkpoint_names_both(tmp_path, args, words):
+    """An option that contradicts what the checkpoint was trained with is refused."""
+    path = checkpoint(tmp_path / 'm.pth', 'ctdet', '--arch', 'res_18')
+    with pytest.raises(UserError) as caught:
+        parse(*args, '--load_model', path, adopt=True)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_other_classes_than_the_checkpoint(tmp_path):
+    """A dataset with other classes than the checkpoint's is refused; both are named."""
+    path = checkpoint(tmp_path / 'm.pth', 'ctdet', '--arch', 'res_18')
+    opt = parse('ctdet', '--dataset', 'pascal', '--load_model', path, adopt=True)
+    with pytest.raises(UserError, match='person.*pascal.*aeroplane'):
+        opts.update_dataset_info_and_set_heads(opt, get_dataset('pascal', 'ctdet'))
+
+
+def test_help_lists_every_option():
+    """--help works and every option has a help text."""
+    parser = opts().parser
+    assert all(action.help for action in parser._actions)
+    assert '--kitti_split' in parser.format_help()
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def experiment_lines() -> list:
+    lines = []
+    for path in sorted((ROOT / 'experiments').glob('*.sh')):
+        for line in path.read_text().replace('\\\n', ' ').splitlines():
+            if line.startswith(('python main.py', 'python test.py')):
+                lines.append(pytest.param(line.split()[1:], id=f'{path.stem}: {line[7:60]}'))
+    return lines
+
+
+@pytest.mark.parametrize('words', experiment_lines())
+def test_experiments_parse(words, tmp_path, monkeypatch):
+    """Every command line of experiments/ is one that opts understands, without a note about idle options."""
+    args = [*words[1:], '--gpus', '-1', '--exp_dir', str(tmp_path)]
+    exp_id = words[words.index('--exp_id') + 1]
+    last = tmp_path / words[1] / exp_id / 'model_last.pth'
+    save_model(last, 1, torch.nn.Linear(1, 1))
+    opt = opts().parse(args, adopt=words[0] == 'test.py')
+    assert opt.exp_id == exp_id
+    if words[0] == 'test.py':
+        assert opt.load_model == str(last)
+
+
+def test_experiments_are_shell():
+    """bash can read each script."""
+    for path in (ROOT / 'experiments').glob('*.sh'):
+        subprocess.run(['bash', '-n', path], check=True)
