@@ -3,7 +3,6 @@
 from argparse import Namespace
 from collections.abc import Iterator
 
-import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from lib.datasets.dataset_factory import get_dataset
@@ -51,7 +50,7 @@ def detect_all(opt: Namespace, dataset: Dataset, detector: BaseDetector) -> dict
     return results
 
 
-def inputs(opt: Namespace, dataset: Dataset, detector: BaseDetector) -> Iterator[tuple[int, dict | np.ndarray | str]]:
+def inputs(opt: Namespace, dataset: Dataset, detector: BaseDetector) -> Iterator[tuple[int, dict | str]]:
     """Image ids with what the detector takes: prefetched by worker processes, or read in this one."""
     if opt.not_prefetch_test:
         images = TestImages(dataset, pre_process=None)
@@ -65,7 +64,7 @@ def inputs(opt: Namespace, dataset: Dataset, detector: BaseDetector) -> Iterator
 
 
 class TestImages(Dataset):
-    """(image id, image) of a dataset; the image is prefetched, or as read without `pre_process`.
+    """(image id, what the detector takes) of a dataset's images; without `pre_process` their inputs are yet to be made.
 
     In place of an image that cannot be read stands the reason, a string.
     """
@@ -76,13 +75,14 @@ class TestImages(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, i: int) -> tuple[int, dict | np.ndarray | str]:
+    def __getitem__(self, i: int) -> tuple[int, dict | str]:
         image_id = int(self.dataset.index.image_ids[i])
         try:
             image = read_image(self.dataset.image_path(i), self.dataset.image_size(i))
         except UserError as error:
             return image_id, str(error)
-        return image_id, self.pre_process.prefetch(image) if self.pre_process else image
+        meta = self.dataset.image_meta(i)
+        return image_id, self.pre_process.prefetch(image, meta) if self.pre_process else {'image': image, 'meta': meta}
 
 
 def as_it_is(item):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from lib.datasets.kitti_files import label_line
 from lib.datasets.toy import make_toy_data
 from lib.datasets.toy.canvas import Canvas
-from lib.datasets.toy.folders import label_line
 from lib.datasets.toy.people import PeopleScenes
 from lib.datasets.toy.shapes import SHAPES, ShapeScenes
 from lib.utils.ddd_utils import compute_box_3d, project_to_image, read_calib
@@ -272,7 +272,7 @@ def test_road(toy):
         pixels = cv2.imread(str(folder / 'kitti/images/trainval' / image['file_name']))
         assert pixels.shape == (image['height'], image['width'], 3) == (192, 640, 3)
         labels = (folder / f'kitti/training/label_2/{frame}.txt').read_text().splitlines()
-        assert labels == [label_line(annotation) for annotation in group]
+        assert labels == [label_line(names[annotation['category_id'] - 1], annotation) for annotation in group]
         for annotation in group:
             if names[annotation['category_id'] - 1] != 'DontCare':
                 check_3d(annotation, camera)
@@ -291,10 +291,10 @@ def check_3d(annotation: dict, camera: np.ndarray) -> None:
 
 def test_label_line():
     """A label has KITTI's 15 fields in their order."""
-    annotation = {'category_id': 2, 'bbox': [1, 2, 30, 40], 'alpha': 0.5, 'truncated': 0.25, 'occluded': 1}
+    annotation = {'bbox': [1, 2, 30, 40], 'alpha': 0.5, 'truncated': 0.25, 'occluded': 1}
     annotation |= {'dim': [1.5, 1.6, 3.9], 'location': [-2, 1.65, 20], 'rotation_y': 0.4}
     expected = 'Car 0.25 1 0.50 1.00 2.00 31.00 42.00 1.50 1.60 3.90 -2.00 1.65 20.00 0.40'
-    assert label_line(annotation) == expected
+    assert label_line('Car', annotation) == expected
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,8 @@ TASK_OPTIONS = {
         'rot_weight',
         'peak_thresh',
         'eval_oracle_dep',
+        'eval_oracle_dim',
+        'eval_oracle_rot',
         'not_reg_bbox',
         'calib',
     ),
@@ -220,6 +222,8 @@ def build_parser() -> OneLineParser:
         ('hmhp', 'joint heatmaps'),
         ('hp_offset', 'joint offset'),
         ('dep', 'depth'),
+        ('dim', '3D size'),
+        ('rot', 'orientation'),
     ):
         group.add_argument(f'--eval_oracle_{name}', action='store_true', help=f'true {what}')
 
@@ -423,6 +427,8 @@ def derive_options(opt: Namespace) -> None:
         opt.head_conv = 256 if 'dla' in opt.arch else 64
     if opt.K == -1:
         opt.K = 40 if opt.task == 'exdet' else 100
+    if opt.task == 'ddd':  # 3D boxes are not mirrored, scaled or merged
+        opt.flip_test, opt.nms, opt.test_scales = False, False, [1.0]
     if opt.trainval:
         opt.val_intervals = 0
     if opt.debug > 0:

@@ -21,12 +21,12 @@ from centernet.datasets.evaluation.kitti_eval import (
     read_objects,
 )
 from centernet.datasets.index import Findings
+from centernet.datasets.kitti_files import CATEGORIES
 from centernet.utils.cli import run_cli, track
 from centernet.utils.ddd_utils import read_calib
 from centernet.utils.errors import UserError
 from centernet.utils.files import write_json
 
-CATEGORIES = ['Pedestrian', 'Car', 'Cyclist', 'Van', 'Truck', 'Person_sitting', 'Tram', 'Misc', 'DontCare']
 CATEGORY_IDS = {name.lower(): i for i, name in enumerate(CATEGORIES, start=1)}
 SPLITS = ('3dop', 'subcnn')
 

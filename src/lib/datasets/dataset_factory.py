@@ -7,18 +7,22 @@ from ..utils.errors import UserError, did_you_mean
 from .dataset.coco import COCO
 from .dataset.coco_hp import COCOHP
 from .dataset.custom import annotation_file, custom_source
+from .dataset.kitti import KITTI
 from .dataset.pascal import Pascal
 from .sample.ctdet import CtdetSample
+from .sample.ddd import DddSample
 from .sample.exdet import ExdetSample
 from .sample.multi_pose import MultiPoseSample
 
 source_factory = {
     'coco': COCO,
     'coco_hp': COCOHP,
+    'kitti': KITTI,
     'pascal': Pascal,
 }
 sample_factory = {
     'ctdet': CtdetSample,
+    'ddd': DddSample,
     'exdet': ExdetSample,
     'multi_pose': MultiPoseSample,
 }

@@ -108,6 +108,14 @@ class Source:
         width, height = self.index.sizes[i]
         return int(width), int(height)
 
+    def image_meta(self, i: int) -> dict:
+        """What a detector must be told of image i beside its pixels."""
+        return {}
+
+    def label_folder(self) -> str | None:
+        """Folder of KITTI label files for the images, where there is one."""
+        return None
+
     def ground_truth(self) -> dict:
         """The annotation file without what the pre-flight check left out, as a COCO dict."""
         coco = read_coco(self.annotation_file)
@@ -150,14 +158,11 @@ class Source:
         return {}
 
     def run_eval(self, results: Mapping[int, Mapping[int, np.ndarray]], save_dir: str) -> dict[str, float]:
-        """Score `results`; writes `results.json` and `metrics.json` to `save_dir`, prints and returns the metrics.
+        """Score `results`; writes them and `metrics.json` to `save_dir`, prints and returns the metrics.
 
-        A test set without ground truth gives results.json alone and {}.
+        A test set without ground truth gives the results alone and {}.
         """
-        detections = self.to_coco(results)
-        path = Path(save_dir) / 'results.json'
-        write_json(path, detections)
-        print(f'{len(detections)} detections written to {path}')
+        detections = self.save_results(results, save_dir)
         ground_truth = self.ground_truth()
         if self.split == 'test' and not ground_truth['annotations']:
             print(f'{self.annotation_file} holds no objects: nothing to score against')
@@ -165,6 +170,14 @@ class Source:
         metrics = self.score(ground_truth, detections)
         write_json(Path(save_dir) / 'metrics.json', metrics, indent=1)
         return metrics
+
+    def save_results(self, results: Mapping[int, Mapping[int, np.ndarray]], save_dir: str) -> list[dict]:
+        """Write `results.json` to `save_dir`; returns what `score` takes."""
+        detections = self.to_coco(results)
+        path = Path(save_dir) / 'results.json'
+        write_json(path, detections)
+        print(f'{len(detections)} detections written to {path}')
+        return detections
 
     def score(self, ground_truth: dict, detections: list[dict]) -> dict[str, float]:
         """COCO's box figures, and its keypoint figures where the task predicts joints."""

@@ -54,9 +54,10 @@ class PreProcessor:
         }
         return normalize(warped, opt.mean, opt.std)[None], meta
 
-    def prefetch(self, image: np.ndarray) -> dict:
+    def prefetch(self, image: np.ndarray, meta: Mapping | None = None) -> dict:
         """What `BaseDetector.run` takes in place of an image: the image with its inputs at all test scales."""
-        return {'image': image, 'inputs': [self(image, scale) for scale in self.opt.test_scales]}
+        inputs = [self(image, scale) for scale in self.opt.test_scales]
+        return {'image': image, 'inputs': inputs, 'meta': meta or {}}
 
     def window(self, height: int, width: int, new_height: int, new_width: int):
         """Centre, scale and input size (width, height) of the window on the resized image."""
@@ -98,13 +99,16 @@ class BaseDetector:
             print('no --load_model: the network is random')
         self.model = self.model.to(opt.device).eval()
         self.pre_process = self.preprocessor(opt)
+        self.image_meta: Mapping = {}
         self.pictures = 0
 
-    def run(self, image: str | os.PathLike | np.ndarray | Mapping) -> dict:
+    def run(self, image: str | os.PathLike | np.ndarray | Mapping, meta: Mapping | None = None) -> dict:
         """Detect in one image.
 
         Args:
-            image: a path, a uint8 BGR array [H, W, 3], or what `PreProcessor.prefetch` made of an image.
+            image: a path, a uint8 BGR array [H, W, 3], or what `PreProcessor.prefetch` made of an image: a dict of
+                `image`, `meta` and, unless they are still to be made, `inputs`.
+            meta: what is known of the image beside its pixels (ddd: `calib` [3, 4]); a dict brings its own.
 
         Returns:
             `results`, {1-based class: float32 [n, 5 or more], x1 y1 x2 y2 score first (ddd: see there)}, and
@@ -114,16 +118,15 @@ class BaseDetector:
             UserError: the path is no image that can be read.
         """
         clock = StageClock(self.opt.device)
-        prefetched = isinstance(image, Mapping)
-        if prefetched:
-            inputs, image = image['inputs'], image['image']
-        elif not isinstance(image, np.ndarray):
+        given = image if isinstance(image, Mapping) else {'image': image, 'meta': meta or {}}
+        image, inputs, self.image_meta = given['image'], given.get('inputs'), given['meta']
+        if not isinstance(image, np.ndarray):
             image = read_image(image)
         clock.stage('load')
 
         detections = []
         for i, scale in enumerate(self.opt.test_scales):
-            images, meta = inputs[i] if prefetched else self.pre_process(image, scale)
+            images, meta = inputs[i] if inputs else self.pre_process(image, scale)
             images = self.to_network(images)
             clock.stage('pre')
             output = self.forward(images)

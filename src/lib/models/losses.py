@@ -48,6 +48,14 @@ def _focal(wrong: torch.Tensor, log_loss: torch.Tensor, target: torch.Tensor) ->
     return (weight * wrong**2 * log_loss).sum() / positive.sum().clamp(min=1)
 
 
+class SigmoidMSELoss(nn.Module):
+    """Mean squared error of sigmoids: exdet's and ddd's heatmap loss under `--mse_loss`."""
+
+    def forward(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Of out, logits, and target, both [B, C, h, w]."""
+        return F.mse_loss(out.float().sigmoid(), target)
+
+
 class RegLoss(nn.Module):
     """Smooth L1 at the objects' cells, divided by the number of *objects*, not of elements [keep]."""
 

@@ -65,3 +65,13 @@ def heatmap_logits(heat: torch.Tensor, mse_loss: bool) -> torch.Tensor:
     Probabilities are clamped to [1e-4, 1 - 1e-4], so that it is finite.
     """
     return heat if mse_loss else torch.logit(heat, eps=1e-4)
+
+
+def depth_of(raw: torch.Tensor) -> torch.Tensor:
+    """Depth in metres from the raw depth head: 1 / sigmoid - 1 (section 4.1, after Eigen et al. 2014)."""
+    return 1 / (raw.float().sigmoid() + 1e-6) - 1
+
+
+def depth_logits(depth: torch.Tensor) -> torch.Tensor:
+    """The raw head that a network would have to give for `depth` (metres, 0 or more); the inverse of `depth_of`."""
+    return torch.logit(1 / (depth.double() + 1) - 1e-6).float()

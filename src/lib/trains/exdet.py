@@ -5,10 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..detectors.exdet import add_detections, add_heatmaps, decode_extremes, detected, merge_extremes, probabilities
-from ..models.losses import FocalLossWithLogits, RegL1Loss
+from ..models.losses import FocalLossWithLogits, RegL1Loss, SigmoidMSELoss
 from ..models.utils import heatmap_logits
 from ..utils.debugger import Debugger
 from ..utils.post_process import exdet_post_process
@@ -22,7 +21,7 @@ class ExdetLoss(TaskLoss):
 
     def __init__(self, opt: Namespace):
         super().__init__(opt)
-        self.heatmap_loss = squared_error if opt.mse_loss else FocalLossWithLogits()
+        self.heatmap_loss = SigmoidMSELoss() if opt.mse_loss else FocalLossWithLogits()
         self.offset_loss = RegL1Loss()
 
     def part_weights(self, opt: Namespace) -> dict[str, float]:
@@ -46,11 +45,6 @@ class ExdetLoss(TaskLoss):
                 {f'reg_{side}': self.oracle_map(batch[f'reg_{side}'], batch[f'ind_{side}']) for side in 'tlbr'}
             )
         return heads
-
-
-def squared_error(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of sigmoids (`--mse_loss`), both [B, C, h, w]."""
-    return F.mse_loss(logits.float().sigmoid(), target)
 
 
 class ExdetTrainer(BaseTrainer):

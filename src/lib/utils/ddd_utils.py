@@ -83,6 +83,24 @@ def _wrap(angle):
     return angle - 2 * np.pi * (angle > np.pi) + 2 * np.pi * (angle < -np.pi)
 
 
+def alpha_bins(alpha: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """What the rotation head learns of an observation angle (appendix of the paper: two overlapping bins).
+
+    Args:
+        alpha: [...], radians in [-pi, pi].
+
+    Returns:
+        int64 [..., 2], whether alpha lies in bin 1 (about -pi/2) and in bin 2 (about pi/2); float32 [..., 2], alpha
+        minus the middle of each bin that it lies in, otherwise 0.
+    """
+    alpha = np.asarray(alpha, np.float64)[..., None]  # [..., 1]
+    first = (alpha < np.pi / 6) | (alpha > 5 * np.pi / 6)
+    second = (alpha > -np.pi / 6) | (alpha < -5 * np.pi / 6)
+    bins = np.concatenate([first, second], -1)  # [..., 2]
+    residuals = np.where(bins, alpha - np.array([-np.pi / 2, np.pi / 2]), 0)  # [..., 2]
+    return bins.astype(np.int64), residuals.astype(np.float32)
+
+
 def get_alpha(rot: np.ndarray) -> np.ndarray:
     """Observation angle from the eight numbers of the rotation head (appendix of the paper: two bins).
 
@@ -96,6 +114,11 @@ def get_alpha(rot: np.ndarray) -> np.ndarray:
     first = np.arctan2(rot[..., 2], rot[..., 3]) - np.pi / 2  # [...]
     second = np.arctan2(rot[..., 6], rot[..., 7]) + np.pi / 2  # [...]
     return np.where(rot[..., 1] > rot[..., 5], first, second)
+
+
+def common_calib(path: str) -> np.ndarray:
+    """The camera matrix [3, 4] of pictures that tell none: from the file `--calib`, or KITTI's published P2."""
+    return read_calib(path) if path else DEFAULT_CALIB
 
 
 def read_calib(path: str | os.PathLike) -> np.ndarray:

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ...utils.errors import UserError
+from ..evaluation.kitti_eval import figure_names
 from ..index import read_coco
+from ..kitti_files import field_name
 from ..source import Source
+from .kitti import IGNORED_FOR_ALL
 
 
 class Custom(Source):
@@ -45,12 +48,15 @@ def custom_source(folder: str, task: str) -> type[Custom]:
     folder = os.path.abspath(folder)
     path = annotation_file(folder)
     categories = [category_of(row, path) for row in read_coco(path).get('categories', [])]
-    others = frozenset()
+    others, ignored = frozenset(), {}
     if task == 'multi_pose':
         others = frozenset(category['id'] for category in categories if not category.get('keypoints'))
         categories = [category for category in categories if category.get('keypoints')]
         if len(categories) != 1:
             raise UserError(f"multi_pose needs one category with 'keypoints' in '{path}', found {len(categories)}")
+    if task == 'ddd':
+        ignored = {each['id']: IGNORED_FOR_ALL for each in categories if each['name'].lower() == 'dontcare'}
+        categories = [category for category in categories if category['id'] not in ignored]
     if not categories:
         raise UserError(f"'{path}' lists no categories")
     if len({category['id'] for category in categories}) < len(categories):
@@ -58,13 +64,17 @@ def custom_source(folder: str, task: str) -> type[Custom]:
     facts = {
         'folder': folder,
         'class_names': [category['name'] for category in categories],
-        'cat_ids': {category['id']: i for i, category in enumerate(categories)},
+        'cat_ids': {category['id']: i for i, category in enumerate(categories)} | ignored,
         'other_categories': others,
         '__doc__': f'Own data in {folder}.',
         '__module__': __name__,
     }
     if task == 'multi_pose':
         facts.update(joint_facts(categories[0], path))
+    if task == 'ddd':
+        names = [field_name(name).lower() for name in facts['class_names']]
+        first = 'car' if 'car' in names else names[0]
+        facts.update(metrics=figure_names(names), main_metric=f'{first}_3d_moderate_AP40')
     return type('Custom', (Custom,), facts)
 
 

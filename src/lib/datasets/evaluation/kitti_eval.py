@@ -6,6 +6,7 @@ overlaps of all pairs of a data set at once, and all recall thresholds of an obj
 
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from ..index import Findings
 
 CLASSES = ('car', 'pedestrian', 'cyclist')
 OVERLAPS = ('2d', 'bev', '3d')  # each with an AP; AOS goes with 2d
+METRICS = ('2d', 'aos', 'bev', '3d')
 DIFFICULTIES = ('easy', 'moderate', 'hard')
 NEIGHBOURS = {'car': 'van', 'pedestrian': 'person_sitting', 'cyclist': ''}  # neither right nor wrong
 
@@ -58,7 +60,10 @@ class Frame:
 
 
 def evaluate_kitti(
-    gt_dir: str | os.PathLike, result_dir: str | os.PathLike, loose: bool = False
+    gt_dir: str | os.PathLike,
+    result_dir: str | os.PathLike,
+    loose: bool = False,
+    classes: Sequence[str] = CLASSES,
 ) -> dict[str, dict[str, list[float]]]:
     """Score a folder of KITTI result files against a folder of KITTI label files.
 
@@ -71,10 +76,11 @@ def evaluate_kitti(
         result_dir: folder of `NNNNNN.txt` results, the same fields and a score.
         loose: ask overlaps of .5 / .25 / .25 for bird's-eye and 3D as the published CenterNet did, instead
             of the official .7 / .5 / .5; 2D stays.
+        classes: lower-case names, for data with other classes than KITTI's: these are asked what cyclists are.
 
     Returns:
-        `{CLASS_METRIC: {'AP11': [easy, moderate, hard], 'AP40': [...]}}` in percent, for the classes car,
-        pedestrian, cyclist and the metrics 2d, aos, bev, 3d. AOS is absent where a detection says that
+        `{CLASS_METRIC: {'AP11': [easy, moderate, hard], 'AP40': [...]}}` in percent, for the classes (car,
+        pedestrian, cyclist) and the metrics 2d, aos, bev, 3d. AOS is absent where a detection says that
         it has no orientation (alpha -10).
 
     Raises:
@@ -85,8 +91,9 @@ def evaluate_kitti(
     if not with_aos:
         print('kitti: detections without orientation (alpha -10), so AOS is left out')
     figures = {}
-    for name, metric in track(list(itertools.product(CLASSES, OVERLAPS)), 'kitti'):
-        overlap = (LOOSE_OVERLAP if loose and metric != '2d' else MIN_OVERLAP)[name]
+    for name, metric in track(list(itertools.product(classes, OVERLAPS)), 'kitti'):
+        overlaps = LOOSE_OVERLAP if loose and metric != '2d' else MIN_OVERLAP
+        overlap = overlaps.get(name, overlaps['cyclist'])
         curves = np.array([_curves(frames, name, metric, overlap, level) for level in range(3)])  # [3, 2, 41]
         figures[f'{name}_{metric}'] = _average(curves[:, 0])
         if metric == '2d' and with_aos:
@@ -102,6 +109,12 @@ def flatten_kitti(figures: dict[str, dict[str, list[float]]]) -> dict[str, float
         for points, values in by_points.items()
         for level, value in zip(DIFFICULTIES, values, strict=True)
     }
+
+
+def figure_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """The names that `flatten_kitti` gives to the figures of these classes."""
+    values = {'AP11': [0.0] * 3, 'AP40': [0.0] * 3}
+    return tuple(flatten_kitti({f'{name}_{metric}': values for name in classes for metric in METRICS}))
 
 
 def format_kitti(figures: dict[str, dict[str, list[float]]]) -> str:
@@ -318,7 +331,7 @@ def _candidates(frame: Frame, name: str, metric: str, min_overlap: float, level:
     takes_part = np.flatnonzero(small | (found.types == name))
     enough = frame.overlaps[metric] > min_overlap
     choices = []
-    for i in np.flatnonzero(is_class | (truth.types == NEIGHBOURS[name])):
+    for i in np.flatnonzero(is_class | (truth.types == NEIGHBOURS.get(name, ''))):
         chosen = np.flatnonzero(enough[takes_part, i])
         if len(chosen):
             rows = takes_part[chosen]

@@ -34,6 +34,7 @@ class View:
         width: the image's width.
         flipped: the image is mirrored, x -> width - x - 1.
         rot: rotation in degrees.
+        jittered: the window was shifted and scaled (told by ddd alone).
         to_input, to_output: 2x3 maps of (mirrored) image pixels; `to_output` leaves the rotation out.
         to_output_rotated: the same with it.
     """
@@ -45,6 +46,7 @@ class View:
     width: int
     flipped: bool = False
     rot: float = 0.0
+    jittered: bool = False
     to_input: np.ndarray = field(init=False)
     to_output: np.ndarray = field(init=False)
     to_output_rotated: np.ndarray = field(init=False)
@@ -138,13 +140,17 @@ class Sample(Dataset):
 
     def moved(self, rng: np.random.Generator, c, s, width: int, height: int):
         """Random crop, or random shift and scale, of the window."""
-        opt = self.opt
-        if opt.not_rand_crop:
-            shift = np.clip(rng.standard_normal(2) * opt.shift, -2 * opt.shift, 2 * opt.shift)
-            c = c + (self.shift_unit(s, width, height) * shift).astype(np.float32)
-            return c, s * np.clip(1 + rng.standard_normal() * opt.scale, 1 - opt.scale, 1 + opt.scale)
+        if self.opt.not_rand_crop:
+            return self.jittered(rng, c, s, width, height)
         c = np.array([random_center(rng, width), random_center(rng, height)], np.float32)
         return c, s * rng.choice(np.arange(0.6, 1.4, 0.1))
+
+    def jittered(self, rng: np.random.Generator, c, s, width: int, height: int):
+        """Random shift and scale of the window, by `--shift` and `--scale`."""
+        opt = self.opt
+        shift = np.clip(rng.standard_normal(2) * opt.shift, -2 * opt.shift, 2 * opt.shift)
+        c = c + (self.shift_unit(s, width, height) * shift).astype(np.float32)
+        return c, s * np.clip(1 + rng.standard_normal() * opt.scale, 1 - opt.scale, 1 + opt.scale)
 
     def shift_unit(self, s, width: int, height: int) -> np.ndarray:
         """What a shift of 1 means, in pixels along x and y."""

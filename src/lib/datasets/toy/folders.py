@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from ...utils.files import atomic_path
+from ..kitti_files import CATEGORIES, label_line, write_text
 from .canvas import Scene
-from .road import CATEGORIES
 
 ENCODING = {'.jpg': [cv2.IMWRITE_JPEG_QUALITY, 92], '.png': []}
 
@@ -55,7 +55,8 @@ class KittiFolder:
         """Write one picture with its label and calibration files."""
         write_image(self.training / 'image_2' / name, scene.image)
         frame = Path(name).stem
-        labels = ''.join(f'{label_line(annotation)}\n' for annotation in scene.annotations)
+        lines = [label_line(CATEGORIES[each['category_id'] - 1], each) for each in scene.annotations]
+        labels = ''.join(f'{line}\n' for line in lines)
         write_text(self.training / 'label_2' / f'{frame}.txt', labels)
         write_text(self.training / 'calib' / f'{frame}.txt', calibration(np.array(scene.facts['calib'])))
 
@@ -70,21 +71,6 @@ def write_image(path: Path, image: np.ndarray) -> None:
     encoded = cv2.imencode(path.suffix, image, ENCODING[path.suffix])[1]
     with atomic_path(path) as beside:
         beside.write_bytes(encoded.tobytes())
-
-
-def write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as beside:
-        beside.write_text(text)
-
-
-def label_line(annotation: dict) -> str:
-    """An object as KITTI writes it: 15 fields."""
-    x, y, w, h = annotation['bbox']
-    cut_off, hidden = annotation['truncated'], annotation['occluded']
-    numbers = [annotation['alpha'], x, y, x + w, y + h, *annotation['dim'], *annotation['location']]
-    numbers.append(annotation['rotation_y'])
-    name = CATEGORIES[annotation['category_id'] - 1]
-    return f'{name} {cut_off:.2f} {hidden} ' + ' '.join(f'{number:.2f}' for number in numbers)
 
 
 def calibration(camera: np.ndarray) -> str:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from ...utils.ddd_utils import compute_box_3d, project_to_image, rot_y2alpha
+from ..kitti_files import CATEGORIES, UNKNOWN
 from .canvas import FRACTION_BITS, Colour, Scene, box_overlap, colour_unlike, fixed_point, random_colour, texture
 
 # (fx = fy, cx, cy, and the last column) of the left colour camera on three of KITTI's recording days.
@@ -23,7 +24,6 @@ KINDS = {
     'Car': (2, (1.53, 1.63, 3.88), 0.6),
     'Cyclist': (3, (1.74, 0.6, 1.76), 0.2),
 }
-CATEGORIES = ['Pedestrian', 'Car', 'Cyclist', 'Van', 'Truck', 'Person_sitting', 'Tram', 'Misc', 'DontCare']
 
 DEPTHS = 6, 30  # metres to the labelled objects
 FAR = 45, 70  # metres to those that are DontCare
@@ -200,8 +200,7 @@ def annotation(thing: Thing, visible: float) -> dict:
     facts = {'category_id': CATEGORIES.index(thing.kind) + 1, 'bbox': thing.box, 'iscrowd': 0}
     facts['area'] = round(thing.box[2] * thing.box[3], 2)
     if thing.kind == 'DontCare':
-        unknown = {'dim': [-1.0] * 3, 'location': [-1000.0] * 3, 'depth': -1000.0, 'rotation_y': -10.0}
-        return facts | unknown | {'alpha': -10.0, 'truncated': -1.0, 'occluded': -1}
+        return facts | UNKNOWN | {'depth': UNKNOWN['location'][2]}
     return facts | {
         'dim': thing.dim.tolist(),
         'location': thing.location.tolist(),

@@ -1,0 +1,169 @@
+"""What 3D detection learns from an image: centres, depths, sizes and orientations (paper, section 4.1 and appendix)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ...utils.ddd_utils import alpha_bins, common_calib
+from ...utils.errors import UserError
+from ...utils.image import gaussian_radius
+from ..dataset.kitti import DROPPED, IGNORED_FOR_ALL
+from ..evaluation.kitti_eval import NO_ORIENTATION, evaluate_kitti, flatten_kitti, format_kitti
+from ..index import AnnotationIndex, Findings, Objects
+from ..kitti_files import field_name, write_labels, write_results
+from .base import Sample, View
+
+NEARLY_ONE = 0.9999  # of a heatmap: no object stands there, yet nothing is learnt from it
+
+
+class DddSample(Sample):
+    """Targets of ddd. With C classes, M slots and an output map of h x w:
+
+    `hm` [C, h, w] centre heatmap; `ind` [M] cell y * w + x; `dep` [M, 1] metres; `dim` [M, 3] height, width, length in
+    metres; `rotbin` int64, `rotres` [M, 2] bins of alpha and residuals in radians; `wh` [M, 2] size of the 2D box in
+    output pixels; `reg` [M, 2] centre minus cell; `rot_mask` [M] objects; `reg_mask` [M] those whose depth and size
+    are learnt. `meta` adds `calib` [3, 4] and `gt_det` [n, 18]: x, y, 1, rot 8, depth, dim 3, w, h, class (16 columns,
+    without w, h, under `--not_reg_bbox`).
+    """
+
+    colors = False
+
+    @classmethod
+    def annotation_fields(cls) -> dict[str, tuple[int, ...]]:
+        return {'dim': (3,), 'depth': (), 'alpha': ()}
+
+    @classmethod
+    def image_fields(cls) -> dict[str, tuple[int, ...]]:
+        return {'calib': (3, 4)}
+
+    def arrange(self, index: AnnotationIndex) -> AnnotationIndex:
+        """The index as the source arranges it, with a calibration for each image, without objects that cannot be learnt.
+
+        Raises:
+            UserError: there are objects of the classes to learn, and none can be used.
+        """
+        index = super().arrange(index)
+        calibs = index.image_fields['calib']  # [N, 3, 4]
+        unknown = ~np.isfinite(calibs).all((1, 2))
+        if unknown.any():
+            calibs[unknown] = common_calib(self.opt.calib)
+            instead = f"'{self.opt.calib}'" if self.opt.calib else "KITTI's published one (or give --calib FILE)"
+            print(f'{int(unknown.sum())} images without a usable calibration: for them stands {instead}')
+
+        dim, depth, alpha = (index.fields[name] for name in ('dim', 'depth', 'alpha'))
+        learnt = index.valid & (index.classes >= 0)
+        findings = Findings(self.annotation_file)
+        image_of = np.repeat(np.arange(len(index)), index.counts())
+        for wrong, kind in (
+            (depth <= 0, 'objects left out, at depth 0 or behind the camera'),
+            ((dim <= 0).any(1) | (alpha == NO_ORIENTATION), 'objects left out, of unknown size or orientation'),
+        ):
+            for i in np.flatnonzero(wrong & learnt):
+                findings.add(f'{kind} (images)', index.name(image_of[i]))
+            index.valid[wrong & learnt] = False
+        findings.report()
+        known = np.isfinite(dim).all(1) & np.isfinite(depth) & np.isfinite(alpha)
+        index.valid[learnt & ~known] = False  # named when the file was read
+        if learnt.any() and not (index.valid & (index.classes >= 0)).any():
+            raise UserError(
+                f"no object of '{self.annotation_file}' has a usable dim, depth and alpha: ddd needs KITTI's facts, "
+                'as src/tools/convert_kitti_to_coco.py writes them'
+            )
+        return index
+
+    def image_meta(self, i: int) -> dict:
+        """What a detector is told of image i."""
+        return {'calib': self.index.image_fields['calib'][i]}
+
+    def whole(self, width: int, height: int):
+        opt = self.opt
+        sides = (opt.input_w, opt.input_h) if opt.keep_res else (width, height)
+        center = np.array([width / 2, height / 2], np.float32)
+        return center, np.array(sides, np.float32), (opt.input_w, opt.input_h)
+
+    def view(self, rng: np.random.Generator, image: np.ndarray) -> View:
+        """The whole image; in training shifted and scaled with the probability `--aug_ddd`, never mirrored."""
+        height, width = image.shape[:2]
+        c, s, input_size = self.whole(width, height)
+        jittered = bool(self.split == 'train' and rng.random() < self.opt.aug_ddd)
+        if jittered:
+            c, s = self.jittered(rng, c, s, width, height)
+        return View(c, s, input_size, (self.opt.output_w, self.opt.output_h), width, jittered=jittered)
+
+    def shift_unit(self, s, width: int, height: int) -> np.ndarray:
+        return np.array([width, height])
+
+    def targets(self, rng: np.random.Generator, objects: Objects, view: View, index: int):
+        out_w, out_h = view.output_size
+        slots = self.max_objs
+        hm = np.zeros((self.opt.num_classes, out_h, out_w), np.float32)
+        dep, dim, wh, reg = (np.zeros((slots, size), np.float32) for size in (1, 3, 2, 2))
+        rotbin, rotres = np.zeros((slots, 2), np.int64), np.zeros((slots, 2), np.float32)
+        ind = np.zeros(slots, np.int64)
+        reg_mask, rot_mask = np.zeros(slots, np.uint8), np.zeros(slots, np.uint8)
+        truth = []
+
+        facts = objects.fields
+        boxes = view.boxes(objects.boxes)
+        for k in self.slots(objects):
+            cls = objects.classes[k]
+            width, height = boxes[k, 2:] - boxes[k, :2]
+            if not objects.valid[k] or cls == DROPPED or height <= 0 or width <= 0:
+                continue
+            center = (boxes[k, :2] + boxes[k, 2:]) / 2
+            cell = center.astype(np.int32)
+            radius = max(0, int(gaussian_radius((height, width))))  # sides unrounded, unlike the other tasks
+            if cls < 0:
+                self.ignore(hm if cls == IGNORED_FOR_ALL else hm[-cls - 2][None], boxes[k], cell, radius)
+                continue
+            self.draw(hm[cls], cell, radius)
+            dep[k], dim[k] = facts['depth'][k], facts['dim'][k]
+            rotbin[k], rotres[k] = alpha_bins(facts['alpha'][k])
+            wh[k] = width, height
+            reg[k] = center - cell
+            ind[k] = cell[1] * out_w + cell[0]
+            reg_mask[k] = not view.jittered  # a picture that was scaled does not show these depths and sizes
+            rot_mask[k] = 1
+            rot = np.stack([np.zeros(2), rotbin[k], np.sin(rotres[k]), np.cos(rotres[k])], 1)  # [2, 4]
+            size = wh[k] if self.opt.reg_bbox else ()
+            truth.append([*center, 1, *rot.ravel(), *dep[k], *dim[k], *size, cls])
+
+        targets = {'hm': hm, 'dep': dep, 'dim': dim, 'ind': ind, 'rotbin': rotbin, 'rotres': rotres}
+        targets.update(reg_mask=reg_mask, rot_mask=rot_mask)
+        if self.opt.reg_bbox:
+            targets['wh'] = wh
+        if self.opt.reg_offset:
+            targets['reg'] = reg
+        columns = 18 if self.opt.reg_bbox else 16
+        gt_det = np.array(truth or [[0] * columns], np.float32)
+        return targets, {'gt_det': gt_det, **self.image_meta(index)}
+
+    def ignore(self, heatmaps: np.ndarray, box: np.ndarray, cell: np.ndarray, radius: int) -> None:
+        """Take the place of an ignored object out of the loss of classes' heatmaps [n, h, w]."""
+        x, y = cell
+        if self.opt.rect_mask:
+            x1, y1, x2, y2 = box.astype(np.int32)
+            heatmaps[:, y1 : y2 + 1, x1 : x2 + 1] = NEARLY_ONE
+            return
+        for heatmap in heatmaps:
+            self.draw(heatmap, cell, radius)
+        heatmaps[:, y, x] = NEARLY_ONE
+
+    def save_results(self, results: Mapping[int, Mapping[int, np.ndarray]], save_dir: str) -> Path:
+        """Write KITTI's result files into `save_dir/results`; returns that folder."""
+        folder = Path(save_dir) / 'results'
+        count = write_results(folder, results, self.class_names)
+        print(f'{count} detections in {len(results)} images written to {folder}')
+        return folder
+
+    def score(self, ground_truth: dict, detections: Path) -> dict[str, float]:
+        """KITTI's figures of a folder of result files; label files, where there are none, are written beside it."""
+        labels = self.label_folder()
+        if labels is None:
+            labels = detections.parent / 'labels'
+            write_labels(labels, ground_truth)
+        classes = [field_name(name).lower() for name in self.class_names]
+        figures = evaluate_kitti(labels, detections, classes=classes)
+        print(format_kitti(figures))
+        return flatten_kitti(figures)

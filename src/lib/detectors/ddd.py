@@ -1,0 +1,89 @@
+"""Detection of 3D boxes in one image (paper, section 4.1)."""
+
+from argparse import Namespace
+
+import numpy as np
+import torch
+
+from ..models.decode import ddd_decode
+from ..models.utils import depth_of
+from ..utils.ddd_utils import common_calib
+from ..utils.debugger import Debugger
+from ..utils.drawing import detections_from_results
+from ..utils.post_process import ddd_post_process
+from .base_detector import BaseDetector, Detections, Output, PreProcessor
+
+
+class DddPreProcessor(PreProcessor):
+    """The whole image's width fills the input's; there is one test scale."""
+
+    def window(self, height: int, width: int, new_height: int, new_width: int):
+        opt = self.opt
+        size = (opt.input_w, opt.input_h)
+        center = np.array([width / 2, height / 2], np.float32)
+        return center, np.array(size if opt.keep_res else (width, height), np.float32), size
+
+
+class DddDetector(BaseDetector):
+    """Results are {class: [n, 13] alpha, x1 y1 x2 y2, h w l, X Y Z, rotation_y, score}, those over `--peak_thresh`.
+
+    Metres and radians, in the coordinates of the camera. Each image has the calibration that `run` is told as
+    `meta['calib']`; the others have `calib` [3, 4], from `--calib` or KITTI's published one.
+    """
+
+    preprocessor = DddPreProcessor
+
+    def __init__(self, opt: Namespace):
+        super().__init__(opt)
+        self.calib = common_calib(opt.calib)
+        self.told_default = bool(opt.calib)
+
+    @torch.inference_mode()
+    def process(self, output: Output) -> np.ndarray:
+        return decode_boxes(output, self.opt).cpu().numpy()
+
+    def post_process(self, dets: np.ndarray, meta: dict, scale: float) -> Detections:
+        return ddd_post_process(dets, [meta['c']], [meta['s']], [self.image_calib()], self.opt)[0]
+
+    def image_calib(self) -> np.ndarray:
+        """The calibration [3, 4] of the image that is being done."""
+        if 'calib' in self.image_meta:
+            return self.image_meta['calib']
+        if not self.told_default:
+            self.told_default = True
+            print("note: no --calib FILE: KITTI's published calibration is used, depths of other cameras will be off")
+        return self.calib
+
+    def merge_outputs(self, detections: list[Detections]) -> Detections:
+        return over_threshold(detections[0], self.opt.peak_thresh)
+
+    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, dets: np.ndarray) -> None:
+        add_flat_views(debugger, picture, output['hm'][0].sigmoid(), dets[0], self.opt, 'pred')
+
+    def draw(self, debugger: Debugger, results: Detections, name: str) -> None:
+        opt = self.opt
+        found = detections_from_results(results, opt.task, opt.class_names)
+        debugger.add_detections(found, name, opt.vis_thresh, self.image_calib())
+        debugger.add_bird_view(found, thresh=opt.vis_thresh)
+
+
+def decode_boxes(output: Output, opt: Namespace) -> torch.Tensor:
+    """Rows [B, K, 18] (16 without a `wh` head) of a raw output; heatmaps are sigmoids also with `--mse_loss`."""
+    heat, depth = output['hm'].sigmoid(), depth_of(output['dep'])
+    return ddd_decode(heat, output['rot'], depth, output['dim'], output.get('wh'), output.get('reg'), opt.K)
+
+
+def over_threshold(results: Detections, threshold: float) -> Detections:
+    """The rows with a score over the threshold."""
+    return {cls: rows[rows[:, -1] > threshold] for cls, rows in results.items()}
+
+
+def add_flat_views(
+    debugger: Debugger, picture: np.ndarray, heat: torch.Tensor, rows: np.ndarray, opt: Namespace, name: str
+) -> None:
+    """Views of heatmaps [C, h, w] and, with a `wh` head, of the 2D boxes of decoded rows [n, 18]."""
+    debugger.add_heatmap(picture, heat.cpu().numpy(), f'{name}_hm')
+    if opt.reg_bbox:
+        middle, half = rows[:, :2], rows[:, 15:17] / 2
+        boxes = np.hstack([middle - half, middle + half]) * opt.down_ratio  # [n, 4]
+        debugger.add_boxes(picture, np.column_stack([boxes, rows[:, [2, 17]]]), f'{name}_boxes', opt.vis_thresh)
