@@ -140,5 +140,5 @@ class MultiPoseSample(Sample):
 
 
 def annotated(keypoints: np.ndarray) -> np.ndarray:
-    """Which joints [n, J] of COCO keypoints [n, J, 3] have a place: v over 0, everything finite."""
-    return np.isfinite(keypoints).all(2) & (keypoints[..., 2] > 0)
+    """Which joints [n, J] of COCO keypoints [n, J, 3] have a place (v over 0); none of a person with a NaN in them."""
+    return np.isfinite(keypoints).all((1, 2))[:, None] & (keypoints[..., 2] > 0)
