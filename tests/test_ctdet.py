@@ -16,6 +16,7 @@ from lib.models.decode import ctdet_decode
 from lib.models.model import save_model
 from lib.opts import model_facts, opts
 from lib.trains.ctdet import CtdetLoss, CtdetTrainer
+from lib.utils.errors import UserError
 from lib.utils.image import transform_preds
 
 
@@ -322,11 +323,18 @@ def test_flip_test_is_blind_to_mirroring(checkpoint):
 
 @pytest.mark.parametrize('size', [(1, 1), (3, 200), (640, 33)])
 def test_any_image_size(checkpoint, size):
-    """Down to one pixel, at a fixed and at the image's own resolution; a grey array is no image."""
+    """Down to one pixel, at a fixed and at the image's own resolution."""
     for args in ([], ['--keep_res'], ['--test_scales', '0.5,1.5']):
         results = detect(checkpoint, picture(*size), *args)
         assert sorted(results) == [1, 2, 3]
         assert all(rows.dtype == np.float32 and np.isfinite(rows).all() for rows in results.values())
+
+
+@pytest.mark.parametrize('array', [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)])
+def test_arrays_that_are_no_image(checkpoint, array):
+    """Grey, float or empty arrays are refused in one line."""
+    with pytest.raises(UserError, match='expected a uint8 BGR image'):
+        detect(checkpoint, array)
 
 
 def test_results_have_times_and_classes(checkpoint, tmp_path):

@@ -168,7 +168,12 @@ class Source:
             print(f'{self.annotation_file} holds no objects: nothing to score against')
             return {}
         metrics = self.score(ground_truth, detections)
-        write_json(Path(save_dir) / 'metrics.json', metrics, indent=1)
+        path = Path(save_dir) / 'metrics.json'
+        write_json(path, metrics, indent=1)
+        by_class = ', '.join(f'{name[3:]} {metrics[name]:.3f}' for name in metrics if name.startswith('AP/'))
+        print(
+            f'{by_class}\n' * (0 < len(by_class) < 300) + f'{self.main_metric} {metrics[self.main_metric]:.4f} ({path})'
+        )
         return metrics
 
     def save_results(self, results: Mapping[int, Mapping[int, np.ndarray]], save_dir: str) -> list[dict]:

@@ -13,6 +13,7 @@ from ..models.model import create_model, load_model
 from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.device import open_device
 from ..utils.drawing import detections_from_results
+from ..utils.errors import UserError
 from ..utils.image import get_affine_transform, normalize, read_image
 
 Output = dict[str, torch.Tensor]
@@ -115,13 +116,15 @@ class BaseDetector:
             the seconds of `tot`, `load`, `pre`, `net`, `dec`, `post`, `merge`.
 
         Raises:
-            UserError: the path is no image that can be read.
+            UserError: the path is no image that can be read, or the array is no BGR image.
         """
         clock = StageClock(self.opt.device)
         given = image if isinstance(image, Mapping) else {'image': image, 'meta': meta or {}}
         image, inputs, self.image_meta = given['image'], given.get('inputs'), given['meta']
         if not isinstance(image, np.ndarray):
             image = read_image(image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise UserError(f'expected a uint8 BGR image [H, W, 3]; found {image.dtype} {list(image.shape)}')
         clock.stage('load')
 
         detections = []

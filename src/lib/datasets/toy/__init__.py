@@ -75,7 +75,7 @@ def make_toy_data(
         for index in track(range(count), f'drawing {split}'):
             scene = scenes.draw(np.random.default_rng([seed, number, index]), width, height)
             image_id = next(image_ids)
-            name = f'{image_id:06d}{folder.suffix}'
+            name = folder.name(split, image_id)
             folder.add(name, scene)
             entry = {'id': image_id, 'file_name': name, 'width': width, 'height': height}
             images.append(entry | scene.facts)

@@ -14,15 +14,19 @@ ENCODING = {'.jpg': [cv2.IMWRITE_JPEG_QUALITY, 92], '.png': []}
 
 
 class OwnFolder:
-    """`annotations/{train,val}.json` and `images/`: what `--dataset PATH` takes."""
+    """`annotations/{train,val}.json` and `images/{train,val}/`: what `--dataset PATH` takes."""
 
-    suffix, first_id = '.jpg', 1
+    first_id = 1
 
     def __init__(self, root: Path):
         self.root = root
 
     def annotation_file(self, split: str) -> Path:
         return self.root / 'annotations' / f'{split}.json'
+
+    def name(self, split: str, image_id: int) -> str:
+        """File name of a picture: a folder a split."""
+        return f'{split}/{image_id:06d}.jpg'
 
     def add(self, name: str, scene: Scene) -> None:
         """Write one picture under a file name."""
@@ -38,7 +42,7 @@ class KittiFolder:
     `kitti/images/trainval` is a link to the pictures in `training/image_2`.
     """
 
-    suffix, first_id = '.png', 0
+    first_id = 0
 
     def __init__(self, root: Path):
         self.root = root / 'kitti'
@@ -50,6 +54,10 @@ class KittiFolder:
 
     def annotation_file(self, split: str) -> Path:
         return self.root / 'annotations' / f'kitti_3dop_{split}.json'
+
+    def name(self, split: str, image_id: int) -> str:
+        """File name of a picture: KITTI keeps all splits in one folder."""
+        return f'{image_id:06d}.png'
 
     def add(self, name: str, scene: Scene) -> None:
         """Write one picture with its label and calibration files."""

@@ -1,0 +1,211 @@
+"""Training runs: checkpoints, kill and resume, validation, learning rate, and what stops a run."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import SRC, run_program
+
+from lib.trains.base_trainer import LossMeter
+from lib.utils.errors import UserError
+
+TINY = ['--arch', 'res_18', '--head_conv', '0', '--input_res', '64', '--batch_size', '3', '--lr', '1e-3']
+TINY += ['--gpus', '-1', '--pretrained', 'none']
+
+
+def command(toy, exp_dir, exp_id, *args):
+    """12 pictures in batches of 3: 4 iterations an epoch."""
+    return ['ctdet', '--dataset', toy, *TINY, '--exp_dir', str(exp_dir), '--exp_id', exp_id, *map(str, args)]
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)['state_dict']
+
+
+def assert_same_weights(a, b):
+    a, b = weights(a), weights(b)
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different
+
+
+def run_until(args, line, number):
+    """Start main.py, send it signal `number` as soon as it prints `line`; returns its exit status."""
+    process = subprocess.Popen(
+        [sys.executable, '-u', str(SRC / 'main.py'), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    seen = []
+    for text in process.stdout:
+        seen.append(text)
+        if re.search(line, text):
+            process.send_signal(number)
+            break
+    else:
+        pytest.fail(''.join(seen))
+    process.stdout.read()
+    return process.wait(timeout=60)
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(toy, tmp_path_factory, scripts):
+    """Three epochs in one go, validated after each."""
+    exp_dir = tmp_path_factory.mktemp('exp')
+    args = ['--num_epochs', 3, '--lr_step', 2, '--val_intervals', 1, '--num_workers', 0]
+    scripts('main').main(command(toy, exp_dir, 'whole', *args))
+    return exp_dir / 'ctdet' / 'whole'
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_killed_and_resumed_run_is_exact(toy, uninterrupted, workers, scripts, tmp_path):
+    """SIGKILL in the middle of epoch 2, then --resume: bit for bit the weights of the run that was left alone."""
+    args = ['--num_epochs', 3, '--lr_step', 2, '--val_intervals', 1, '--num_workers', workers, '--print_iter', 1]
+    args = command(toy, tmp_path, 'killed', *args)
+    assert run_until(args, r'train \[2\]: 2/4', signal.SIGKILL) == -signal.SIGKILL
+    scripts('main').main([*args, '--resume'])
+    killed = tmp_path / 'ctdet' / 'killed'
+    for name in ('model_last.pth', 'model_best.pth'):
+        assert_same_weights(uninterrupted / name, killed / name)
+    whole, resumed = (torch.load(d / 'model_best.pth', weights_only=True) for d in (uninterrupted, killed))
+    assert whole['best'] == resumed['best'] and whole['epoch'] == resumed['epoch']
+
+
+def test_terminated_run_goes_on_in_the_middle_of_the_epoch(toy, uninterrupted, scripts, tmp_path):
+    """SIGTERM keeps the iteration reached; the resumed run does the rest of the epoch, and ends the same."""
+    args = ['--num_epochs', 3, '--lr_step', 2, '--val_intervals', 1, '--num_workers', 1, '--print_iter', 1]
+    args = command(toy, tmp_path, 'stopped', *args)
+    assert run_until(args, r'train \[2\]: 1/4', signal.SIGTERM) == 130
+    last = torch.load(tmp_path / 'ctdet/stopped/model_last.pth', weights_only=True)
+    assert last['epoch'] == 1 and last['iteration'] in (1, 2, 3)
+    scripts('main').main([*args, '--resume'])
+    assert_same_weights(uninterrupted / 'model_last.pth', tmp_path / 'ctdet/stopped/model_last.pth')
+
+
+def test_run_leaves_what_was_promised(uninterrupted):
+    """Checkpoints of the last, the best and the lr_step epochs, options, log and TensorBoard events."""
+    names = {path.name for path in uninterrupted.iterdir()}
+    assert {'model_last.pth', 'model_best.pth', 'model_2.pth', 'opt.txt', 'log.txt', 'logs'} <= names
+    assert 'model_1.pth' not in names and 'model_3.pth' not in names
+    log = (uninterrupted / 'log.txt').read_text()
+    assert log.count('train epoch') == 3 and log.count('val epoch') == 3
+    assert 'learning rate 0.001 for batches of 3' in log
+    assert 'arch: res_18' in (uninterrupted / 'opt.txt').read_text()
+
+
+def test_learning_rate_drops_after_the_epoch(uninterrupted):
+    """Epochs 1 and 2 run at lr, epoch 3 at a tenth."""
+    rates = {
+        name: torch.load(uninterrupted / f'{name}.pth', weights_only=True)['optimizer']['param_groups'][0]['lr']
+        for name in ('model_2', 'model_last')
+    }
+    assert rates == {'model_2': pytest.approx(1e-3), 'model_last': pytest.approx(1e-4)}
+
+
+def test_best_is_the_lowest_loss(uninterrupted):
+    """model_best.pth is of the epoch with the lowest validation loss."""
+    losses = [float(x) for x in re.findall(r'val epoch \d+: loss ([\d.]+)', (uninterrupted / 'log.txt').read_text())]
+    best = torch.load(uninterrupted / 'model_best.pth', weights_only=True)
+    assert best['epoch'] == 1 + losses.index(min(losses))
+    assert best['best'] == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_options_of_the_loop_act(toy, scripts, tmp_path, capsys):
+    """--num_iters, --save_all, --print_iter, --hide_data_time, --metric AP and --num_workers do what they say."""
+    args = ['--num_epochs', 2, '--num_iters', 2, '--save_all', '--print_iter', 1, '--hide_data_time']
+    scripts('main').main(command(toy, tmp_path, 'a', *args, '--metric', 'AP', '--val_intervals', 2))
+    said = capsys.readouterr().out
+    assert len(re.findall(r'train \[\d\]: \d/2', said)) == 4
+    assert 'data 0.' not in said
+    folder = tmp_path / 'ctdet/a'
+    assert (folder / 'model_1.pth').exists() and (folder / 'model_2.pth').exists()
+    metrics = json.loads((folder / 'metrics.json').read_text())
+    best = torch.load(folder / 'model_best.pth', weights_only=True)
+    assert best['metric'] == 'AP' and best['best'] == metrics['AP'] and 'AP/disc' in metrics
+    assert json.loads((folder / 'results.json').read_text())
+
+
+def test_training_without_validation(toy, scripts, tmp_path):
+    """--val_intervals 0 never reads val; the last checkpoint is the best that is known."""
+    scripts('main').main(
+        command(toy, tmp_path, 'a', '--num_epochs', 1, '--num_iters', 1, '--val_intervals', 0, '--num_workers', 0)
+    )
+    assert_same_weights(tmp_path / 'ctdet/a/model_last.pth', tmp_path / 'ctdet/a/model_best.pth')
+
+
+def test_seed_and_lr_change_the_weights(toy, scripts, tmp_path):
+    """Two runs with one seed are the same; another seed or rate gives another network."""
+    runs = {'a': [], 'b': [], 'seed': ['--seed', 1], 'lr': ['--lr', 1e-4]}
+    for name, args in runs.items():
+        scripts('main').main(
+            command(
+                toy,
+                tmp_path,
+                name,
+                '--num_epochs',
+                1,
+                '--num_iters',
+                1,
+                '--val_intervals',
+                0,
+                '--num_workers',
+                0,
+                *args,
+            )
+        )
+    last = {name: tmp_path / 'ctdet' / name / 'model_last.pth' for name in runs}
+    assert_same_weights(last['a'], last['b'])
+    for name in ('seed', 'lr'):
+        assert not torch.equal(weights(last['a'])['hm.weight'], weights(last[name])['hm.weight'])
+
+
+def test_loss_that_is_not_finite_stops_the_run(toy, scripts, tmp_path):
+    """The run ends with the parts of the loss, and without a checkpoint of the broken network."""
+    args = command(toy, tmp_path, 'a', '--num_epochs', 1, '--num_workers', 0)
+    args[args.index('--lr') + 1] = '1e30'
+    with pytest.raises(UserError, match=r'not finite: loss .*hm_loss .*wh_loss .*off_loss'):
+        scripts('main').main(args)
+    assert not (tmp_path / 'ctdet/a/model_last.pth').exists()
+
+
+def test_loss_meter_keeps_the_first_bad_parts():
+    """Averages are over images; the message tells the parts where it went wrong, not the last ones."""
+    meter = LossMeter(['loss', 'hm_loss'])
+    meter.add({'loss': torch.tensor(1.0), 'hm_loss': torch.tensor(2.0)}, 1)
+    meter.add({'loss': torch.tensor(4.0), 'hm_loss': torch.tensor(2.0)}, 2)
+    assert meter.averages() == {'loss': 3.0, 'hm_loss': 2.0}
+    meter.add({'loss': torch.tensor(float('inf')), 'hm_loss': torch.tensor(7.0)}, 1)
+    meter.add({'loss': torch.tensor(float('nan')), 'hm_loss': torch.tensor(float('nan'))}, 1)
+    with pytest.raises(UserError, match='loss inf, hm_loss 7'):
+        meter.averages()
+
+
+def test_programs_end_in_one_line(toy, tmp_path):
+    """A user's mistake: exit status 1, one line on stderr, no traceback; also from another folder than src."""
+    cases = [
+        ['main.py', 'ctdet', '--arch', 'dla34'],
+        ['main.py', 'ctdet', '--dataset', toy, '--gpus', '3', '--pretrained', 'none'],
+        ['test.py', 'ctdet', '--dataset', toy, '--load_model', 'nowhere.pth'],
+    ]
+    for args in cases:
+        done = run_program(*args, cwd=tmp_path)
+        assert done.returncode == 1, done
+        assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1, done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists('/proc/version'), reason='needs a folder nobody can write')
+def test_output_that_cannot_be_written(toy, scripts):
+    """A read-only output folder is told before training starts."""
+    with pytest.raises(UserError, match='/proc/version'):
+        scripts('main').main(command(toy, '/proc/version', 'a', '--num_workers', 0))
+
+
+def test_debug_views_are_saved(toy, scripts, tmp_path):
+    """--debug 4 writes the network's maps and boxes beside the true ones."""
+    args = command(toy, tmp_path, 'a', '--num_epochs', 1, '--num_iters', 1, '--debug', 4, '--val_intervals', 0)
+    scripts('main').main(args)
+    names = {path.name for path in (tmp_path / 'ctdet/a/debug').iterdir()}
+    assert {'0_pred_hm.png', '0_gt_hm.png', '0_pred_boxes.png', '0_gt_boxes.png'} <= names
