@@ -50,6 +50,9 @@ class ExdetSample(Sample):
             raise UserError(f"no object of '{path}' has extreme_points: add them with {generator(path, 'OUT.json')}")
         return index
 
+    def extra_result(self, values: np.ndarray) -> dict:
+        return {'extreme_points': values.tolist()}
+
     def shift_unit(self, s: float, width: int, height: int) -> np.ndarray:
         return np.array([width, height])
 
