@@ -170,10 +170,10 @@ class Source:
         metrics = self.score(ground_truth, detections)
         path = Path(save_dir) / 'metrics.json'
         write_json(path, metrics, indent=1)
-        by_class = ', '.join(f'{name[3:]} {metrics[name]:.3f}' for name in metrics if name.startswith('AP/'))
-        print(
-            f'{by_class}\n' * (0 < len(by_class) < 300) + f'{self.main_metric} {metrics[self.main_metric]:.4f} ({path})'
-        )
+        by_class = [f'{name[3:]} {metrics[name]:.3f}' for name in metrics if name.startswith('AP/')]
+        if 0 < len(by_class) <= 20:
+            print(', '.join(by_class))
+        print(f'{self.main_metric} {metrics[self.main_metric]:.4f} ({path})')
         return metrics
 
     def save_results(self, results: Mapping[int, Mapping[int, np.ndarray]], save_dir: str) -> list[dict]:
@@ -183,6 +183,11 @@ class Source:
         write_json(path, detections)
         print(f'{len(detections)} detections written to {path}')
         return detections
+
+    @staticmethod
+    def is_headline(figure: str) -> bool:
+        """Whether a figure is worth a place in the log of every validation; `metrics.json` has all."""
+        return '/' not in figure
 
     def score(self, ground_truth: dict, detections: list[dict]) -> dict[str, float]:
         """COCO's box figures, and its keypoint figures where the task predicts joints."""
