@@ -9,8 +9,8 @@ import sys
 
 import pytest
 import torch
-from conftest import SRC, run_program
 
+from conftest import SRC, run_program
 from lib.trains.base_trainer import LossMeter
 from lib.utils.errors import UserError
 
@@ -37,13 +37,17 @@ def assert_same_weights(a, b):
 def run_until(args, line, number):
     """Start main.py, send it signal `number` as soon as it prints `line`; returns its exit status."""
     process = subprocess.Popen(
-        [sys.executable, '-u', str(SRC / 'main.py'), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, '-u', str(SRC / 'main.py'), *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     seen = []
     for text in process.stdout:
         seen.append(text)
         if re.search(line, text):
-            process.send_signal(number)
+            os.killpg(process.pid, number)  # its data workers too, as a terminal or a batch system does
             break
     else:
         pytest.fail(''.join(seen))
@@ -74,11 +78,12 @@ def test_killed_and_resumed_run_is_exact(toy, uninterrupted, workers, scripts, t
     assert whole['best'] == resumed['best'] and whole['epoch'] == resumed['epoch']
 
 
-def test_terminated_run_goes_on_in_the_middle_of_the_epoch(toy, uninterrupted, scripts, tmp_path):
-    """SIGTERM keeps the iteration reached; the resumed run does the rest of the epoch, and ends the same."""
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_stopped_run_goes_on_in_the_middle_of_the_epoch(toy, uninterrupted, scripts, tmp_path, number):
+    """SIGTERM or Ctrl-C keeps the iteration reached; the resumed run does the rest of the epoch, and ends the same."""
     args = ['--num_epochs', 3, '--lr_step', 2, '--val_intervals', 1, '--num_workers', 1, '--print_iter', 1]
     args = command(toy, tmp_path, 'stopped', *args)
-    assert run_until(args, r'train \[2\]: 1/4', signal.SIGTERM) == 130
+    assert run_until(args, r'train \[2\]: 1/4', number) == 130
     last = torch.load(tmp_path / 'ctdet/stopped/model_last.pth', weights_only=True)
     assert last['epoch'] == 1 and last['iteration'] in (1, 2, 3)
     scripts('main').main([*args, '--resume'])

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+GRACE = 20
+
 
 class EpochSampler(Sampler[int]):
     """Visits all images in an order that depends on (seed, epoch) alone; may skip the first ones (mid-epoch resume)."""
@@ -67,8 +69,12 @@ def worker_options(opt: Namespace) -> dict:
 
 
 def init_worker(worker: int) -> None:
-    """One thread a worker process: there are as many of them as cores. Ctrl-C is for the main process."""
+    """One thread a worker process: there are as many of them as cores.
+
+    Ctrl-C, and a SIGTERM to the whole process group, are for the main process, which still needs its workers to end in
+    an orderly way; after a SIGTERM they live on for `GRACE` seconds.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
