@@ -75,9 +75,9 @@ class Run:
         by_loss = self.metric == 'loss'
         figures, results = self.trainer.val(self.epoch, loader, collect=not by_loss)
         if not by_loss:
-            metrics = loader.dataset.run_eval(results, self.opt.save_dir)
-            figures = {**figures, **{name: value for name, value in metrics.items() if '/' not in name}}
-        self.logger.scalars('val', self.epoch, figures)
+            figures = {**figures, **loader.dataset.run_eval(results, self.opt.save_dir)}
+        shown = [name for name in figures if name == self.metric or loader.dataset.is_headline(name)]
+        self.logger.scalars('val', self.epoch, {name: figures[name] for name in shown})
         self.validated = self.epoch
         figure = figures[self.metric]
         if self.best is None or (figure < self.best if by_loss else figure > self.best):

@@ -38,7 +38,7 @@ class DddSample(Sample):
         return {'calib': (3, 4)}
 
     def arrange(self, index: AnnotationIndex) -> AnnotationIndex:
-        """The index as the source arranges it, with a calibration for each image, without objects that cannot be learnt.
+        """The index as the source arranges it: a calibration for each image, and no object that cannot be learnt.
 
         Raises:
             UserError: there are objects of the classes to learn, and none can be used.
@@ -156,6 +156,10 @@ class DddSample(Sample):
         count = write_results(folder, results, self.class_names)
         print(f'{count} detections in {len(results)} images written to {folder}')
         return folder
+
+    @staticmethod
+    def is_headline(figure: str) -> bool:
+        return figure.endswith('_moderate_AP40') or not figure.endswith(('_AP11', '_AP40'))
 
     def score(self, ground_truth: dict, detections: Path) -> dict[str, float]:
         """KITTI's figures of a folder of result files; label files, where there are none, are written beside it."""
