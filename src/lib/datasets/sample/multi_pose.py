@@ -91,12 +91,13 @@ class MultiPoseSample(Sample):
             reg[k] = center - cell
             ind[k] = cell[1] * out_w + cell[0]
             reg_mask[k] = seen[k].any()
-            for j in inside[k].nonzero()[0]:
-                hps[k, j] = places[k, j] - cell
-                hps_mask[k, j] = 1
-                hp_offset[k, j] = places[k, j] - joint_cells[k, j]
-                hp_ind[k, j] = joint_cells[k, j, 1] * out_w + joint_cells[k, j, 0]
-                hp_mask[k, j] = 1
+            there = inside[k].nonzero()[0]
+            hps[k, there] = places[k, there] - cell
+            hps_mask[k, there] = 1
+            hp_offset[k, there] = places[k, there] - joint_cells[k, there]
+            hp_ind[k, there] = joint_cells[k, there] @ (1, out_w)
+            hp_mask[k, there] = 1
+            for j in there:
                 self.draw(hm_hp[j], joint_cells[k, j], radius)
                 if self.opt.dense_hp:  # against the centres of the people before, so before this one's is drawn
                     draw_dense_reg(dense_hps[j], hm[cls], cell, hps[k, j], radius, is_offset=True)
