@@ -17,7 +17,7 @@ $(STAMP): requirements.txt setup.py pyproject.toml $(KERNELS)
 	touch $@
 
 demo: setup
-	PATH="$(BIN):$$PATH" bash experiments/demo.sh
+	PATH="$(BIN):$$PATH" bash experiments/demo.sh ctdet
 
 test: setup
 	$(BIN)/python -m pytest
