@@ -6,7 +6,7 @@ BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.centernet-installed
 KERNELS := $(wildcard src/lib/external/*.pyx)
 
-.PHONY: setup demo test lint
+.PHONY: setup demo demo-pose demo-exdet demo-3d test lint
 
 setup: $(STAMP)
 
@@ -16,11 +16,15 @@ $(STAMP): requirements.txt setup.py pyproject.toml $(KERNELS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
 	touch $@
 
-demo: setup
-	PATH="$(BIN):$$PATH" bash experiments/demo.sh ctdet
+demo: TASK = ctdet
+demo-pose: TASK = multi_pose
+demo-exdet: TASK = exdet
+demo-3d: TASK = ddd
+demo demo-pose demo-exdet demo-3d: setup
+	PATH="$(BIN):$$PATH" bash experiments/demo.sh $(TASK)
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -6,12 +6,26 @@ cd "$(dirname "$0")/../src"
 task=${1:-ctdet}
 data=../data/toy_$task
 run=(--exp_id demo --gpus -1)
-train=(--arch dlav0_34 --head_conv 64 --pretrained none --input_res 128 --batch_size 4 --lr 1e-3 --num_workers 0
-  --val_intervals 0 --no_color_aug --not_rand_crop --shift 0 --scale 0)
+train=(--arch dlav0_34 --head_conv 64 --pretrained none --batch_size 4 --lr 1e-3 --num_workers 0 --val_intervals 0)
+plain=(--input_res 128 --no_color_aug --not_rand_crop --shift 0 --scale 0)
+test=(--flip_test)
 case $task in
   ctdet)
     toy=(--train 2000 --val 100 --size 128 --colors class)
-    train+=(--num_epochs 4 --num_iters 260 --lr_step 3 --wh_weight 0.3)
+    train+=("${plain[@]}" --num_epochs 4 --num_iters 220 --lr_step 3 --wh_weight 0.3)
+    ;;
+  multi_pose)
+    toy=(--train 3000 --val 100 --size 128)
+    train+=("${plain[@]}" --num_epochs 5 --num_iters 380 --lr_step 4 --wh_weight 0.3)
+    ;;
+  exdet)
+    toy=(--train 3000 --val 100 --size 128 --colors class)
+    train+=("${plain[@]}" --num_epochs 5 --num_iters 340 --lr_step 4)
+    ;;
+  ddd)
+    toy=(--train 1500 --val 100 --size 640x192)
+    train+=(--input_h 96 --input_w 320 --num_epochs 5 --num_iters 200 --lr_step 4 --aug_ddd 0)
+    test=()
     ;;
   *)
     echo "unknown task '$task'" >&2
@@ -19,8 +33,19 @@ case $task in
     ;;
 esac
 
+case $task in
+  ddd)
+    from=(--data_dir "$data")
+    pictures=$data/kitti/training/image_2
+    ;;
+  *)
+    from=(--dataset "$data")
+    pictures=$data/images/val
+    ;;
+esac
+
 python tools/make_toy_data.py "$data" --task "$task" "${toy[@]}"
-python main.py "$task" --dataset "$data" "${run[@]}" "${train[@]}"
+python main.py "$task" "${from[@]}" "${run[@]}" "${train[@]}"
 model=../exp/$task/demo/model_last.pth
-python demo.py "$task" --demo "$data/images/val" --load_model "$model" "${run[@]}" --no_display
-python test.py "$task" --dataset "$data" --load_model "$model" "${run[@]}"
+python demo.py "$task" --demo "$pictures" --load_model "$model" "${run[@]}" --no_display
+python test.py "$task" "${from[@]}" --load_model "$model" "${run[@]}" "${test[@]}"

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,3 +216,18 @@ def test_debug_views_are_saved(toy, scripts, tmp_path):
     scripts('main').main(args)
     names = {path.name for path in (tmp_path / 'ctdet/a/debug').iterdir()}
     assert {'0_pred_hm.png', '0_gt_hm.png', '0_pred_boxes.png', '0_gt_boxes.png'} <= names
+
+
+def test_full_disk_keeps_the_old_checkpoint(toy, uninterrupted, tmp_path):
+    """When a checkpoint cannot be written the run ends in one line, and the last good one is still there whole."""
+    shutil.copytree(uninterrupted, tmp_path / 'ctdet' / 'full')
+    before = (tmp_path / 'ctdet/full/model_last.pth').read_bytes()
+    done = run_program(
+        'main.py',
+        *command(toy, tmp_path, 'full', '--num_epochs', 4, '--num_workers', 0, '--val_intervals', 0, '--resume'),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),  # no file over 1 MB
+    )
+    assert done.returncode == 1, done
+    assert done.stderr.splitlines()[-1].startswith('error: ') and 'Traceback' not in done.stderr, done.stderr
+    assert (tmp_path / 'ctdet/full/model_last.pth').read_bytes() == before
+    assert not [path for path in (tmp_path / 'ctdet/full').iterdir() if path.name.startswith('.')]
