@@ -187,3 +187,24 @@ def test_ground_intersection():
     np.testing.assert_allclose(areas, slow, atol=1e-6)
     np.testing.assert_allclose(areas[:20], (a[:, 8] * a[:, 9])[:20], atol=1e-6)
     assert (areas[50:] > 0).any() and (areas[50:] == 0).any()
+
+
+def test_matched_errors(tmp_path):
+    """Medians over found objects of the class: the best scored match counts, turns wrap, misses do not."""
+    from lib.datasets.evaluation.kitti_eval import matched_errors
+
+    def line(name, x, depth, rotation, score=''):
+        return f'{name} 0 0 0 {x} 100 {x + 50} 150 1.5 1.6 4 1 1 {depth} {rotation} {score}\n'
+
+    (tmp_path / 'gt').mkdir()
+    (tmp_path / 'out').mkdir()
+    truth = line('Car', 0, 10, 3.1) + line('Car', 200, 20, 0) + line('Car', 400, 30, 0) + line('Cyclist', 0, 5, 0)
+    found = line('Car', 5, 11, -3.1, 0.9) + line('Car', 0, 50, 1, 0.8) + line('Car', 200, 24, 0.2, 0.3)
+    (tmp_path / 'gt/000000.txt').write_text(truth)
+    (tmp_path / 'out/000000.txt').write_text(found + line('Pedestrian', 400, 30, 0, 0.9))
+    errors = matched_errors(tmp_path / 'gt', tmp_path / 'out')
+    turn = np.degrees([2 * np.pi - 6.2, 0.2])
+    assert errors == {
+        'car_depth_error': pytest.approx((10 + 20) / 2),
+        'car_rotation_error': pytest.approx(turn.mean()),
+    }

@@ -31,6 +31,8 @@ MAX_TRUNCATION = (0.15, 0.3, 0.5)
 MIN_OVERLAP = {'car': 0.7, 'pedestrian': 0.5, 'cyclist': 0.5}
 LOOSE_OVERLAP = {'car': 0.5, 'pedestrian': 0.25, 'cyclist': 0.25}  # of the published project, BEV and 3D only
 
+FOUND_OVERLAP = 0.5  # with the 2D box of an object whose depth and orientation are compared
+
 RECALL_STEPS = 40  # thresholds aim at recall 0, 1/40, ... 1; the 11-point figures take every fourth
 NO_ORIENTATION = -10  # the alpha of a detector that does not estimate orientation
 SAME_LINE = 1e-9  # metres: edges nearer than this are one edge
@@ -125,6 +127,43 @@ def format_kitti(figures: dict[str, dict[str, list[float]]]) -> str:
         values = by_points['AP11'] + by_points['AP40']
         lines.append(f'{name:16}' + ''.join(f'{value:15.2f}' for value in values))
     return '\n'.join(lines)
+
+
+def matched_errors(
+    gt_dir: str | os.PathLike, result_dir: str | os.PathLike, classes: Sequence[str] = CLASSES
+) -> dict[str, float]:
+    """How far depth and orientation are off on objects that were found, whatever their score.
+
+    An object is found when a detection of its class overlaps its 2D box by `FOUND_OVERLAP` or more; the best
+    scored one counts.
+
+    Returns:
+        For each class with a found object, medians: `CLASS_depth_error`, in percent of the true depth, and
+        `CLASS_rotation_error`, in degrees (0 to 180).
+    """
+    findings = Findings(str(result_dir))
+    errors: dict[str, list[tuple[float, float]]] = {name: [] for name in classes}
+    for path in sorted(Path(result_dir).glob('*.txt')):
+        label = Path(gt_dir) / path.name
+        if not label.is_file():
+            continue
+        truth, found = read_objects(label, 15, findings), read_objects(path, 16, findings)
+        for name in classes:
+            rows = found.rows[found.types == name]
+            rows = rows[np.argsort(-rows[:, SCORE], kind='stable')]
+            for true in truth.rows[(truth.types == name) & (truth.rows[:, LOCATION][:, 2] > 0)]:
+                same = np.flatnonzero(_image_iou(rows[:, BOX], true[None, BOX]) >= FOUND_OVERLAP)
+                if len(same):
+                    best = rows[same[0]]
+                    turn = np.mod(best[ROTATION] - true[ROTATION] + np.pi, 2 * np.pi) - np.pi
+                    depth = true[LOCATION][2]
+                    errors[name].append((100 * abs(best[LOCATION][2] - depth) / depth, abs(np.degrees(turn))))
+    figures = {}
+    for name, pairs in errors.items():
+        if pairs:
+            depth_error, rotation_error = np.median(pairs, 0)
+            figures |= {f'{name}_depth_error': float(depth_error), f'{name}_rotation_error': float(rotation_error)}
+    return figures
 
 
 # ---------------------------------------------------------------------------------------------- files

@@ -9,7 +9,7 @@ from ...utils.ddd_utils import alpha_bins, common_calib
 from ...utils.errors import UserError
 from ...utils.image import gaussian_radius
 from ..dataset.kitti import DROPPED, IGNORED_FOR_ALL
-from ..evaluation.kitti_eval import NO_ORIENTATION, evaluate_kitti, flatten_kitti, format_kitti
+from ..evaluation.kitti_eval import NO_ORIENTATION, evaluate_kitti, flatten_kitti, format_kitti, matched_errors
 from ..index import AnnotationIndex, Findings, Objects
 from ..kitti_files import field_name, write_labels, write_results
 from .base import Sample, View
@@ -162,7 +162,10 @@ class DddSample(Sample):
         return figure.endswith('_moderate_AP40') or not figure.endswith(('_AP11', '_AP40'))
 
     def score(self, ground_truth: dict, detections: Path) -> dict[str, float]:
-        """KITTI's figures of a folder of result files; label files, where there are none, are written beside it."""
+        """KITTI's figures of a folder of result files, and the errors in depth and rotation of what was found.
+
+        Label files, where there are none, are written beside it.
+        """
         labels = self.label_folder()
         if labels is None:
             labels = detections.parent / 'labels'
@@ -170,4 +173,6 @@ class DddSample(Sample):
         classes = [field_name(name).lower() for name in self.class_names]
         figures = evaluate_kitti(labels, detections, classes=classes)
         print(format_kitti(figures))
-        return flatten_kitti(figures)
+        errors = matched_errors(labels, detections, classes)
+        print(', '.join(f'{name} {value:.1f}' for name, value in errors.items()))
+        return {**flatten_kitti(figures), **errors}
