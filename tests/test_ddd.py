@@ -503,7 +503,9 @@ def test_ideal_results_score_100(crowd, tmp_path, capsys):
     (tmp_path / 'results/000999.txt').write_text('an earlier run')
     metrics = dataset.run_eval(ideal_results(dataset, opt), str(tmp_path))
     assert json.loads((tmp_path / 'metrics.json').read_text()) == metrics
-    assert set(metrics) == set(dataset.metrics) and dataset.main_metric in metrics
+    errors = {'pedestrian_depth_error', 'pedestrian_rotation_error'}
+    assert set(metrics) == {*dataset.metrics, *errors} and dataset.main_metric in metrics
+    assert all(metrics[name] < 0.5 for name in errors)
     for kind in ('2d', 'aos', 'bev', '3d'):
         assert metrics[f'pedestrian_{kind}_easy_AP40'] > 99.9, kind
     assert sorted(path.name for path in (tmp_path / 'results').iterdir()) == [f'{i:06d}.txt' for i in range(11)]
