@@ -7,7 +7,14 @@ from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).parent
-DEV_TOOLS = {'Cython', 'pytest', 'pytest-xdist', 'ruff', 'setuptools'}  # of requirements.txt; the library runs without them
+# The lines of requirements.txt that the library runs without.
+DEV_TOOLS = {
+    'Cython',
+    'pytest',
+    'pytest-xdist',
+    'ruff',
+    'setuptools',
+}
 EXTENSION_OPTIONS = {'nms': {'extra_compile_args': ['-O3']}}  # kernel -> further arguments of its Extension
 
 

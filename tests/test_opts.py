@@ -1,5 +1,6 @@
 """Options: defaults, what is derived from them, and that mistakes end in one line."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -199,7 +200,7 @@ def experiment_lines() -> list:
     lines = []
     for path in sorted((ROOT / 'experiments').glob('*.sh')):
         for line in path.read_text().replace('\\\n', ' ').splitlines():
-            if line.startswith(('python main.py', 'python test.py')):
+            if line.startswith(('python main.py', 'python test.py')) and '$' not in line:
                 lines.append(pytest.param(line.split()[1:], id=f'{path.stem}: {line[7:60]}'))
     return lines
 
@@ -215,6 +216,29 @@ def test_experiments_parse(words, tmp_path, monkeypatch):
     assert opt.exp_id == exp_id
     if words[0] == 'test.py':
         assert opt.load_model == str(last)
+
+
+@pytest.mark.parametrize('task', ['ctdet', 'multi_pose', 'exdet', 'ddd'])
+def test_demo_lines_parse(task, tmp_path):
+    """What `make demo` and its like run, with a `python` in the way that only notes its arguments."""
+    noted = tmp_path / 'noted'
+    stub = tmp_path / 'python'
+    stub.write_text(f'#!/bin/sh\nprintf "%s\\t" "$@" >> {noted}; echo >> {noted}\n')
+    stub.chmod(0o755)
+    env = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'}
+    subprocess.run(['bash', ROOT / 'experiments' / 'demo.sh', task], env=env, check=True)
+    lines = [line.rstrip('\t').split('\t') for line in noted.read_text().splitlines()]
+    assert [line[0] for line in lines] == ['tools/make_toy_data.py', 'main.py', 'demo.py', 'test.py']
+    data = tmp_path / 'data'
+    (data / 'annotations').mkdir(parents=True)
+    (data / 'annotations/train.json').write_text('{"images": []}')
+    model = tmp_path / 'model.pth'
+    save_model(model, 1, torch.nn.Linear(1, 1))
+    for words in lines[1:]:
+        values = {'--dataset': str(data), '--load_model': str(model)}
+        args = [values.get(before, word) for before, word in zip(words, words[1:], strict=False)]
+        opt = opts().parse(args, adopt=words[0] != 'main.py')
+        assert opt.task == task and opt.exp_id == 'demo'
 
 
 def test_experiments_are_shell():

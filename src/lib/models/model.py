@@ -164,13 +164,20 @@ def save_model(
 
     Raises:
         TypeError: a fact is of another kind.
+        UserError: the disk is full, or the like.
     """
     checkpoint = {name: plain(value, name) for name, value in facts.items()}
     checkpoint |= {'epoch': int(epoch), 'state_dict': unwrap_model(model).state_dict()}
     if optimizer is not None:
         checkpoint['optimizer'] = optimizer.state_dict()
-    with atomic_path(path) as beside, open(beside, 'wb') as file:
-        torch.save(checkpoint, file)
+    try:
+        with atomic_path(path) as beside, open(beside, 'wb') as file:
+            torch.save(checkpoint, file)
+    except RuntimeError as error:  # torch's writer stumbles over what the file system said
+        refusal = error.__context__
+        if not isinstance(refusal, OSError):
+            raise
+        raise UserError(f"the checkpoint '{path}' cannot be written: {refusal.strerror}") from None
 
 
 def plain(value: Any, name: str) -> Any:
