@@ -1,6 +1,5 @@
 """Train CenterNet: python main.py TASK [options]. With --test, evaluate on the training side and exit."""
 
-import os
 from argparse import Namespace
 
 import torch
@@ -15,6 +14,8 @@ from lib.trains.run import Run
 from lib.trains.train_factory import train_factory
 from lib.utils.cli import run_cli
 from lib.utils.device import open_device
+from lib.utils.errors import UserError
+from lib.utils.media import writable_folder
 from lib.utils.signals import StopSignals
 
 
@@ -29,6 +30,7 @@ def main(args: list[str] | None = None) -> None:
 
 def train(opt: Namespace, Dataset: type) -> None:
     """Train from epoch to epoch, validating now and then; the run's folder holds what comes of it."""
+    refuse_for_training(opt)
     validates = opt.val_intervals > 0
     train_loader = TrainLoader(opt, Dataset(opt, 'train'))
     validation = val_loader(opt, Dataset(opt, 'val')) if validates else None
@@ -54,8 +56,18 @@ def train(opt: Namespace, Dataset: type) -> None:
     run.finish()
 
 
+def refuse_for_training(opt: Namespace) -> None:
+    """Options that are for `--test`, or that training cannot follow."""
+    oracles = [name for name in opt.given if name.startswith('eval_oracle_')]
+    if oracles:
+        raise UserError(f'--{oracles[0]} puts the truth in place of a head: it is for main.py --test, not for training')
+    if opt.keep_res and opt.task == 'ctdet' and opt.batch_size > 1:
+        raise UserError('--keep_res gives inputs of different sizes: train with --batch_size 1, or without it')
+
+
 def evaluate(opt: Namespace, Dataset: type) -> None:
     """Losses and metric of a trained network on val, through the training-side decoder."""
+    writable_folder(opt.save_dir)
     loader = val_loader(opt, Dataset(opt, 'val'))
     model = create_model(opt.arch, opt.heads, opt.head_conv)
     if opt.load_model:
@@ -66,7 +78,7 @@ def evaluate(opt: Namespace, Dataset: type) -> None:
     trainer.set_device(opt.device)
     losses, results = trainer.val(0, loader, collect=True)
     print(' | '.join(f'{name} {value:.4f}' for name, value in losses.items()))
-    loader.dataset.run_eval(results, os.path.join(opt.save_dir))
+    loader.dataset.run_eval(results, opt.save_dir)
 
 
 if __name__ == '__main__':

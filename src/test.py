@@ -13,16 +13,18 @@ from lib.opts import opts
 from lib.utils.cli import Progress, run_cli
 from lib.utils.errors import UserError
 from lib.utils.image import read_image
+from lib.utils.media import writable_folder
 
 STAGES = ('tot', 'load', 'pre', 'net', 'dec', 'post', 'merge')
 
 
 def main(args: list[str] | None = None) -> None:
-    opt = opts().parse(args, adopt=True)
+    opt = opts().parse(args, program='test.py')
     EvalDataset = get_dataset(opt.dataset, opt.task)
     opts.update_dataset_info_and_set_heads(opt, EvalDataset)
     if opt.num_workers == 0:
         opt.not_prefetch_test = True
+    writable_folder(opt.save_dir)
     dataset = EvalDataset(opt, 'test' if opt.trainval else 'val')
     detector = detector_factory[opt.task](opt)
     dataset.run_eval(detect_all(opt, dataset, detector), opt.save_dir)

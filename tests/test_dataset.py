@@ -265,3 +265,55 @@ def test_missing_builtin_dataset():
     with pytest.raises(UserError, match='/nowhere/coco/annotations/instances_train2017.json'):
         Dataset(opts.update_dataset_info_and_set_heads(opt, Dataset), 'train')
     assert Path('/nowhere').exists() is False
+
+
+def test_splits_that_number_classes_differently(tmp_path):
+    """The same id for different classes in train and val is refused, naming both."""
+    path = folder(tmp_path)
+    content = json.loads((tmp_path / 'annotations/val.json').read_text())
+    content['categories'] = [{'id': 7, 'name': 'dog'}, {'id': 90, 'name': 'cat'}]
+    (tmp_path / 'annotations/val.json').write_text(json.dumps(content))
+    with pytest.raises(UserError, match="7 'dog'.*'cat'"):
+        build(path)
+
+
+def test_nothing_but_broken_boxes_is_refused(tmp_path):
+    """When no box is left there is nothing to learn."""
+    row = {'id': 1, 'image_id': 3, 'category_id': 7, 'bbox': [1, 1, 0, 5]}
+    with pytest.raises(UserError, match='no usable object'):
+        build(folder(tmp_path, annotations=[row]))
+
+
+def test_damaged_cache_counts_as_empty(tmp_path):
+    """A cut cache file is read past, and replaced."""
+    from lib.datasets.image_headers import cache_path
+
+    write_image(tmp_path / 'a.png')
+    first = read_headers(str(tmp_path), ['a.png'])
+    cache = cache_path(str(tmp_path))
+    cache.write_bytes(cache.read_bytes()[:40])
+    assert read_headers(str(tmp_path), ['a.png', './/a.png'])[0] == first[0]
+    assert read_headers(str(tmp_path), ['.//a.png'])[0].state == OK
+
+
+@pytest.mark.parametrize(
+    'facts',
+    [
+        {'keypoints': 17},
+        {'keypoints': ['a', 3]},
+        {'keypoints': ['a', 'b'], 'skeleton': [[1, 2, 3]]},
+        {'keypoints': ['a', 'b'], 'skeleton': [[1, 3]]},
+        {'keypoints': ['a', 'b'], 'sigmas': ['x', 'y']},
+        {'keypoints': ['a', 'b'], 'flip_pairs': [0, 1]},
+        {'keypoints': ['a', 'b', 'c'], 'flip_pairs': [[0, 1], [1, 2]]},
+    ],
+)
+def test_broken_joint_facts_are_one_line(tmp_path, facts):
+    """A category whose joints make no sense says which key, and no skeleton at all is fine."""
+    from lib.datasets.dataset.custom import custom_source
+
+    path = folder(tmp_path, categories=[{'id': 7, 'name': 'hand', **facts}])
+    with pytest.raises(UserError, match='keypoints|skeleton|sigmas|flip_pairs'):
+        custom_source(path, 'multi_pose')
+    folder(tmp_path, categories=[{'id': 7, 'name': 'hand', 'keypoints': ['a'], 'skeleton': None}])
+    assert custom_source(path, 'multi_pose').skeleton == []

@@ -559,7 +559,7 @@ def test_own_data(tmp_path):
     assert opt.class_names == ['traffic cone', 'Car'] and dataset.main_metric == 'car_3d_moderate_AP40'
     assert (dataset[0]['hm'].max((1, 2)) == np.float32([1, 0.9999])).all()
     metrics = dataset.run_eval(ideal_results(dataset, opt), str(tmp_path / 'out'))
-    assert metrics['traffic_cone_3d_easy_AP40'] > 99.9 and set(metrics) == set(dataset.metrics)
+    assert metrics['traffic_cone_3d_easy_AP40'] > 99.9 and set(metrics) > set(dataset.metrics)
     assert (tmp_path / 'out/labels/000000.txt').read_text().splitlines()[1].startswith('DontCare -1.0')
 
 

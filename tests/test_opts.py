@@ -45,6 +45,11 @@ def prepared(*args):
         (['ctdet', '--pretrained', 'nowhere.pth'], ['nowhere.pth']),
         (['ctdet', '--trainval', '--metric', 'AP'], ['--trainval']),
         (['ctdet', '--eval_oracle_offset', '--not_reg_offset'], ['eval_oracle_offset']),
+        (['ctdet', '--val_intervals', '0', '--metric', 'AP'], ['--val_intervals 0']),
+        (['ctdet', '--scale', '1'], ['--scale', 'less than 1']),
+        (['ctdet', '--shift', 'nan'], ['--shift', 'finite']),
+        (['ctdet', '--test_scales', '1,inf'], ['--test_scales', 'finite']),
+        (['ctdet', '--seed', '9' * 20], ['--seed']),
         (['ctdet', '--load_model', 'nowhere.pth', '--test'], ['nowhere.pth']),
         (['ctdet', '--exp_dir', '/nowhere', '--resume', '--test'], ['model_last.pth']),
         ([], ['task']),
@@ -139,12 +144,28 @@ def test_chunk_sizes():
         ['ctdet', '--hm_gauss', '3'],
         ['ddd', '--flip', '0.1'],
         ['exdet', '--reg_loss', 'l2'],
+        ['ctdet', '--flip_test'],
+        ['ctdet', '--output', 'x'],
+        ['multi_pose', '--keep_res'],
     ],
 )
 def test_idle_options_are_reported(args, capsys):
     """An option that cannot act in the run is said so, once."""
     parse(*args)
     assert capsys.readouterr().out.count('note:') == 1
+
+
+@pytest.mark.parametrize('name', ['--lr', '--batch_size', '--not_prefetch_test'])
+def test_options_of_other_programs_are_reported(name, capsys):
+    """demo.py says that options of training and test.py do not act there."""
+    parse('ctdet', *([name] if name == '--not_prefetch_test' else [name, '1']), program='demo.py')
+    assert f'note: {name} acts in' in capsys.readouterr().out
+
+
+def test_oracles_belong_to_the_training_side():
+    """test.py and demo.py have no truth to put in place of a head."""
+    with pytest.raises(UserError, match='main.py --test'):
+        parse('ctdet', '--eval_oracle_hm', program='test.py')
 
 
 def checkpoint(path, *args):
@@ -174,14 +195,14 @@ def test_contradiction_of_a_checkpoint_names_both(tmp_path, args, words):
     """An option that contradicts what the checkpoint was trained with is refused."""
     path = checkpoint(tmp_path / 'm.pth', 'ctdet', '--arch', 'res_18')
     with pytest.raises(UserError) as caught:
-        parse(*args, '--load_model', path, adopt=True)
+        parse(*args, '--load_model', path, program='test.py')
     assert all(word in str(caught.value) for word in words)
 
 
 def test_other_classes_than_the_checkpoint(tmp_path):
     """A dataset with other classes than the checkpoint's is refused; both are named."""
     path = checkpoint(tmp_path / 'm.pth', 'ctdet', '--arch', 'res_18')
-    opt = parse('ctdet', '--dataset', 'pascal', '--load_model', path, adopt=True)
+    opt = parse('ctdet', '--dataset', 'pascal', '--load_model', path, program='test.py')
     with pytest.raises(UserError, match='person.*pascal.*aeroplane'):
         opts.update_dataset_info_and_set_heads(opt, get_dataset('pascal', 'ctdet'))
 
@@ -212,7 +233,7 @@ def test_experiments_parse(words, tmp_path, monkeypatch):
     exp_id = words[words.index('--exp_id') + 1]
     last = tmp_path / words[1] / exp_id / 'model_last.pth'
     save_model(last, 1, torch.nn.Linear(1, 1))
-    opt = opts().parse(args, adopt=words[0] == 'test.py')
+    opt = opts().parse(args, program=words[0])
     assert opt.exp_id == exp_id
     if words[0] == 'test.py':
         assert opt.load_model == str(last)
@@ -237,7 +258,7 @@ def test_demo_lines_parse(task, tmp_path):
     for words in lines[1:]:
         values = {'--dataset': str(data), '--load_model': str(model)}
         args = [values.get(before, word) for before, word in zip(words, words[1:], strict=False)]
-        opt = opts().parse(args, adopt=words[0] != 'main.py')
+        opt = opts().parse(args, program=words[0])
         assert opt.task == task and opt.exp_id == 'demo'
 
 

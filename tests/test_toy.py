@@ -359,3 +359,18 @@ def test_converters_agree(toy, tmp_path):
     for a, b in zip(converted['images'], drawn['images'], strict=True):
         assert (a['id'], a['file_name']) == (b['id'], b['file_name'])
         np.testing.assert_allclose(a['calib'], b['calib'], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('task', 'place'), [('ddd', 'kitti/training/label_2/000000.txt'), ('ctdet', 'images/train/1.jpg')]
+)
+def test_pictures_of_others_are_left_alone(tmp_path, task, place):
+    """A folder with pictures or labels that no toy annotations belong to is refused; an interrupted run's is not."""
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_text('mine')
+    with pytest.raises(UserError, match='stay as they are'):
+        make_toy_data(tmp_path, task=task, train=1, val=1)
+    assert (tmp_path / place).read_text() == 'mine'
+    root = tmp_path / 'kitti' if task == 'ddd' else tmp_path
+    (root / '.toy_data').write_text('{}')
+    make_toy_data(tmp_path, task=task, train=1, val=1)

@@ -231,3 +231,34 @@ def test_full_disk_keeps_the_old_checkpoint(toy, uninterrupted, tmp_path):
     assert done.stderr.splitlines()[-1].startswith('error: ') and 'Traceback' not in done.stderr, done.stderr
     assert (tmp_path / 'ctdet/full/model_last.pth').read_bytes() == before
     assert not [path for path in (tmp_path / 'ctdet/full').iterdir() if path.name.startswith('.')]
+
+
+def test_small_data_resumes_in_the_middle(toy, scripts, tmp_path):
+    """A stop in an epoch of one short batch, and a resume with another batch size, both go on."""
+    args = command(toy, tmp_path, 'small', '--num_epochs', 1, '--num_workers', 0, '--val_intervals', 0)
+    args[args.index('--batch_size') + 1] = '32'
+    opt_file = tmp_path / 'ctdet/small/model_last.pth'
+    scripts('main').main(args)
+    checkpoint = torch.load(opt_file, weights_only=True)
+    torch.save({**checkpoint, 'epoch': 0, 'iteration': 1}, opt_file)
+    scripts('main').main([*args, '--resume'])
+    torch.save({**checkpoint, 'epoch': 0, 'iteration': 1}, opt_file)
+    args[args.index('--batch_size') + 1] = '4'
+    scripts('main').main([*args, '--resume'])
+    last = torch.load(opt_file, weights_only=True)
+    assert last['epoch'] == 1 and last['iteration'] == 0
+
+
+@pytest.mark.parametrize(('option', 'words'), [('--eval_oracle_hm', '--test'), ('--keep_res', '--batch_size 1')])
+def test_options_that_training_cannot_follow(toy, scripts, tmp_path, option, words):
+    """Oracle heads and inputs of different sizes are refused before training starts."""
+    with pytest.raises(UserError, match=words):
+        scripts('main').main(command(toy, tmp_path, 'x', '--num_epochs', 1, option))
+
+
+def test_oracles_with_kept_resolution(toy, uninterrupted, scripts, tmp_path):
+    """--test --keep_res with oracle heads: their maps have each image's own size."""
+    args = command(toy, tmp_path, 'x', '--test', '--keep_res', '--load_model', uninterrupted / 'model_last.pth')
+    oracles = ['--eval_oracle_hm', '--eval_oracle_wh', '--eval_oracle_offset']
+    scripts('main').main([*args, *oracles, '--num_workers', '0'])
+    assert json.loads((tmp_path / 'ctdet/x/metrics.json').read_text())['AP'] > 0.98

@@ -5,6 +5,7 @@ knows (classes, input size, network heads); `opts().init()` does both at once, f
 """
 
 import argparse
+import math
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -76,6 +77,21 @@ TASK_OPTIONS = {
         'test_scales',
     ),
     ('ctdet', 'multi_pose'): ('reg_loss', 'nms'),  # exdet's detections always pass soft-NMS
+}
+
+
+# Options that act in some programs only, likewise.
+PROGRAM_OPTIONS = {
+    ('main.py',): (
+        *('test', 'lr', 'lr_step', 'num_epochs', 'batch_size', 'master_batch_size', 'num_iters', 'val_intervals'),
+        *('save_all', 'metric', 'print_iter', 'hide_data_time', 'pretrained'),
+        *('not_rand_crop', 'shift', 'scale', 'rotate', 'flip', 'no_color_aug', 'aug_rot', 'aug_ddd', 'rect_mask'),
+        *('norm_wh', 'dense_wh', 'dense_hp', 'reg_loss', 'hm_gauss'),
+        *(f'{part}_weight' for part in ('hm', 'off', 'wh', 'hp', 'hm_hp', 'dep', 'dim', 'rot')),
+    ),
+    ('test.py', 'demo.py'): ('flip_test', 'test_scales', 'nms'),
+    ('test.py',): ('not_prefetch_test',),
+    ('demo.py',): ('demo', 'output', 'save_video', 'no_display'),
 }
 
 
@@ -241,13 +257,14 @@ class opts:
     def __init__(self):
         self.parser = build_parser()
 
-    def parse(self, args: list[str] | None = None, adopt: bool = False) -> Namespace:
+    def parse(self, args: list[str] | None = None, program: str = 'main.py') -> Namespace:
         """Parse `args` (or the command line), check it and derive what follows from it.
 
-        With `adopt` (test.py, demo.py), or for `--resume` and `--test`, options of the network that were not
+        In test.py and demo.py (`program`), and for `--resume` and `--test`, options of the network that were not
         given come from the checkpoint, and a given one that contradicts it is refused.
         """
         opt = self._read(args)
+        adopt = program != 'main.py'
         check_names(opt)
         check_values(opt)
         derive_paths(opt)
@@ -256,14 +273,14 @@ class opts:
         opt.facts = checkpoint_facts(opt.load_model) if opt.load_model and (adopt or opt.resume or opt.test) else {}
         adopt_model_options(opt)
         derive_options(opt)
-        check_combinations(opt)
-        for note in idle_options(opt):
+        check_combinations(opt, program)
+        for note in idle_options(opt, program):
             print(f'note: {note}')
         return opt
 
     def init(self, args: list[str] | None = None) -> Namespace:
         """Parse, then take the facts of the checkpoint, or else the default ones of the dataset (for demo)."""
-        opt = self.parse(args, adopt=True)
+        opt = self.parse(args, program='demo.py')
         if 'class_names' in opt.facts:
             facts = Namespace(default_resolution=[opt.facts['input_h'], opt.facts['input_w']], metrics=())
         else:
@@ -334,6 +351,9 @@ def check_values(opt: Namespace) -> None:
     """Each number is in its range; lists are parsed."""
     opt.lr_step = parse_list('lr_step', opt.lr_step, int)
     opt.test_scales = parse_list('test_scales', opt.test_scales, float)
+    for name, value in vars(opt).items():
+        if any(isinstance(x, float) and not math.isfinite(x) for x in (value if isinstance(value, list) else [value])):
+            raise UserError(f'--{name} {value}: expected finite numbers')
     at_least = {
         'batch_size': 1, 'num_epochs': 1, 'num_workers': 0, 'print_iter': 0, 'val_intervals': 0, 'head_conv': -1,
         'seed': 0, 'shift': 0, 'scale': 0, 'rotate': 0,
@@ -350,6 +370,10 @@ def check_values(opt: Namespace) -> None:
             raise UserError(f'--{name} {getattr(opt, name)}: expected a number from 0 to 1')
     if not 0 < opt.lr < float('inf'):
         raise UserError(f'--lr {opt.lr}: expected a number over 0')
+    if opt.scale >= 1:
+        raise UserError(f'--scale {opt.scale}: expected less than 1')
+    if opt.seed >= 2**63:
+        raise UserError(f'--seed {opt.seed}: expected less than 2**63')
     if not opt.test_scales or min(opt.test_scales) <= 0:
         raise UserError('--test_scales: expected numbers over 0')
     if opt.debug not in range(5):
@@ -449,7 +473,7 @@ def chunk_sizes(batch_size: int, master_batch_size: int, num_gpus: int) -> list[
     return [master] + [share + (i < extra) for i in range(num_gpus - 1)]
 
 
-def check_combinations(opt: Namespace) -> None:
+def check_combinations(opt: Namespace, program: str) -> None:
     """Refuse options that contradict each other, before hours are spent on them."""
     if opt.keep_res and opt.fix_res:
         raise UserError('--keep_res and --fix_res exclude each other')
@@ -462,8 +486,12 @@ def check_combinations(opt: Namespace) -> None:
             f'--batch_size {opt.batch_size} with --master_batch_size {opt.master_batch_size} leaves a device of '
             f'--gpus {opt.gpus_str} without images'
         )
-    if opt.trainval and opt.metric != 'loss':
-        raise UserError(f'--trainval trains without validation, so --metric {opt.metric} has nothing to choose by')
+    if program == 'main.py' and not opt.test and opt.val_intervals == 0 and opt.metric != 'loss':
+        why = '--trainval' if opt.trainval else '--val_intervals 0'
+        raise UserError(f'{why} trains without validation, so --metric {opt.metric} has nothing to choose by')
+    oracles = [name for name in opt.given if name.startswith('eval_oracle_')]
+    if oracles and program != 'main.py':
+        raise UserError(f'--{oracles[0]} needs the truth of the training side: use main.py --test')
     needs = {
         'eval_oracle_offset': opt.reg_offset,
         'eval_oracle_wh': opt.reg_bbox or opt.task == 'ctdet',
@@ -475,12 +503,21 @@ def check_combinations(opt: Namespace) -> None:
             raise UserError(f'--{name} replaces a head that the other options switch off')
 
 
-def idle_options(opt: Namespace) -> list[str]:
+def idle_options(opt: Namespace, program: str) -> list[str]:
     """A line for each option on the command line that cannot act in this run."""
     notes = []
     for tasks, names in TASK_OPTIONS.items():
         if opt.task not in tasks:
             notes += [f'--{name} does not act in {opt.task}' for name in names if name in opt.given]
+    named = {note.split()[0].removeprefix('--') for note in notes}
+    for programs, names in PROGRAM_OPTIONS.items():
+        if program not in programs:
+            where = ' and '.join(programs)
+            notes += [f'--{name} acts in {where}' for name in names if name in opt.given and name not in named]
+    if program == 'main.py' and opt.keep_res and opt.task in ('exdet', 'multi_pose'):
+        notes.append(f'--keep_res acts in test.py and demo.py; {opt.task} is trained on square inputs')
+    if program == 'main.py' and opt.load_model and 'pretrained' in opt.given:
+        notes.append('--pretrained does not act with --load_model')
     if 'master_batch_size' in opt.given and len(opt.gpus) == 1:
         notes.append('--master_batch_size does not act on one device')
     if 'head_conv' in opt.given and opt.arch == 'hourglass':

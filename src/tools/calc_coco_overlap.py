@@ -45,7 +45,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('annotations', help='annotation file in COCO format')
     args = parser.parse_args()
-    num_objects, num_colliding, num_overlapping = count_pairs(read_coco(args.annotations))
+    num_objects, num_colliding, num_overlapping = count_pairs(
+        read_coco(args.annotations, images=('id',), annotations=('image_id', 'category_id', 'bbox'))
+    )
     if not num_objects:
         raise UserError(f"'{args.annotations}' has no usable object")
     print(f'{num_objects} objects')

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument('output', nargs='?', help='file to write; default: instances_extreme_*.json beside it')
     args = parser.parse_args()
     output = Path(args.output) if args.output else default_output(args.annotations)
-    coco = read_coco(args.annotations)
+    coco = read_coco(args.annotations, images=('id',), annotations=('id', 'image_id'))
     num_done = add_extreme_points(coco, args.annotations)
     if not num_done:
         raise UserError(f"no object of '{args.annotations}' has a segmentation to take extreme points from")

@@ -12,6 +12,12 @@ from centernet.datasets.index import Findings, read_coco
 from centernet.utils.cli import run_cli
 from centernet.utils.files import write_json
 
+NEEDED = {
+    'images': ('id', 'file_name'),
+    'annotations': ('image_id', 'category_id'),
+    'categories': ('id', 'name'),
+}
+
 
 def merge(files: Sequence[tuple[str, dict]]) -> dict:
     """One COCO object of several `(name, COCO object)`; images keep their id where it is free."""
@@ -70,7 +76,7 @@ def main() -> None:
     parser.add_argument('files', nargs='+', help='annotation files to merge, in COCO format')
     parser.add_argument('output', help='file to write (pascal_trainval0712.json)')
     args = parser.parse_args()
-    merged = merge([(path, read_coco(path)) for path in args.files])
+    merged = merge([(path, read_coco(path, **NEEDED)) for path in args.files])
     write_json(args.output, merged)
     print(f'{args.output}: {len(merged["images"])} images, {len(merged["annotations"])} objects')
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from centernet.datasets.index import read_coco
 from centernet.utils.cli import one_line, run_cli, track
 from centernet.utils.drawing import READABLE_SIDE, Detection, draw_detections
 from centernet.utils.errors import UserError
@@ -32,15 +33,14 @@ class Dataset:
     """
 
     def __init__(self, path: str):
-        content = read_json(path)
-        if not isinstance(content, dict) or not {'images', 'annotations', 'categories'} <= content.keys():
-            raise UserError(f"'{path}' is not COCO format: it lacks images, annotations or categories")
+        content = read_coco(path, images=('id', 'file_name'), annotations=('image_id',), categories=('id', 'name'))
         self.images = content['images']
-        self.annotations = content['annotations']
+        self.annotations = content.get('annotations', [])
         self.classes = {
-            category['id']: (number, category['name']) for number, category in enumerate(content['categories'], start=1)
+            category['id']: (number, category['name'])
+            for number, category in enumerate(content.get('categories', []), start=1)
         }
-        limbs = [limb for category in content['categories'] for limb in category.get('skeleton', ())]
+        limbs = [limb for category in content.get('categories', []) for limb in category.get('skeleton') or ()]
         self.skeleton = [(first - 1, second - 1) for first, second in limbs]
 
     def by_image(self, entries: Any, path: str) -> dict[int, list[Detection]]:
@@ -92,8 +92,9 @@ def main(args: list[str] | None = None) -> None:
     refuse_overwriting(folder, opt.images_dir)
     skipped = 0
     for info in track(images, 'vis_pred'):
+        size = (info['width'], info['height']) if 'width' in info and 'height' in info else None
         try:
-            image = read_image(Path(opt.images_dir) / info['file_name'], (info['width'], info['height']))
+            image = read_image(Path(opt.images_dir) / info['file_name'], size)
         except UserError as error:
             skipped += 1
             print(f'skipped: {one_line(error)}', file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -75,10 +76,10 @@ def read_header(path: str) -> Header:
 
 def file_stamps(image_dir: str, names: list[str]) -> dict[str, tuple[int, int]]:
     """`{name: (bytes, modification time in ns)}` of the files that exist; one listing a folder."""
-    wanted: dict[str, set[str]] = {}
+    wanted: dict[str, dict[str, str]] = {}  # folder -> {its file: the name asked for}
     for name in names:
         folder, base = os.path.split(name)
-        wanted.setdefault(folder, set()).add(base)
+        wanted.setdefault(folder, {})[base] = name
     stamps = {}
     for folder, bases in wanted.items():
         path = os.path.join(image_dir, folder)
@@ -88,7 +89,7 @@ def file_stamps(image_dir: str, names: list[str]) -> dict[str, tuple[int, int]]:
             for entry in entries:
                 if entry.name in bases and entry.is_file():
                     status = entry.stat()
-                    stamps[os.path.join(folder, entry.name)] = (status.st_size, status.st_mtime_ns)
+                    stamps[bases[entry.name]] = (status.st_size, status.st_mtime_ns)
     return stamps
 
 
@@ -103,7 +104,7 @@ def load_cache(path: Path) -> dict[str, tuple[tuple[int, int], Header]]:
     try:
         with np.load(path) as saved:
             names, rows = saved['names'], saved['rows'].tolist()
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {}
     return {
         name.decode(): ((size, stamp), Header(state, (width, height), bool(turned)))

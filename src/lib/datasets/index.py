@@ -129,14 +129,18 @@ class Findings:
             print(f'data check: {self.source}: {len(names)} {kind}: {shown}')
 
 
-def read_coco(path: str) -> dict:
+def read_coco(path: str, **needed: tuple[str, ...]) -> dict:
     """Read a COCO-format file.
+
+    Args:
+        path: the file.
+        needed: keys that every entry of a list must have, such as `images=('id', 'file_name')`.
 
     Returns:
         The JSON object; `annotations` and `categories` may be absent in it (test sets have none).
 
     Raises:
-        UserError: it is missing, not JSON, or not COCO format.
+        UserError: it is missing, not JSON, not COCO format, or an entry lacks a key.
     """
     if not Path(path).exists():
         raise UserError(f"annotation file '{path}' is missing: see data/README.md for where datasets lie")
@@ -145,10 +149,15 @@ def read_coco(path: str) -> dict:
         raise UserError(
             f"'{path}' is not COCO format: expected an object with the lists images, annotations, categories"
         )
-    for key in ('annotations', 'categories'):
+    for key in ('images', 'annotations', 'categories'):
         rows = coco.get(key, [])
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UserError(f"'{path}' is not COCO format: '{key}' is not a list of objects")
+    for key, names in needed.items():
+        for number, row in enumerate(coco.get(key, [])):
+            for name in names:
+                if name not in row:
+                    raise UserError(f"'{path}': number {number} of its {key} has no '{name}'")
     return coco
 
 
@@ -183,7 +192,7 @@ def build_index(
         findings.report()
         raise UserError(f"no usable image is left of '{path}': its images are looked for in '{image_dir}'")
     position = {image['id']: i for i, image in enumerate(images)}
-    known_ids = {image.get('id') for image in coco['images'] if isinstance(image, dict)}
+    known_ids = {hashable(image.get('id')) for image in coco['images']}
 
     groups: list[list[int]] = [[] for _ in images]
     seen: set = set()
@@ -213,7 +222,8 @@ def build_index(
     image_facts = {
         key: pack_checked(images, key, shape, 'images', findings) for key, shape in (image_fields or {}).items()
     }
-    if not any(counts) and coco.get('annotations'):
+    asked = any(hashable(a.get('category_id')) not in other_categories for a in coco.get('annotations', []))
+    if asked and not valid.any():
         findings.report()
         raise UserError(f"no usable object is left of '{path}'")
     findings.report()
@@ -242,7 +252,7 @@ def usable_images(rows: list, image_dir: str, findings: Findings) -> tuple[list[
         raise UserError(f"images folder '{image_dir}' is missing")
     images, seen = [], set()
     for row in rows:
-        if not isinstance(row, dict) or not isinstance(row.get('id'), int) or not isinstance(row.get('file_name'), str):
+        if not isinstance(row.get('id'), int) or not isinstance(row.get('file_name'), str):
             findings.add('images left out, without an integer id or a file_name', row)
         elif row['id'] in seen:
             findings.add('images left out, with an id that another has', row['id'])

@@ -24,7 +24,7 @@ class EpochSampler(Sampler[int]):
         return iter(order[self.skip :].tolist())
 
     def __len__(self) -> int:
-        return self.size - self.skip
+        return max(self.size - self.skip, 0)
 
 
 class TrainLoader:

@@ -37,6 +37,7 @@ class TaskLoss(nn.Module):
         self.opt = opt
         self.weights = self.part_weights(opt)
         self.stats = ['loss', *self.weights]
+        self.map_size: tuple[int, int] = (0, 0)  # of the batch that is being looked at
 
     def part_weights(self, opt: Namespace) -> dict[str, float]:
         """`{part: weight}`, such as `{'hm_loss': 1.0}`."""
@@ -52,11 +53,13 @@ class TaskLoss(nn.Module):
 
     def with_oracles(self, output: Output, batch: Mapping[str, torch.Tensor]) -> Output:
         """The output with the heads that are asked for replaced by the truth."""
+        self.map_size = next(maps for name, maps in batch.items() if name.startswith('hm')).shape[2:]
         return {**output, **self.true_heads(batch)}
 
     def oracle_map(self, values: torch.Tensor, ind: torch.Tensor) -> torch.Tensor:
         """Objects' values [B, M, d] spread over the output map, [B, d, h, w]."""
-        return gen_oracle_map(values.detach(), ind, self.opt.output_w, self.opt.output_h).to(values.device)
+        height, width = self.map_size
+        return gen_oracle_map(values.detach(), ind, width, height)
 
     def forward(
         self, outputs: list[Output], batch: Mapping[str, torch.Tensor]
@@ -206,13 +209,13 @@ class LossMeter:
         self.count += images
 
     def averages(self) -> dict[str, float]:
-        """Averages so far over images.
+        """Averages so far over images; none before the first.
 
         Raises:
             UserError: one of them is not finite; names the parts of the loss where that began.
         """
         if self.total is None:
-            return dict.fromkeys(self.names, 0.0)
+            return {}
         averages = (self.total / self.count).tolist()
         if not np.isfinite(averages).all():
             parts = ', '.join(

@@ -39,6 +39,9 @@ class Run:
             _, _, self.epoch = load_model(model, opt.load_model, optimizer, opt.resume, opt.lr, opt.lr_step)
         if opt.resume:
             self.iteration = opt.facts.get('iteration', 0)
+            if self.iteration and opt.facts.get('batch_size') != opt.batch_size:
+                print(f'another --batch_size than before: epoch {self.epoch + 1} starts again from its first image')
+                self.iteration = 0
             self.validated = opt.facts.get('validated', self.epoch)
             self.best = opt.facts.get('best') if opt.facts.get('metric') == self.metric else None
         self.set_learning_rate()
@@ -93,6 +96,7 @@ class Run:
             self.trainer.model,
             self.trainer.optimizer,
             iteration=self.iteration,
+            batch_size=self.opt.batch_size,
             best=self.best,
             metric=self.metric,
             validated=self.validated,

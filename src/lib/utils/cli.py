@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import torch
 from progress.bar import Bar
 
 from .errors import UserError
@@ -20,6 +21,9 @@ def run_cli(main: Callable[[], Any]) -> None:
         main()
     except (UserError, OSError) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
+        sys.exit(1)
+    except torch.OutOfMemoryError:
+        print('error: the GPU has not enough memory: try a smaller --batch_size or --input_res', file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

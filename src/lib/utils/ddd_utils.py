@@ -136,8 +136,14 @@ def read_calib(path: str | os.PathLike) -> np.ndarray:
         lines = []
     numbers = next((words[1:] for words in lines if words[:1] == ['P2:']), [])
     try:
-        return np.array(numbers, np.float32).reshape(3, 4)
+        calib = np.array(numbers, np.float32).reshape(3, 4)
     except ValueError:
-        raise UserError(
-            f"'{path}' is no KITTI calibration: expected 'P2:' and 12 numbers, found '{' '.join(numbers)}'"
-        ) from None
+        calib = np.zeros((3, 4), np.float32)
+    if not is_calibration(calib):
+        raise UserError(f"'{path}' is no KITTI calibration: expected 'P2:' and 12 numbers, found '{' '.join(numbers)}'")
+    return calib
+
+
+def is_calibration(calib: np.ndarray) -> np.ndarray:
+    """Whether matrices [..., 3, 4] are finite and have focal lengths over 0; [...] bool."""
+    return np.isfinite(calib).all((-2, -1)) & (calib[..., 0, 0] > 0) & (calib[..., 1, 1] > 0)

@@ -22,8 +22,24 @@ class Custom(Source):
 
     def __init__(self, opt: Namespace, split: str):
         super().__init__(opt, split)
+        self.check_categories()
         most = int(self.index.counts().max())
         self.max_objs = max(32, -(-most // 16) * 16)
+
+    def check_categories(self) -> None:
+        """The split numbers its categories as the file that told the class facts.
+
+        Raises:
+            UserError: an id means another class here.
+        """
+        for row in read_coco(self.annotation_file).get('categories', []):
+            category = category_of(row, self.annotation_file)
+            cls = self.cat_ids.get(category['id'], -1)
+            if cls >= 0 and category['name'] != self.class_names[cls]:
+                raise UserError(
+                    f"'{self.annotation_file}' calls category {category['id']} '{category['name']}', but "
+                    f"'{annotation_file(self.folder)}' calls it '{self.class_names[cls]}': number them alike"
+                )
 
     @classmethod
     def locate(cls, opt: Namespace, split: str) -> tuple[str, str]:
@@ -96,22 +112,38 @@ def category_of(row: dict, path: str) -> dict:
 def joint_facts(category: dict, path: str) -> dict:
     """Joints, limbs, left/right pairs and OKS sigmas of a category (data.md, api.md "Own data with joints")."""
     names = category['keypoints']
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"'{path}': expected 'keypoints' of '{category['name']}' to be a list of names, found {names}")
     count = len(names)
-    skeleton = [[a - 1, b - 1] for a, b in category.get('skeleton', [])]
+    skeleton = joint_pairs(category.get('skeleton') or [], 1, count, f"'{path}': skeleton")
     pairs = category.get('flip_pairs')
-    pairs = pairs_by_name(names) if pairs is None else [list(pair) for pair in pairs]
+    pairs = pairs_by_name(names) if pairs is None else joint_pairs(pairs, 0, count, f"'{path}': flip_pairs")
+    if len({joint for pair in pairs for joint in pair}) < 2 * len(pairs):
+        raise UserError(f"'{path}': flip_pairs names a joint twice")
     sigmas = category.get('sigmas')
-    for what, indices in (('skeleton', skeleton), ('flip_pairs', pairs)):
-        if any(not 0 <= i < count for pair in indices for i in pair):
-            raise UserError(f"'{path}': {what} names a joint that is not among the {count} keypoints")
-    if sigmas is not None and len(sigmas) != count:
-        raise UserError(f"'{path}': {len(sigmas)} sigmas for {count} keypoints")
+    if sigmas is not None and not (
+        isinstance(sigmas, list) and len(sigmas) == count and all(isinstance(s, (int, float)) and s > 0 for s in sigmas)
+    ):
+        raise UserError(f"'{path}': expected sigmas to be {count} numbers over 0, found {sigmas}")
     return {
         'num_joints': count,
         'skeleton': skeleton,
         'flip_idx': pairs,
         'sigmas': None if sigmas is None else np.array(sigmas, np.float64),
     }
+
+
+def joint_pairs(value: object, first: int, count: int, what: str) -> list[list[int]]:
+    """Pairs of joints, counted from `first` in the file, as pairs of 0-based ones."""
+    valid = isinstance(value, list) and all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(isinstance(i, int) and first <= i < first + count for i in pair)
+        for pair in value
+    )
+    if not valid:
+        raise UserError(f'{what}: expected pairs of joints from {first} to {first + count - 1}, found {value}')
+    return [[a - first, b - first] for a, b in value]
 
 
 def pairs_by_name(names: list[str]) -> list[list[int]]:

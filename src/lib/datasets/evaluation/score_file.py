@@ -19,7 +19,7 @@ def score_file(description: str, evaluate: Callable[[dict, list[dict]], dict[str
     parser.add_argument('results', help='results.json: a list of {image_id, category_id, bbox, score, ...}')
     parser.add_argument('--json', metavar='FILE', help='also write the figures to FILE')
     args = parser.parse_args()
-    ground_truth, detections = read_coco(args.annotations), read_json(args.results)
+    ground_truth, detections = read_coco(args.annotations, images=('id',)), read_json(args.results)
     if not isinstance(detections, list) or not all(isinstance(row, dict) for row in detections):
         raise UserError(f"'{args.results}' is not a results file: expected a JSON list of objects")
     figures = evaluate(ground_truth, detections)

@@ -168,7 +168,7 @@ class Sample(Dataset):
         color = None
         if self.split == 'train' and self.colors and not self.opt.no_color_aug:
             color = color_transform(rng, mean_gray(window) / 255, EIG_VAL, EIG_VEC)
-        return normalize(window, self.mean, self.std, color)
+        return normalize(window, self.opt.mean, self.opt.std, color)
 
     def targets(
         self, rng: np.random.Generator, objects: Objects, view: View, index: int

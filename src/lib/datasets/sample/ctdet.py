@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...utils.image import draw_dense_reg
+from ...utils.image import draw_dense_reg, draw_umich_gaussian
 from ..index import Objects
 from .base import Sample, View, radius_of
 
@@ -53,7 +53,7 @@ class CtdetSample(Sample):
             cat_spec_wh[k, cls] = wh[k]
             cat_spec_mask[k, cls] = 1
             if self.opt.dense_wh:
-                self.draw(any_class, cell, radius)
+                draw_umich_gaussian(any_class, cell, radius)  # as wide as what draw_dense_reg fills
                 draw_dense_reg(dense_wh, any_class, cell, wh[k], radius)
             truth.append([*(center - wh[k] / 2), *(center + wh[k] / 2), 1, cls])
 

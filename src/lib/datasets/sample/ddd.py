@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...utils.ddd_utils import alpha_bins, common_calib
+from ...utils.ddd_utils import alpha_bins, common_calib, is_calibration
 from ...utils.errors import UserError
 from ...utils.image import gaussian_radius
 from ..dataset.kitti import DROPPED, IGNORED_FOR_ALL
@@ -45,7 +45,7 @@ class DddSample(Sample):
         """
         index = super().arrange(index)
         calibs = index.image_fields['calib']  # [N, 3, 4]
-        unknown = ~np.isfinite(calibs).all((1, 2))
+        unknown = ~is_calibration(calibs)
         if unknown.any():
             calibs[unknown] = common_calib(self.opt.calib)
             instead = f"'{self.opt.calib}'" if self.opt.calib else "KITTI's published one (or give --calib FILE)"

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...models.utils import swapped_joints
 from ...utils.errors import UserError
-from ...utils.image import draw_dense_reg
+from ...utils.image import draw_dense_reg, draw_umich_gaussian
 from ..index import AnnotationIndex, Objects
 from ..source import COCO_METRICS, KEYPOINT_METRICS
 from .base import Sample, View, radius_of
@@ -101,7 +101,7 @@ class MultiPoseSample(Sample):
                 self.draw(hm_hp[j], joint_cells[k, j], radius)
                 if self.opt.dense_hp:  # against the centres of the people before, so before this one's is drawn
                     draw_dense_reg(dense_hps[j], hm[cls], cell, hps[k, j], radius, is_offset=True)
-                    self.draw(dense_hps_mask[j], cell, radius)
+                    draw_umich_gaussian(dense_hps_mask[j], cell, radius)  # as wide as what was filled
             self.draw(hm[cls], cell, radius)
             truth.append([*(center - wh[k] / 2), *(center + wh[k] / 2), 1, *places[k].ravel(), cls])
             truth_seen.append(seen[k])

@@ -24,6 +24,7 @@ KINDS = {
 }
 SMALLEST = 64  # pixels a side
 DESCRIPTION = 'CenterNet toy data'
+MARKER = '.toy_data'  # written first: what lies here may be replaced
 
 
 def make_toy_data(
@@ -67,7 +68,12 @@ def make_toy_data(
     for name in options.keys() - inspect.signature(scene_class).parameters.keys():
         raise UserError(f'toy data for {task} has no {name} to choose')
     scenes, folder = scene_class(**options), folder_class(Path(out_dir))
-    clear([folder.annotation_file(split) for split in ('train', 'val')])
+    files = [folder.annotation_file(split) for split in ('train', 'val')]
+    marker = folder.root / MARKER
+    if folder.holds_pictures() and not marker.exists() and not any(file.exists() for file in files):
+        raise UserError(f"'{folder.root}' holds pictures of others, which stay as they are: choose another folder")
+    clear(files)
+    write_json(marker, {'description': DESCRIPTION})
     info = {'description': DESCRIPTION, 'task': task, 'seed': seed, **options}
     image_ids, annotation_ids = itertools.count(folder.first_id), itertools.count(1)
     for number, (split, count) in enumerate({'train': train, 'val': val}.items()):

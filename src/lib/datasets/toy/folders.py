@@ -24,6 +24,10 @@ class OwnFolder:
     def annotation_file(self, split: str) -> Path:
         return self.root / 'annotations' / f'{split}.json'
 
+    def holds_pictures(self) -> bool:
+        """Whether there is anything in the place of the pictures."""
+        return any((self.root / 'images').glob('*/*'))
+
     def name(self, split: str, image_id: int) -> str:
         """File name of a picture: a folder a split."""
         return f'{split}/{image_id:06d}.jpg'
@@ -54,6 +58,10 @@ class KittiFolder:
 
     def annotation_file(self, split: str) -> Path:
         return self.root / 'annotations' / f'kitti_3dop_{split}.json'
+
+    def holds_pictures(self) -> bool:
+        """Whether there is anything in the place of pictures, labels and calibrations."""
+        return any(self.training.glob('*/*'))
 
     def name(self, split: str, image_id: int) -> str:
         """File name of a picture: KITTI keeps all splits in one folder."""
