@@ -36,7 +36,7 @@ esac
 case $task in
   ddd)
     from=(--data_dir "$data")
-    pictures=$data/kitti/training/image_2
+    pictures=$data/val_pictures
     ;;
   *)
     from=(--dataset "$data")
@@ -45,6 +45,12 @@ case $task in
 esac
 
 python tools/make_toy_data.py "$data" --task "$task" "${toy[@]}"
+if [ "$task" = ddd ]; then # KITTI keeps all splits in one folder: link the held-out frames
+  mkdir -p "$pictures"
+  while read -r frame; do
+    ln -sf "../kitti/training/image_2/$frame.png" "$pictures/"
+  done < "$data/kitti/ImageSets_3dop/val.txt"
+fi
 python main.py "$task" "${from[@]}" "${run[@]}" "${train[@]}"
 model=../exp/$task/demo/model_last.pth
 python demo.py "$task" --demo "$pictures" --load_model "$model" "${run[@]}" --no_display

@@ -242,12 +242,19 @@ def test_experiments_parse(words, tmp_path, monkeypatch):
 @pytest.mark.parametrize('task', ['ctdet', 'multi_pose', 'exdet', 'ddd'])
 def test_demo_lines_parse(task, tmp_path):
     """What `make demo` and its like run, with a `python` in the way that only notes its arguments."""
+    demo = tmp_path / 'checkout' / 'experiments' / 'demo.sh'
+    (tmp_path / 'checkout' / 'src').mkdir(parents=True)
+    demo.parent.mkdir()
+    demo.write_text((ROOT / 'experiments' / 'demo.sh').read_text())
+    lists = tmp_path / 'checkout' / 'data' / 'toy_ddd' / 'kitti' / 'ImageSets_3dop'
+    lists.mkdir(parents=True)
+    (lists / 'val.txt').write_text('000007\n')
     noted = tmp_path / 'noted'
     stub = tmp_path / 'python'
     stub.write_text(f'#!/bin/sh\nprintf "%s\\t" "$@" >> {noted}; echo >> {noted}\n')
     stub.chmod(0o755)
     env = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'}
-    subprocess.run(['bash', ROOT / 'experiments' / 'demo.sh', task], env=env, check=True)
+    subprocess.run(['bash', demo, task], env=env, check=True)
     lines = [line.rstrip('\t').split('\t') for line in noted.read_text().splitlines()]
     assert [line[0] for line in lines] == ['tools/make_toy_data.py', 'main.py', 'demo.py', 'test.py']
     data = tmp_path / 'data'
