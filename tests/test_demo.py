@@ -289,7 +289,8 @@ def test_vis_pred_draws_a_results_file(saved, capsys):
 @pytest.mark.parametrize(
     ('truth', 'results', 'message'),
     [
-        ({'images': []}, [], 'not COCO format'),
+        ({'images': 3}, [], 'not COCO format'),
+        ({'images': [{'id': 1}]}, [], "no 'file_name'"),
         (None, {'a': 1}, 'not a list of'),
         (None, [{'image_id': 7, 'category_id': 5, 'bbox': [1, 2]}], 'not a list of'),
     ],
