@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from lib.models.model import ARCHS, create_model, model_factory
 from lib.models.networks import large_hourglass
 from lib.models.networks.common import CenterNet, bilinear_kernel
-from lib.models.networks.dcn import DCN
 from lib.models.networks.dla import bilinear_upsampling
 from lib.utils.errors import UserError
 
@@ -260,70 +259,6 @@ def test_bilinear_upsampling(factor):
     inner = slice(factor, -factor)
     assert got.shape == want.shape
     torch.testing.assert_close(got[:, :, inner, inner], want[:, :, inner, inner])
-
-
-# -- deformable convolution -------------------------------------------------------------------------
-
-
-def slow_dcn(layer: DCN, x: torch.Tensor) -> torch.Tensor:
-    """Modulated deformable convolution, one output value after another."""
-    images, _, height, width = x.shape
-    kernel, raw = layer.weight.shape[-1], layer.conv_offset_mask(x)
-    taps = kernel * kernel
-    out = layer.bias.view(1, -1, 1, 1).repeat(images, 1, *raw.shape[2:])
-
-    def pixel(b: int, row: int, column: int) -> torch.Tensor:
-        inside = 0 <= row < height and 0 <= column < width
-        return x[b, :, row, column] if inside else torch.zeros_like(x[b, :, 0, 0])
-
-    for b, i, j, tap in torch.cartesian_prod(*map(torch.arange, (images, *raw.shape[2:], taps))).tolist():
-        dy, dx = raw[b, 2 * tap : 2 * tap + 2, i, j].tolist()
-        y = i * layer.stride - layer.padding + tap // kernel * layer.dilation + dy
-        z = j * layer.stride - layer.padding + tap % kernel * layer.dilation + dx
-        top, left = math.floor(y), math.floor(z)
-        value = sum(
-            pixel(b, row, column) * (1 - abs(y - row)) * (1 - abs(z - column))
-            for row in (top, top + 1)
-            for column in (left, left + 1)
-        )
-        weight = layer.weight[:, :, tap // kernel, tap % kernel]  # [out, in]
-        out[b, :, i, j] += weight @ (value * raw[b, 2 * taps + tap, i, j].sigmoid())
-    return out
-
-
-@pytest.mark.parametrize(
-    'options', [{}, {'stride': 2}, {'dilation': 2, 'padding': 2}, {'kernel_size': 1, 'padding': 0}]
-)
-def test_dcn_against_the_definition(options):
-    """Offsets (dy, dx) interleaved, then sigmoid modulations; zeros outside."""
-    layer = DCN(3, 4, **options)
-    torch.nn.init.normal_(layer.conv_offset_mask.weight, std=0.5)
-    torch.nn.init.normal_(layer.bias)
-    x = torch.randn(2, 3, 5, 6)
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x), slow_dcn(layer, x), rtol=1e-4, atol=1e-4)
-
-
-def test_dcn_starts_as_a_half_weighted_convolution():
-    """New offsets are zero and modulations a half; weights uniform within 1 / sqrt(in * k * k), bias zero."""
-    layer, x = DCN(16, 8), torch.randn(1, 16, 6, 6)
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight / 2, padding=1), rtol=1e-4, atol=1e-5)
-    assert 0.95 / 12 < layer.weight.abs().max() <= 1 / 12
-    assert (layer.bias == 0).all()
-
-
-def test_dcn_backends():
-    """The backend can be named and changed; an unknown one is refused with the valid ones."""
-    layer, x = DCN(2, 2), torch.randn(1, 2, 4, 4)
-    wanted = layer(x)
-    layer.backend = 'torchvision'
-    assert layer.backend == 'torchvision'
-    torch.testing.assert_close(layer(x), wanted)
-    with pytest.raises(UserError, match="auto.*torchvision.*found 'cuda'"):
-        layer.backend = 'cuda'
-    with pytest.raises(UserError, match="found 'fast'"):
-        DCN(2, 2, backend='fast')
 
 
 def test_families_share_one_builder_signature():

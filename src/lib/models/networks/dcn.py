@@ -8,10 +8,41 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 from ...utils.errors import UserError
+from .native_dcn import native_deform_conv2d
 
-# {name: function(input, offset, weight, bias, stride, padding, dilation, mask) -> output}, all as torchvision's
-# deform_conv2d; 'auto' is the best one for this machine.
-BACKENDS: dict[str, Callable[..., torch.Tensor]] = {'auto': deform_conv2d, 'torchvision': deform_conv2d}
+
+def torchvision_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
+    """torchvision's operator, in float32 where it has no bfloat16 (on the CPU)."""
+    if x.dtype == torch.bfloat16 and x.device.type == 'cpu':
+        arguments = [a.float() if isinstance(a, torch.Tensor) else a for a in arguments]
+        return deform_conv2d(x.float(), *arguments).to(x.dtype)
+    return deform_conv2d(x, *arguments)
+
+
+def has_native(x: torch.Tensor) -> bool:
+    return x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16)
+
+
+def own_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
+    """Our operator, or a UserError where there is none."""
+    if not has_native(x):
+        raise UserError(
+            f"DCN backend 'native' is for float32 and bfloat16 on the cpu; found {x.dtype} on {x.device}; use 'auto'"
+        )
+    return native_deform_conv2d(x, *arguments)
+
+
+def best_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
+    """The faster operator of those that there are for this device and dtype."""
+    return (native_deform_conv2d if has_native(x) else torchvision_deform_conv2d)(x, *arguments)
+
+
+# name -> function(x, offset, weight, bias, stride, padding, dilation, mask), as torchvision's deform_conv2d.
+BACKENDS: dict[str, Callable[..., torch.Tensor]] = {
+    'auto': best_deform_conv2d,
+    'native': own_deform_conv2d,
+    'torchvision': torchvision_deform_conv2d,
+}
 
 
 class DCN(nn.Module):
