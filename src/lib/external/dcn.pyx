@@ -5,8 +5,8 @@ Maps lie channels-last, so that all channels of a tap are one stretch of memory;
 vectorised and the rows shared by OpenMP threads. The matrix products are left to torch: see
 `models/networks/native_dcn.py`, which also says what the arguments are.
 
-A position is one cell of the output map; a tap one of its k * k looks at the input. Each tap reads the four
-cells around its place y, x with bilinear weights; cells outside the map are zeros.
+A position is one cell of the output map; a tap is one of its k * k looks at the input (G * k * k with groups of
+channels). Each reads the four cells around its place with bilinear weights; cells outside the map are zeros.
 """
 
 from cython.parallel cimport prange
@@ -53,182 +53,184 @@ cdef extern from *:
     void accumulate(float *sum, const float *grad, float weight, Py_ssize_t n) noexcept nogil
 
 
-cdef struct Taps:
-    # Everything that the loops need to know, with plain pointers in place of memoryviews.
+cdef struct Layer:
+    # What the loops need to know, with plain pointers in place of memoryviews.
     const float *x          # [B, height, width, channels]
     const float *offset     # [B, 2 * groups * k * k, out_height, out_width], of any strides (in floats)
     const float *mask       # [B, groups * k * k, out_height, out_width], the same
     Py_ssize_t offset_strides[4]
     Py_ssize_t mask_strides[4]
-    Py_ssize_t height, width, channels, groups  # groups of channels with offsets of their own
+    Py_ssize_t height, width, channels, groups
     Py_ssize_t kernel, stride, padding, dilation
     Py_ssize_t out_height, out_width
+    Py_ssize_t taps         # of a position: k * k * groups, groups innermost
+    Py_ssize_t part         # channels of a group
 
 
 cdef struct Tap:
-    Py_ssize_t cell[4]  # where the four cells begin in their image; 0 for those outside the map
+    bint inside         # whether any cell lies in the map; if not, the rest is not set
+    Py_ssize_t cell[4]  # where the cells begin in x, at the first channel of the group
     float weight[4]     # of the cells; 0 outside the map
     float dy[4]         # derivatives of the weights by y and by x
     float dx[4]
     float modulation
 
 
-cdef Taps _taps(
+cdef Layer _layer(
     const float[:, :, :, ::1] x, const float[:, :, :, :] offset, const float[:, :, :, :] mask,
     int kernel, int stride, int padding, int dilation,
 ):
-    cdef Taps taps
+    cdef Layer layer
     cdef int i
-    taps.x, taps.offset, taps.mask = &x[0, 0, 0, 0], &offset[0, 0, 0, 0], &mask[0, 0, 0, 0]
+    layer.x, layer.offset, layer.mask = &x[0, 0, 0, 0], &offset[0, 0, 0, 0], &mask[0, 0, 0, 0]
     for i in range(4):
-        taps.offset_strides[i] = offset.strides[i] // <Py_ssize_t> sizeof(float)
-        taps.mask_strides[i] = mask.strides[i] // <Py_ssize_t> sizeof(float)
-    taps.height, taps.width, taps.channels = x.shape[1], x.shape[2], x.shape[3]
-    taps.groups = mask.shape[1] // (kernel * kernel)
-    taps.kernel, taps.stride, taps.padding, taps.dilation = kernel, stride, padding, dilation
-    taps.out_height, taps.out_width = mask.shape[2], mask.shape[3]
-    return taps
+        layer.offset_strides[i] = offset.strides[i] // <Py_ssize_t> sizeof(float)
+        layer.mask_strides[i] = mask.strides[i] // <Py_ssize_t> sizeof(float)
+    layer.height, layer.width, layer.channels = x.shape[1], x.shape[2], x.shape[3]
+    layer.kernel, layer.stride, layer.padding, layer.dilation = kernel, stride, padding, dilation
+    layer.out_height, layer.out_width, layer.taps = mask.shape[2], mask.shape[3], mask.shape[1]
+    layer.groups = layer.taps // (kernel * kernel)
+    layer.part = layer.channels // layer.groups
+    return layer
 
 
-cdef inline bint _locate(Tap *tap, const Taps *taps, const float *offset, const float *mask, Py_ssize_t channel,
-                         Py_ssize_t start_y, Py_ssize_t start_x) noexcept nogil:
-    """Where tap `channel` (of groups * k * k) of a position looks; False: at nothing but cells outside the map.
-
-    `offset` and `mask` point to the position's channel 0, `start_y` and `start_x` say where the tap lies unmoved.
-    """
+cdef inline void _place(Tap *tap, const Layer *layer, float y, float x, Py_ssize_t first) noexcept nogil:
+    """Set the cells and weights of a tap that looks at y, x; `first` is the first channel of its group and image."""
     cdef Py_ssize_t i, j, k, cell_y, cell_x, low_y, low_x
-    cdef float y = start_y + offset[2 * channel * taps.offset_strides[1]]
-    cdef float x = start_x + offset[(2 * channel + 1) * taps.offset_strides[1]]
     cdef float part_y, part_x, weight_y, weight_x
-    if not (-1 <= y <= taps.height and -1 <= x <= taps.width):  # NaN is outside, too
-        return False
+    tap.inside = -1 <= y <= layer.height and -1 <= x <= layer.width  # NaN is outside, too
+    if not tap.inside:
+        return
     low_y, low_x = <Py_ssize_t> (y + 1) - 1, <Py_ssize_t> (x + 1) - 1  # the floor, of numbers from -1 on
     part_y, part_x = y - low_y, x - low_x
-    tap.modulation = mask[channel * taps.mask_strides[1]]
     for i in range(2):
         cell_y, weight_y = low_y + i, part_y if i else 1 - part_y
         for j in range(2):
             cell_x, weight_x = low_x + j, part_x if j else 1 - part_x
             k = 2 * i + j
-            if 0 <= cell_y < taps.height and 0 <= cell_x < taps.width:
-                tap.cell[k] = (cell_y * taps.width + cell_x) * taps.channels
+            if 0 <= cell_y < layer.height and 0 <= cell_x < layer.width:
+                tap.cell[k] = first + (cell_y * layer.width + cell_x) * layer.channels
                 tap.weight[k] = weight_y * weight_x
                 tap.dy[k] = weight_x if i else -weight_x
                 tap.dx[k] = weight_y if j else -weight_y
             else:
-                tap.cell[k] = 0
+                tap.cell[k] = first
                 tap.weight[k] = tap.dy[k] = tap.dx[k] = 0
-    return True
 
 
-cdef inline void _sample_tap(float *column, const float *image, const Tap *tap, Py_ssize_t n) noexcept nogil:
-    """What a tap sees of n channels, of which `image` points to the first."""
+cdef inline void _look(Tap *tap, const Layer *layer, Py_ssize_t b, Py_ssize_t row, Py_ssize_t column) noexcept nogil:
+    """Set all taps of the position `row`, `column` of image b."""
+    cdef const float *offset = (
+        layer.offset + b * layer.offset_strides[0] + row * layer.offset_strides[2] + column * layer.offset_strides[3]
+    )
+    cdef const float *mask = (
+        layer.mask + b * layer.mask_strides[0] + row * layer.mask_strides[2] + column * layer.mask_strides[3]
+    )
+    cdef Py_ssize_t image = b * layer.height * layer.width * layer.channels, i, j, g, channel
+    cdef Py_ssize_t y = row * layer.stride - layer.padding, x = column * layer.stride - layer.padding
+    for i in range(layer.kernel):
+        for j in range(layer.kernel):
+            for g in range(layer.groups):
+                channel = (g * layer.kernel + i) * layer.kernel + j
+                tap.modulation = mask[channel * layer.mask_strides[1]]
+                _place(
+                    tap,
+                    layer,
+                    y + i * layer.dilation + offset[2 * channel * layer.offset_strides[1]],
+                    x + j * layer.dilation + offset[(2 * channel + 1) * layer.offset_strides[1]],
+                    image + g * layer.part,
+                )
+                tap += 1
+
+
+cdef inline void _sample_tap(float *column, const Tap *tap, const Layer *layer) noexcept nogil:
+    """What a tap sees, times its modulation."""
     cdef float weight[4]
     cdef Py_ssize_t k
+    if not tap.inside:
+        memset(column, 0, layer.part * sizeof(float))
+        return
     for k in range(4):
         weight[k] = tap.weight[k] * tap.modulation
-    blend(column, image + tap.cell[0], image + tap.cell[1], image + tap.cell[2], image + tap.cell[3], weight, n)
+    blend(column, layer.x + tap.cell[0], layer.x + tap.cell[1], layer.x + tap.cell[2], layer.x + tap.cell[3], weight,
+          layer.part)
 
 
-cdef void _sample_row(const Taps *taps, Py_ssize_t row, float *column) noexcept nogil:
-    """Fill the columns [out_width, k, k, C] of a row, which is counted through all images."""
-    cdef Py_ssize_t b = row // taps.out_height, y = row % taps.out_height, n = taps.channels // taps.groups
-    cdef Py_ssize_t area = taps.kernel * taps.kernel, x, i, j, g
-    cdef const float *image = taps.x + b * taps.height * taps.width * taps.channels
-    cdef const float *offset = taps.offset + b * taps.offset_strides[0] + y * taps.offset_strides[2]
-    cdef const float *mask = taps.mask + b * taps.mask_strides[0] + y * taps.mask_strides[2]
-    cdef Py_ssize_t top = y * taps.stride - taps.padding, left
-    cdef Tap tap
-    for x in range(taps.out_width):
-        left = x * taps.stride - taps.padding
-        for i in range(taps.kernel):
-            for j in range(taps.kernel):
-                for g in range(taps.groups):
-                    if _locate(&tap, taps, offset, mask, g * area + i * taps.kernel + j, top + i * taps.dilation,
-                               left + j * taps.dilation):
-                        _sample_tap(column, image + g * n, &tap, n)
-                    else:
-                        memset(column, 0, n * sizeof(float))
-                    column += n
-        offset += taps.offset_strides[3]
-        mask += taps.mask_strides[3]
-
-
-cdef void _differentiate_row(const Taps *taps, Py_ssize_t row, const float *grad_column, float *column,
-                             float[:, :, :, ::1] grad_offset, float[:, :, :, ::1] grad_mask) noexcept nogil:
-    """As `_sample_row`, and the gradients [B, h, w, channels] of the row's offsets and modulations."""
-    cdef Py_ssize_t b = row // taps.out_height, y = row % taps.out_height, n = taps.channels // taps.groups
-    cdef Py_ssize_t area = taps.kernel * taps.kernel, x, i, j, k, g, channel
-    cdef const float *image = taps.x + b * taps.height * taps.width * taps.channels
-    cdef const float *offset = taps.offset + b * taps.offset_strides[0] + y * taps.offset_strides[2]
-    cdef const float *mask = taps.mask + b * taps.mask_strides[0] + y * taps.mask_strides[2]
-    cdef Py_ssize_t top = y * taps.stride - taps.padding, left
-    cdef const float *pixel
-    cdef float by_mask, by_y, by_x
+cdef inline void _differentiate_tap(const float *grad_column, const Tap *tap, const Layer *layer, float *by_y,
+                                    float *by_x, float *by_mask) noexcept nogil:
+    """Gradients of a tap's place and of its modulation."""
     cdef float dot[4]
-    cdef Tap tap
-    for x in range(taps.out_width):
-        left = x * taps.stride - taps.padding
-        for i in range(taps.kernel):
-            for j in range(taps.kernel):
-                for g in range(taps.groups):
-                    channel = g * area + i * taps.kernel + j
-                    by_mask = by_y = by_x = 0
-                    if _locate(&tap, taps, offset, mask, channel, top + i * taps.dilation, left + j * taps.dilation):
-                        pixel = image + g * n
-                        _sample_tap(column, pixel, &tap, n)
-                        dots(dot, grad_column, pixel + tap.cell[0], pixel + tap.cell[1], pixel + tap.cell[2],
-                             pixel + tap.cell[3], n)
-                        for k in range(4):
-                            by_mask += tap.weight[k] * dot[k]
-                            by_y += tap.dy[k] * dot[k]
-                            by_x += tap.dx[k] * dot[k]
-                        by_y, by_x = by_y * tap.modulation, by_x * tap.modulation
-                    else:
-                        memset(column, 0, n * sizeof(float))
-                    grad_mask[b, y, x, channel] = by_mask
-                    grad_offset[b, y, x, 2 * channel] = by_y
-                    grad_offset[b, y, x, 2 * channel + 1] = by_x
-                    grad_column += n
-                    column += n
-        offset += taps.offset_strides[3]
-        mask += taps.mask_strides[3]
+    cdef Py_ssize_t k
+    by_y[0] = by_x[0] = by_mask[0] = 0
+    if not tap.inside:
+        return
+    dots(dot, grad_column, layer.x + tap.cell[0], layer.x + tap.cell[1], layer.x + tap.cell[2],
+         layer.x + tap.cell[3], layer.part)
+    for k in range(4):
+        by_y[0] += tap.dy[k] * dot[k] * tap.modulation
+        by_x[0] += tap.dx[k] * dot[k] * tap.modulation
+        by_mask[0] += tap.weight[k] * dot[k]
 
 
-cdef void _scatter_row(const Taps *taps, Py_ssize_t row, const float *grad_column, float *grad_x,
-                       Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+cdef inline void _scatter_tap(float *grad_x, const float *grad_column, const Tap *tap, Py_ssize_t first,
+                              Py_ssize_t last) noexcept nogil:
+    """Add a tap's gradient to those of its cells, in the channels of its group from `first` up to `last`."""
+    cdef Py_ssize_t k
+    if not tap.inside:
+        return
+    for k in range(4):
+        if tap.weight[k] != 0:
+            accumulate(grad_x + tap.cell[k] + first, grad_column + first, tap.weight[k] * tap.modulation, last - first)
+
+
+cdef void _sample_row(const Layer *layer, Py_ssize_t row, float *column, Tap *taps) noexcept nogil:
+    """Fill the columns [out_width, k, k, C] of a row; `taps` is room for those of a position."""
+    cdef Py_ssize_t x, t
+    for x in range(layer.out_width):
+        _look(taps, layer, row // layer.out_height, row % layer.out_height, x)
+        for t in range(layer.taps):
+            _sample_tap(column, &taps[t], layer)
+            column += layer.part
+
+
+cdef void _differentiate_row(const Layer *layer, Py_ssize_t row, const float *grad_column, float *column,
+                             float *grad_offset, float *grad_mask, Tap *taps) noexcept nogil:
+    """As `_sample_row`, and the gradients [out_width, groups, k, k, 2 or 1] of the row's offsets and modulations."""
+    cdef Py_ssize_t x, t, channel
+    for x in range(layer.out_width):
+        _look(taps, layer, row // layer.out_height, row % layer.out_height, x)
+        for t in range(layer.taps):
+            channel = t % layer.groups * (layer.taps // layer.groups) + t // layer.groups
+            _sample_tap(column, &taps[t], layer)
+            _differentiate_tap(grad_column, &taps[t], layer, grad_offset + 2 * channel, grad_offset + 2 * channel + 1,
+                               grad_mask + channel)
+            column += layer.part
+            grad_column += layer.part
+        grad_offset += 2 * layer.taps
+        grad_mask += layer.taps
+
+
+cdef void _scatter_row(const Layer *layer, Py_ssize_t row, const float *grad_column, float *grad_x, Py_ssize_t first,
+                       Py_ssize_t last, Tap *taps) noexcept nogil:
     """Add a row's gradients to those of the cells that it read, in the channels from `first` up to `last`."""
-    cdef Py_ssize_t b = row // taps.out_height, y = row % taps.out_height, n = taps.channels // taps.groups
-    cdef Py_ssize_t area = taps.kernel * taps.kernel, x, i, j, k, g, low, high
-    cdef float *grad_image = grad_x + b * taps.height * taps.width * taps.channels
-    cdef const float *offset = taps.offset + b * taps.offset_strides[0] + y * taps.offset_strides[2]
-    cdef const float *mask = taps.mask + b * taps.mask_strides[0] + y * taps.mask_strides[2]
-    cdef Py_ssize_t top = y * taps.stride - taps.padding, left
-    cdef Tap tap
-    for x in range(taps.out_width):
-        left = x * taps.stride - taps.padding
-        for i in range(taps.kernel):
-            for j in range(taps.kernel):
-                for g in range(taps.groups):
-                    low, high = max(first, g * n), min(last, (g + 1) * n)
-                    if low < high and _locate(&tap, taps, offset, mask, g * area + i * taps.kernel + j,
-                                              top + i * taps.dilation, left + j * taps.dilation):
-                        for k in range(4):
-                            if tap.weight[k] != 0:
-                                accumulate(grad_image + tap.cell[k] + low, grad_column + low,
-                                           tap.weight[k] * tap.modulation, high - low)
-                grad_column += taps.channels
-        offset += taps.offset_strides[3]
-        mask += taps.mask_strides[3]
+    cdef Py_ssize_t x, t, low, high
+    for x in range(layer.out_width):
+        _look(taps, layer, row // layer.out_height, row % layer.out_height, x)
+        for t in range(layer.taps):
+            low = max(first - t % layer.groups * layer.part, 0)
+            high = min(last - t % layer.groups * layer.part, layer.part)
+            if low < high:
+                _scatter_tap(grad_x, grad_column, &taps[t], low, high)
+            grad_column += layer.part
 
 
-cdef void _scatter_share(const Taps *taps, Py_ssize_t first_row, Py_ssize_t rows, const float *grad_columns,
-                         float *grad_x, Py_ssize_t b, Py_ssize_t share, Py_ssize_t shares) noexcept nogil:
+cdef void _scatter_share(const Layer *layer, Py_ssize_t first_row, Py_ssize_t rows, const float *grad_columns,
+                         float *grad_x, Py_ssize_t b, Py_ssize_t share, Py_ssize_t shares, Tap *taps) noexcept nogil:
     """`_scatter_row` of those rows that belong to image b, in one of equal shares of the channels."""
-    cdef Py_ssize_t first = taps.channels * share // shares, last = taps.channels * (share + 1) // shares
-    cdef Py_ssize_t size = taps.out_width * taps.kernel * taps.kernel * taps.channels, row
-    for row in range(max(first_row, b * taps.out_height), min(first_row + rows, (b + 1) * taps.out_height)):
-        _scatter_row(taps, row, grad_columns + (row - first_row) * size, grad_x, first, last)
+    cdef Py_ssize_t first = layer.channels * share // shares, last = layer.channels * (share + 1) // shares
+    cdef Py_ssize_t size = layer.out_width * layer.taps * layer.part, row
+    for row in range(max(first_row, b * layer.out_height), min(first_row + rows, (b + 1) * layer.out_height)):
+        _scatter_row(layer, row, grad_columns + (row - first_row) * size, grad_x, first, last, taps)
 
 
 def sample(
@@ -244,17 +246,19 @@ def sample(
         columns: [rows * w, k * k * C]. Rows are counted through all images: row b * h + y.
         threads: how many share the rows.
     """
-    cdef Taps taps = _taps(x, offset, mask, kernel, stride, padding, dilation)
-    cdef Py_ssize_t rows = columns.shape[0] // taps.out_width, size = taps.out_width * columns.shape[1], row
+    cdef Layer layer = _layer(x, offset, mask, kernel, stride, padding, dilation)
+    cdef Py_ssize_t rows = columns.shape[0] // layer.out_width, size = layer.out_width * columns.shape[1], row
+    cdef char[::1] room = bytearray(rows * layer.taps * sizeof(Tap))
+    cdef Tap *taps = <Tap *> &room[0]
     cdef float *out = &columns[0, 0]
     for row in prange(rows, nogil=True, num_threads=threads, schedule='static'):
-        _sample_row(&taps, first_row + row, out + row * size)
+        _sample_row(&layer, first_row + row, out + row * size, taps + row * layer.taps)
 
 
 def differentiate(
     const float[:, :, :, ::1] x, const float[:, :, :, :] offset, const float[:, :, :, :] mask,
     const float[:, ::1] grad_columns, float[:, ::1] columns,
-    float[:, :, :, ::1] grad_x, float[:, :, :, ::1] grad_offset, float[:, :, :, ::1] grad_mask,
+    float[:, :, :, ::1] grad_x, float[:, ::1] grad_offset, float[:, ::1] grad_mask,
     Py_ssize_t first_row, int kernel, int stride, int padding, int dilation, int threads,
 ):
     """The backward pass of `sample`, for the same rows.
@@ -265,18 +269,26 @@ def differentiate(
         grad_columns: [rows * w, k * k * C], the gradient that reaches the columns.
         columns: as in `sample`; filled again.
         grad_x: [B, H, W, C]; added to.
-        grad_offset, grad_mask: [B, h, w, channels of `offset` or `mask`]; these rows are filled.
+        grad_offset, grad_mask: [rows * w, channels of `offset` or `mask`]; filled.
     """
-    cdef Taps taps = _taps(x, offset, mask, kernel, stride, padding, dilation)
-    cdef Py_ssize_t rows = columns.shape[0] // taps.out_width, size = taps.out_width * columns.shape[1]
-    cdef Py_ssize_t first_image = first_row // taps.out_height
-    cdef Py_ssize_t images = (first_row + rows - 1) // taps.out_height + 1 - first_image
-    cdef Py_ssize_t shares = max(1, min(threads, taps.channels // 16))  # no thread gets less than a cache line of a cell
-    cdef Py_ssize_t row, part
+    cdef Layer layer = _layer(x, offset, mask, kernel, stride, padding, dilation)
+    cdef Py_ssize_t rows = columns.shape[0] // layer.out_width, size = layer.out_width * columns.shape[1]
+    cdef Py_ssize_t first_image = first_row // layer.out_height
+    cdef Py_ssize_t images = (first_row + rows - 1) // layer.out_height + 1 - first_image
+    cdef Py_ssize_t shares = max(1, min(threads, layer.channels // 16))  # at least a cache line of a cell to each
+    cdef char[::1] room = bytearray(max(rows, images * shares) * layer.taps * sizeof(Tap))
+    cdef Tap *taps = <Tap *> &room[0]
+    cdef Py_ssize_t row, part, width = layer.out_width
     cdef const float *grad = &grad_columns[0, 0]
     cdef float *out = &columns[0, 0]
-    cdef float *grad_images = &grad_x[0, 0, 0, 0]
+    cdef float *by_x = &grad_x[0, 0, 0, 0]
+    cdef float *by_offset = &grad_offset[0, 0]
+    cdef float *by_mask = &grad_mask[0, 0]
     for row in prange(rows, nogil=True, num_threads=threads, schedule='static'):
-        _differentiate_row(&taps, first_row + row, grad + row * size, out + row * size, grad_offset, grad_mask)
+        _differentiate_row(
+            &layer, first_row + row, grad + row * size, out + row * size,
+            by_offset + 2 * row * width * layer.taps, by_mask + row * width * layer.taps, taps + row * layer.taps,
+        )
     for part in prange(images * shares, nogil=True, num_threads=threads, schedule='static'):
-        _scatter_share(&taps, first_row, rows, grad, grad_images, first_image + part // shares, part % shares, shares)
+        _scatter_share(&layer, first_row, rows, grad, by_x, first_image + part // shares, part % shares, shares,
+                       taps + part * layer.taps)

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..utils.cli import Progress
 from ..utils.debugger import Debugger, network_input_to_image
-from ..utils.device import to_device
+from ..utils.device import to_channels_last, to_device
 from ..utils.errors import UserError
 from ..utils.oracle_utils import gen_oracle_map
 
@@ -101,14 +101,14 @@ class BaseTrainer:
         raise NotImplementedError
 
     def set_device(self, device: torch.device) -> None:
-        """Move the network, the loss and the optimizer's state to `device`."""
-        self.model.to(device)
+        """Move the network, the loss and the optimizer's state to `device`, channels-last in memory."""
+        self.model.to(device, memory_format=torch.channels_last)
         self.loss.to(device)
         if self.optimizer is not None:
             for state in self.optimizer.state.values():
                 for name, value in state.items():
                     if torch.is_tensor(value):
-                        state[name] = value.to(device)
+                        state[name] = to_channels_last(value, device)  # the fused step goes by memory, not by index
 
     def train(self, epoch: int, loader: Iterable, start: int = 0) -> tuple[dict[str, float], dict]:
         """Train one epoch, from iteration `start` on; returns (averages, {}).

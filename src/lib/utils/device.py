@@ -27,5 +27,17 @@ def open_device(opt: Namespace) -> torch.device:
 
 
 def to_device(batch: dict, device: torch.device) -> dict:
-    """The batch with its tensors on `device`, copied without waiting; `meta` stays where it is."""
-    return {name: value if name == 'meta' else value.to(device, non_blocking=True) for name, value in batch.items()}
+    """The batch with its tensors on `device`, images channels-last; `meta` stays where it is."""
+    moved = dict(batch)
+    for name, value in batch.items():
+        if name == 'input':
+            moved[name] = to_channels_last(value, device)
+        elif name != 'meta':
+            moved[name] = value.to(device, non_blocking=True)
+    return moved
+
+
+def to_channels_last(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on `device`, copied without waiting; one of four dimensions lies channels-last in memory."""
+    layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+    return tensor.to(device, non_blocking=True, memory_format=layout)

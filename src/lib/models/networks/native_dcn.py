@@ -79,10 +79,11 @@ def native_deform_conv2d_backward(
     grad_offset, grad_mask = (torch.empty(t.permute(0, 2, 3, 1).shape) for t in (offsets, masks))  # [B, h, w, ...]
     geometry = (weight.shape[2], stride, padding, dilation, torch.get_num_threads())
     arrays = [t.numpy() for t in (pixels, offsets, masks)]
-    gradients = [t.numpy() for t in (grad_x, grad_offset, grad_mask)]
     for first_row, positions, columns in strips(mask, weight):
         grad_columns = grad[positions] @ matrix
-        dcn.differentiate(*arrays, grad_columns.numpy(), columns.numpy(), *gradients, first_row, *geometry)
+        gradients = (grad_x, grad_offset.flatten(0, 2)[positions], grad_mask.flatten(0, 2)[positions])
+        buffers = [t.numpy() for t in (grad_columns, columns, *gradients)]
+        dcn.differentiate(*arrays, *buffers, first_row, *geometry)
         grad_matrix.addmm_(grad[positions].t(), columns)
     out_channels, in_channels, kernel, _ = weight.shape
     grad_weight = grad_matrix.view(out_channels, kernel, kernel, in_channels).permute(0, 3, 1, 2)
