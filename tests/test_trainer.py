@@ -3,9 +3,10 @@
 import copy
 
 import torch
+from torch import nn
+
 from lib.opts import opts
 from lib.trains.train_factory import train_factory
-from torch import nn
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor) -> torch.Tensor:
@@ -25,7 +26,7 @@ def test_state_of_contiguous_checkpoints_follows_the_network():
 
     moved = copy.deepcopy(plain)
     loaded = torch.optim.Adam(moved.parameters(), 1e-2, fused=True)
-    loaded.load_state_dict(optimizer.state_dict())
+    loaded.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     trainer = train_factory['ctdet'](opts().init(['ctdet', '--gpus', '-1']), moved, loaded)
     trainer.set_device(torch.device('cpu'))
     assert moved.weight.is_contiguous(memory_format=torch.channels_last)
