@@ -56,9 +56,7 @@ def test_targets_decode_to_the_annotated_boxes(toy, flip, crop):
     for epoch in range(3):
         data.set_epoch(epoch)
         for i in range(len(data)):
-            image = data.readable(i)[1]
-            rng = np.random.default_rng([data.opt.seed, epoch, i])
-            view = data.view(rng, image)
+            view = data.look(i)[2]
             heads, batch = ideal_output(data[i], data.opt)
             dets = ctdet_decode(heads['hm'].sigmoid(), heads['wh'], heads['reg'], K=50)[0].numpy()
             decoded = transform_preds(dets[:, :4].reshape(-1, 2), view.c, view.s, view.output_size).reshape(-1, 4)
@@ -234,7 +232,7 @@ def test_no_objects_give_a_finite_loss(toy):
     """A batch without any object: the heatmap loss alone, with a gradient."""
     data = dataset(toy)
     empty = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool))
-    view = data.view(np.random.default_rng(0), data.readable(0)[1])
+    view = data.look(0)[2]
     targets, truth = data.targets(np.random.default_rng(0), empty, view, 0)
     batch = torch.utils.data.default_collate([targets])
     output = {head: torch.randn(1, n, 16, 16, requires_grad=True) for head, n in data.opt.heads.items()}

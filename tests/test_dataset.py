@@ -203,6 +203,74 @@ def test_exif_orientation_follows_the_json(tmp_path):
         assert dataset[0]['meta']['c'].tolist() == [size[0] / 2, size[1] / 2]
 
 
+def big_photo(tmp_path, width=800, height=600):
+    """Own data of one smooth JPEG, several times as large as the network's input."""
+    (tmp_path / 'images').mkdir()
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    gray = 127 + 60 * np.sin(x / 20) + 60 * np.cos(y / 20 + x / 50)
+    picture = cv2.merge([gray.astype(np.uint8), 255 - gray.astype(np.uint8), (gray / 2).astype(np.uint8)])
+    cv2.imwrite(str(tmp_path / 'images/big.jpg'), picture, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    image = {'id': 1, 'file_name': 'big.jpg', 'width': width, 'height': height}
+    box = {'id': 1, 'image_id': 1, 'category_id': 7, 'bbox': [100, 100, 400, 300]}
+    return folder(tmp_path, images=[image], annotations=[box])
+
+
+@pytest.mark.parametrize('size', [(800, 600), (803, 597)])
+def test_large_photos_are_decoded_smaller_in_training_alone(tmp_path, monkeypatch, size):
+    """Cut, mirrored and rotated as the picture in full is, and validation reads it in full."""
+    from lib.datasets.sample import base
+
+    path = big_photo(tmp_path, *size)
+    read, reductions = base.read_image, []
+
+    def spy(path, size, reduction):
+        reductions.append(reduction)
+        return read(path, size, reduction)
+
+    monkeypatch.setattr(base, 'read_image', spy)
+    data = build(path, 'train', '--input_res', '160', '--no_color_aug')
+    views = []
+    for epoch in range(12):
+        data.set_epoch(epoch)
+        _, _, view, window = data.look(0)
+        if epoch % 3 == 0:  # ctdet never rotates
+            view = base.View(view.c, view.s, view.input_size, view.output_size, view.width, view.flipped, rot=30)
+            window = data.window(0, view)
+        views.append(view)
+        whole = read(data.image_path(0), size)
+        if view.flipped:
+            whole = whole[:, ::-1]
+        full = cv2.warpAffine(whole, view.to_input, view.input_size, flags=cv2.INTER_LINEAR)
+        inside = cv2.warpAffine(np.ones(whole.shape[:2], np.uint8), view.to_input, view.input_size)
+        inside = cv2.erode(inside, np.ones((3, 3)), borderValue=0) > 0
+        assert np.abs(window.astype(int) - full)[inside].mean() < 1  # level; 1.7 if one pixel of the photo off
+    assert set(reductions) == {2, 4}
+    assert {view.flipped for view in views} == {False, True}
+    reductions.clear()
+    build(path, 'val', '--input_res', '160')[0]
+    assert reductions == [1]
+
+
+def test_image_of_another_size_than_checked_is_skipped(tmp_path, capsys):
+    """A file that was replaced no longer fits its boxes; it is named, and the next one taken."""
+    dataset = build(folder(tmp_path))
+    write_image(tmp_path / 'images/3.jpg', 80, 60)
+    assert dataset[0]['meta']['img_id'] == 5
+    assert "3.jpg' is not of 64 x 48 pixels any more" in capsys.readouterr().out
+
+
+def test_tiff_orientation(tmp_path):
+    """Pillow tells the size of a turned TIFF as it is shown, unlike a JPEG's; the index has cv2's."""
+    from PIL import Image
+
+    (tmp_path / 'images').mkdir()
+    Image.new('RGB', (64, 48), 'red').save(tmp_path / 'images/a.tif', tiffinfo={0x0112: 6})
+    images = [{'id': 1, 'file_name': 'a.tif', 'width': 48, 'height': 64}]
+    dataset = build(folder(tmp_path, images=images, annotations=[]))
+    assert dataset.image_size(0) == (48, 64)
+    assert dataset[0]['meta']['c'].tolist() == [24, 32]
+
+
 def test_headers_are_remembered(tmp_path, monkeypatch):
     """Unchanged files are not opened again; changed ones are."""
     from lib.datasets import image_headers

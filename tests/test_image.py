@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.external.raster import affine_planes
 from lib.utils.errors import UserError
 from lib.utils.image import (
     EIG_VAL,
@@ -22,7 +23,9 @@ from lib.utils.image import (
     get_affine_transform,
     is_truncated,
     mean_gray,
+    normalize,
     read_image,
+    reduced_size,
     transform_preds,
 )
 
@@ -82,6 +85,54 @@ def test_orientation_follows_the_size_that_the_dataset_says(tmp_path, jpeg, size
     assert image.shape == shape
     bright_end = image[-1] if shape[0] == 30 else image[:, -1]
     assert bright_end[..., 0].mean() > 200
+
+
+def waves(width, height, x=0.0, y=0.0, step=1.0):
+    """Grey levels of a smooth pattern, a full turn every 100 pixels, at x + step * column, y + step * row."""
+    columns, rows = x + step * np.arange(width), y + step * np.arange(height)
+    return 127 + 100 * np.sin(columns / 16)[None] * np.cos(rows / 16)[:, None]
+
+
+def write_waves(path, width, height, orientation=None):
+    picture = cv2.merge([waves(width, height).round().astype(np.uint8)] * 3)
+    data = cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 100] if path.suffix == '.jpg' else [])[1]
+    path.write_bytes(with_orientation(data.tobytes(), orientation) if orientation else data.tobytes())
+
+
+@pytest.mark.parametrize('reduction', [2, 4, 8])
+@pytest.mark.parametrize('size', [(320, 208), (317, 203)])
+def test_reduced_pixels_lie_where_they_should(tmp_path, size, reduction):
+    """Pixel (x, y) of a JPEG read smaller shows the middle of its square; a last one that is cut off may differ."""
+    write_waves(tmp_path / 'image.jpg', *size)
+    image = read_image(tmp_path / 'image.jpg', size, reduction)
+    assert image.shape[1::-1] == reduced_size(size, reduction) == tuple(math.ceil(side / reduction) for side in size)
+    want = waves(*image.shape[1::-1], *[(reduction - 1) / 2] * 2, reduction)
+    assert np.abs(image[:-1, :-1, 0] - want[:-1, :-1]).max() < 4  # half a pixel is 3 to 12 levels
+
+
+@pytest.mark.parametrize(
+    ('name', 'stored', 'size', 'orientation', 'reduced'),
+    [
+        ('a.png', (320, 208), (320, 208), None, False),
+        ('a.jpg', (320, 208), (208, 320), 6, True),
+        ('a.jpg', (320, 208), (320, 208), 6, True),
+        ('a.jpg', (317, 208), (208, 317), 6, False),
+        ('a.jpg', (320, 319), (319, 320), 6, False),
+        ('a.jpg', (317, 208), None, 6, False),
+        ('a.jpg', (317, 208), None, None, True),
+    ],
+)
+def test_what_cannot_be_reduced_exactly_is_read_in_full(tmp_path, name, stored, size, orientation, reduced):
+    """Formats but JPEG, and turned pictures with a rounded side; the orientation is the one that `size` says."""
+    write_waves(tmp_path / name, *stored, orientation)
+    full = read_image(tmp_path / name, size)
+    image = read_image(tmp_path / name, size, 4)
+    assert image.shape[1::-1] == reduced_size(full.shape[1::-1], 4 if reduced else 1)
+    if reduced:
+        height, width = full.shape[0] // 4, full.shape[1] // 4
+        full = cv2.resize(full[: 4 * height, : 4 * width], (width, height), interpolation=cv2.INTER_AREA)
+        image = image[:height, :width]
+    assert np.abs(image.astype(int) - full).max() < 6
 
 
 def test_missing_empty_and_foreign_files_are_one_line(tmp_path):
@@ -291,3 +342,28 @@ def test_mean_gray_is_cv2s():
     """The grey of the contrast blend is the mean of cv2's grey picture."""
     image = np.random.default_rng(0).uniform(0, 1, (16, 9, 3)).astype(np.float32)
     assert mean_gray(image) == pytest.approx(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize('shape', [(5, 7), (3, 1000), (1, 1)])
+@pytest.mark.parametrize('changed', [False, True])
+def test_normalize_is_the_literal_form(shape, changed):
+    """Colours changed on [0, 1], then the mean taken off and divided by std, then channels first, a pixel at a time."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*shape, 3), np.uint8)
+    mean, std = np.float32([0.4, 0.45, 0.5]).reshape(1, 1, 3), np.float32([0.2, 0.25, 0.3]).reshape(1, 1, 3)
+    matrix, offset = (rng.normal(size=(3, 3)), rng.normal(size=3)) if changed else (np.eye(3), np.zeros(3))
+    want = np.empty((3, *shape))
+    for row, column in np.ndindex(shape):
+        want[:, row, column] = (matrix @ (image[row, column] / 255) + offset - mean.ravel()) / std.ravel()
+    got = normalize(image, mean, std, (matrix, offset) if changed else None)
+    assert got.dtype == np.float32 and got.flags.c_contiguous
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_affine_planes_refuses_other_shapes():
+    """Channels of different sizes, or a matrix that is not 3 x 4, would be read past their ends."""
+    plane, matrix = np.zeros((2, 3), np.uint8), np.zeros((3, 4), np.float32)
+    for args in ((plane, plane[:1], plane, matrix), (plane, plane, plane, matrix[:2])):
+        with pytest.raises(ValueError, match='expected three channels'):
+            affine_planes(*args)
+    assert affine_planes(*[plane[:0]] * 3, matrix).shape == (3, 0, 3)

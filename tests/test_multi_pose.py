@@ -158,7 +158,7 @@ def test_targets_decode_to_the_annotated_people(folders, monkeypatch, joints, va
     """Random scenes, flips and crops: an ideal network's decoded boxes and joints are the annotated ones."""
     dataset = make_dataset(folders[joints], 'train', '--flip', '0.5', *VARIANTS[variant])
     views, view_of = [], dataset.view
-    monkeypatch.setattr(dataset, 'view', lambda rng, image: views.append(view_of(rng, image)) or views[-1])
+    monkeypatch.setattr(dataset, 'view', lambda rng, size: views.append(view_of(rng, size)) or views[-1])
     people_found, joints_found, flips = 0, 0, 0
     for epoch in range(4):
         dataset.set_epoch(epoch)
@@ -220,7 +220,7 @@ def test_joints_lie_where_their_pixels_go(tmp_path):
 
 def flipped(dataset, epoch, i):
     """Whether that sample is mirrored."""
-    return dataset.view(np.random.default_rng([dataset.opt.seed, epoch, i]), dataset.readable(i)[1]).flipped
+    return dataset.view(np.random.default_rng([dataset.opt.seed, epoch, i]), dataset.image_size(i)).flipped
 
 
 def test_rotated_samples_teach_joint_heatmaps_alone(folders):

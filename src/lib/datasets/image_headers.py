@@ -67,7 +67,8 @@ def read_header(path: str) -> Header:
     """Header of one image file that exists."""
     try:
         with Image.open(path) as image:
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+            # Pillow gives a TIFF's size as it is shown.
+            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5 and image.format != 'TIFF'
             size = image.size
         return Header(DAMAGED) if is_truncated(path) else Header(OK, size, turned)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):

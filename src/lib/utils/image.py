@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from ..external.raster import affine_planes, raise_to_gaussian
 from .errors import UserError
 
 # Colour covariance of COCO's pixels, for the lighting noise; channels in BGR order.
@@ -25,19 +26,30 @@ GRAY = np.array([0.114, 0.587, 0.299])  # grey value of a BGR pixel
 COLOR_JITTER = 0.4
 LIGHTING_STD = 0.1
 
+# Reduction of both sides -> cv2's flag.
+READ_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+JPEG_START = b'\xff\xd8'
 PNG_END = b'IEND\xaeB`\x82'  # name and checksum of the last chunk
 
 
 # -- reading -------------------------------------------------------------------------------------------
 
 
-def read_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
+def read_image(path: str | os.PathLike, size: tuple[int, int] | None = None, reduction: int = 1) -> np.ndarray:
     """Read an image file of any depth and number of channels.
 
     Args:
         path: anything that cv2 decodes; grey, alpha and 16 bit become 8-bit BGR.
         size: (width, height) that a dataset's JSON gives. The EXIF orientation is applied, unless only the
             image as it is stored has that size (its boxes were then drawn on the stored one).
+        reduction: 2, 4 or 8 decode a JPEG faster to sides divided by it, rounded up. Its pixel (x, y) then lies at
+            reduction * (x, y) + (reduction - 1) / 2 of the image. Where that would not be so, the image is read in
+            full: other formats, and JPEGs that an EXIF orientation may turn, unless both sides divide.
 
     Returns:
         uint8 [H, W, 3], BGR.
@@ -52,13 +64,29 @@ def read_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
         raise UserError(f"cannot read the image '{path}': {error.strerror}") from None
     if _ends_early(data):
         raise UserError(f"the image '{path}' is cut short ({len(data)} bytes)")
-    image = _decode(data, cv2.IMREAD_COLOR)
+    if not _can_shrink(data, size, reduction):
+        reduction = 1
+    image = _decode(data, READ_FLAGS[reduction])
     if image is None:
         raise UserError(f"'{path}' is not an image that can be read")
     height, width = image.shape[:2]
-    if size is not None and (width, height) != tuple(size) == (height, width):
-        image = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if size is not None and (width, height) != reduced_size(size, reduction) == (height, width):
+        image = _decode(data, READ_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
     return image
+
+
+def _can_shrink(data: bytes, size: tuple[int, int] | None, reduction: int) -> bool:
+    """Whether the pixels of a reduced image would lie where `read_image` says."""
+    if data[:2] != JPEG_START:
+        return False
+    divides = size is not None and size[0] % reduction == size[1] % reduction == 0
+    return divides or b'Exif' not in data[: _jpeg_scan(data)]
+
+
+def reduced_size(size: Sequence[int], reduction: int) -> tuple[int, int]:
+    """(width, height) of an image of that size once it is read with that reduction."""
+    width, height = size
+    return -(-width // reduction), -(-height // reduction)
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
@@ -83,7 +111,7 @@ def is_truncated(path: str | os.PathLike) -> bool:
 
 
 def _ends_early(data: bytes | mmap.mmap) -> bool:
-    if data[:2] == b'\xff\xd8':
+    if data[:2] == JPEG_START:
         return data[-2:] != b'\xff\xd9' and data.find(b'\xff\xd9', _jpeg_scan(data)) < 0
     if data[:8] == b'\x89PNG\r\n\x1a\n':
         return data[-8:] != PNG_END and data.find(PNG_END) < 0
@@ -187,9 +215,7 @@ def draw_umich_gaussian(heatmap: np.ndarray, center: Sequence[float], radius: in
     Returns:
         `heatmap`.
     """
-    x, y = int(center[0]), int(center[1])
-    rows, cols = _window(y, radius, heatmap.shape[0]), _window(x, radius, heatmap.shape[1])
-    _raise_to(heatmap, rows, cols, k * _gaussian(rows, cols, x, y, (2 * radius + 1) / 6))
+    raise_to_gaussian(heatmap, int(center[0]), int(center[1]), radius, (2 * radius + 1) / 6, k)
     return heatmap
 
 
@@ -198,10 +224,7 @@ def draw_msra_gaussian(heatmap: np.ndarray, center: Sequence[float], sigma: floa
 
     A sigma of 0 marks the centre cell alone.
     """
-    x, y = int(center[0] + 0.5), int(center[1] + 0.5)
-    reach = int(3 * sigma)
-    rows, cols = _window(y, reach, heatmap.shape[0]), _window(x, reach, heatmap.shape[1])
-    _raise_to(heatmap, rows, cols, _gaussian(rows, cols, x, y, sigma or 1))
+    raise_to_gaussian(heatmap, int(center[0] + 0.5), int(center[1] + 0.5), int(3 * sigma), sigma or 1)
     return heatmap
 
 
@@ -252,11 +275,6 @@ def _gaussian(rows: slice, cols: slice, x: int, y: int, sigma: float) -> np.ndar
     column = np.exp(_steps(rows, y) ** 2 / (-2 * sigma * sigma))  # [r]
     row = np.exp(_steps(cols, x) ** 2 / (-2 * sigma * sigma))  # [c]
     return np.outer(column, row).astype(np.float32)  # [r, c]
-
-
-def _raise_to(heatmap: np.ndarray, rows: slice, cols: slice, patch: np.ndarray) -> None:
-    part = heatmap[rows, cols]
-    np.maximum(part, patch, out=part)
 
 
 # -- colour --------------------------------------------------------------------------------------------
@@ -323,8 +341,6 @@ def normalize(
         float32 [3, H, W], contiguous.
     """
     matrix, offset = color if color is not None else (np.eye(3), np.zeros(3))
-    std = np.ravel(std).astype(np.float64)
-    matrix = matrix / (255 * std[:, None])  # [3, 3]
-    offset = (offset - np.ravel(mean)) / std  # [3]
-    mapped = cv2.transform(image.astype(np.float32), np.column_stack([matrix, offset]))  # [H, W, 3]
-    return np.ascontiguousarray(mapped.transpose(2, 0, 1))
+    mean, std = np.ravel(mean)[:, None], np.ravel(std)[:, None].astype(np.float64)  # [3, 1]
+    whole = np.hstack([matrix / 255, offset[:, None] - mean]) / std  # [3, 4]
+    return affine_planes(*cv2.split(image), whole.astype(np.float32))  # [3, H, W]

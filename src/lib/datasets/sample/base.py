@@ -12,6 +12,7 @@ from ...utils.errors import UserError
 from ...utils.image import (
     EIG_VAL,
     EIG_VEC,
+    READ_FLAGS,
     color_transform,
     draw_msra_gaussian,
     draw_umich_gaussian,
@@ -20,6 +21,7 @@ from ...utils.image import (
     mean_gray,
     normalize,
     read_image,
+    reduced_size,
 )
 from ..index import Objects
 
@@ -55,6 +57,19 @@ class View:
         self.to_input = get_affine_transform(self.c, self.s, self.rot, self.input_size)
         self.to_output = get_affine_transform(self.c, self.s, 0, self.output_size)
         self.to_output_rotated = get_affine_transform(self.c, self.s, self.rot, self.output_size)
+
+    def reduction(self) -> int:
+        """The largest of 1, 2, 4, 8 by which the image can be read smaller and still be shrunk, not enlarged."""
+        shrinking = np.ravel(self.s)[0] / self.input_size[0]
+        return max(factor for factor in READ_FLAGS if factor <= max(shrinking, 1))
+
+    def cut(self, image: np.ndarray, reduction: int) -> np.ndarray:
+        """The window, uint8 [H, W, 3] of the network's input size, of an image that was read with that reduction."""
+        middle = (reduction - 1) / 2
+        place = np.array([[reduction, 0, middle], [0, reduction, middle], [0, 0, 1]])  # of its pixels in the whole
+        if self.flipped:  # in the map as well: no pass of its own
+            place[0] = [-reduction, 0, self.width - 1 - middle]
+        return cv2.warpAffine(image, self.to_input @ place, self.input_size, flags=cv2.INTER_LINEAR)
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes [n, 4] of the image on the output map, clipped to [0, side - 1]; [n, 4] float32."""
@@ -96,32 +111,53 @@ class Sample(Dataset):
         self.epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> dict:
-        rng = np.random.default_rng([self.opt.seed, int(self.epoch), index])
-        index, image = self.readable(index)
-        objects = self.index.objects(index)
-        view = self.view(rng, image)
-        sample = {'input': self.input(rng, image, view)}
-        targets, truth = self.targets(rng, objects, view, index)
+        index, rng, view, window = self.look(index)
+        sample = {'input': self.input(rng, window)}
+        targets, truth = self.targets(rng, self.index.objects(index), view, index)
         sample.update(targets)
         if self.split != 'train' or self.opt.debug > 0:
             sample['meta'] = {'c': view.c, 's': view.s, 'img_id': int(self.index.image_ids[index]), **truth}
         return sample
 
-    def readable(self, index: int) -> tuple[int, np.ndarray]:
-        """Image `index`, or the next one that can be read when it is damaged; with its index."""
+    def look(self, index: int) -> tuple[int, np.random.Generator, View, np.ndarray]:
+        """Image `index`, or the next one that can be read when it is damaged, through its window.
+
+        Returns:
+            its index, the sample's random numbers after those of the view, the view, and what is seen: uint8
+            [H, W, 3] of the network's input size.
+        """
         for step in range(len(self)):
             at = (index + step) % len(self)
+            rng = np.random.default_rng([self.opt.seed, int(self.epoch), index])
+            view = self.view(rng, self.image_size(at))
             try:
-                return at, read_image(self.image_path(at), self.image_size(at))
+                return at, rng, view, self.window(at, view)
             except UserError as error:
                 if at not in self.told_damaged:
                     self.told_damaged.add(at)
                     print(f'skipped: {error}')
         raise UserError(f"none of the images in '{self.image_dir}' can be read any more")
 
-    def view(self, rng: np.random.Generator, image: np.ndarray) -> View:
-        """The window: augmented in training, the whole image otherwise."""
-        height, width = image.shape[:2]
+    def window(self, index: int, view: View) -> np.ndarray:
+        """What `view` shows of image `index`.
+
+        In training alone, a JPEG that the window shrinks by 2 or more is decoded smaller by that power of 2: that
+        takes less time, and smooths what the bilinear warp would skip.
+
+        Raises:
+            UserError: the image cannot be read, or is of another size than when the data was checked.
+        """
+        size = self.image_size(index)
+        reduction = view.reduction() if self.split == 'train' else 1
+        image = read_image(self.image_path(index), size, reduction)
+        for factor in {reduction, 1}:
+            if image.shape[1::-1] == reduced_size(size, factor):
+                return view.cut(image, factor)
+        raise UserError(f"'{self.image_path(index)}' is not of {size[0]} x {size[1]} pixels any more")
+
+    def view(self, rng: np.random.Generator, size: tuple[int, int]) -> View:
+        """The window on an image of that width and height: augmented in training, the whole image otherwise."""
+        width, height = size
         c, s, input_size = self.whole(width, height)
         flipped, rot = False, 0.0
         if self.split == 'train':
@@ -160,11 +196,8 @@ class Sample(Dataset):
         """Rotation of the window in degrees."""
         return 0.0
 
-    def input(self, rng: np.random.Generator, image: np.ndarray, view: View) -> np.ndarray:
-        """The network input, float32 [3, H, W], cut out of the image and normalised."""
-        if view.flipped:
-            image = image[:, ::-1]
-        window = cv2.warpAffine(image, view.to_input, view.input_size, flags=cv2.INTER_LINEAR)
+    def input(self, rng: np.random.Generator, window: np.ndarray) -> np.ndarray:
+        """The network input, float32 [3, H, W]: the window with its colours changed and normalised."""
         color = None
         if self.split == 'train' and self.colors and not self.opt.no_color_aug:
             color = color_transform(rng, mean_gray(window) / 255, EIG_VAL, EIG_VEC)

@@ -23,47 +23,36 @@ class CtdetSample(Sample):
         return center, np.array([input_w, input_h], np.float32), (input_w, input_h)
 
     def targets(self, rng: np.random.Generator, objects: Objects, view: View, index: int):
-        out_w, out_h = view.output_size
-        num_classes, slots = self.opt.num_classes, self.max_objs
-        hm = np.zeros((num_classes, out_h, out_w), np.float32)
-        wh = np.zeros((slots, 2), np.float32)
-        dense_wh = np.zeros((2, out_h, out_w), np.float32)
-        any_class = np.zeros((out_h, out_w), np.float32)
-        reg = np.zeros((slots, 2), np.float32)
-        ind = np.zeros(slots, np.int64)
-        reg_mask = np.zeros(slots, np.uint8)
-        cat_spec_wh = np.zeros((slots, num_classes, 2), np.float32)
-        cat_spec_mask = np.zeros((slots, num_classes, 2), np.uint8)
-        truth = []
+        opt, slots, (out_w, out_h) = self.opt, self.max_objs, view.output_size
+        boxes = view.boxes(objects.boxes[:slots])
+        slot = np.flatnonzero(objects.valid[:slots] & (boxes[:, 2:] > boxes[:, :2]).all(1))  # [n], of M
+        boxes, classes = boxes[slot], objects.classes[slot]
+        sizes, centers = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2  # [n, 2]
+        cells = centers.astype(np.int32)  # [n, 2]
+        radii = [radius_of(height, width) for width, height in sizes.tolist()]
 
-        boxes = view.boxes(objects.boxes)
-        for k in self.slots(objects):
-            width, height = boxes[k, 2:] - boxes[k, :2]
-            if not objects.valid[k] or height <= 0 or width <= 0:
-                continue
-            cls = objects.classes[k]
-            center = (boxes[k, :2] + boxes[k, 2:]) / 2
-            cell = center.astype(np.int32)
-            radius = radius_of(height, width)
+        hm = np.zeros((opt.num_classes, out_h, out_w), np.float32)
+        for cls, cell, radius in zip(classes.tolist(), cells.tolist(), radii, strict=True):
             self.draw(hm[cls], cell, radius)
-            wh[k] = width, height
-            reg[k] = center - cell
-            ind[k] = cell[1] * out_w + cell[0]
-            reg_mask[k] = 1
-            cat_spec_wh[k, cls] = wh[k]
-            cat_spec_mask[k, cls] = 1
-            if self.opt.dense_wh:
-                draw_umich_gaussian(any_class, cell, radius)  # as wide as what draw_dense_reg fills
-                draw_dense_reg(dense_wh, any_class, cell, wh[k], radius)
-            truth.append([*(center - wh[k] / 2), *(center + wh[k] / 2), 1, cls])
-
+        ind, reg_mask = np.zeros(slots, np.int64), np.zeros(slots, np.uint8)
+        ind[slot], reg_mask[slot] = cells @ (1, out_w), 1
         targets = {'hm': hm, 'reg_mask': reg_mask, 'ind': ind}
-        if self.opt.dense_wh:
+        if opt.reg_offset:
+            targets['reg'] = reg = np.zeros((slots, 2), np.float32)
+            reg[slot] = centers - cells
+        if opt.dense_wh:
+            any_class, dense_wh = np.zeros(hm.shape[1:], np.float32), np.zeros((2, *hm.shape[1:]), np.float32)
+            for cell, size, radius in zip(cells.tolist(), sizes, radii, strict=True):
+                draw_umich_gaussian(any_class, cell, radius)  # as wide as what draw_dense_reg fills
+                draw_dense_reg(dense_wh, any_class, cell, size, radius)
             targets.update(dense_wh=dense_wh, dense_wh_mask=np.stack([any_class, any_class]))
-        elif self.opt.cat_spec_wh:
-            targets.update(cat_spec_wh=cat_spec_wh.reshape(slots, -1), cat_spec_mask=cat_spec_mask.reshape(slots, -1))
+        elif opt.cat_spec_wh:
+            shape = (slots, opt.num_classes, 2)
+            wh, mask = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+            wh[slot, classes], mask[slot, classes] = sizes, 1
+            targets.update(cat_spec_wh=wh.reshape(slots, -1), cat_spec_mask=mask.reshape(slots, -1))
         else:
-            targets['wh'] = wh
-        if self.opt.reg_offset:
-            targets['reg'] = reg
-        return targets, {'gt_det': np.array(truth or [[0] * 6], np.float32)}
+            targets['wh'] = wh = np.zeros((slots, 2), np.float32)
+            wh[slot] = sizes
+        truth = np.column_stack([centers - sizes / 2, centers + sizes / 2, np.ones(len(slot)), classes])  # [n, 6]
+        return targets, {'gt_det': (truth if len(truth) else np.zeros((1, 6))).astype(np.float32)}

@@ -82,9 +82,9 @@ class DddSample(Sample):
         center = np.array([width / 2, height / 2], np.float32)
         return center, np.array(sides, np.float32), (opt.input_w, opt.input_h)
 
-    def view(self, rng: np.random.Generator, image: np.ndarray) -> View:
+    def view(self, rng: np.random.Generator, size: tuple[int, int]) -> View:
         """The whole image; in training shifted and scaled with the probability `--aug_ddd`, never mirrored."""
-        height, width = image.shape[:2]
+        width, height = size
         c, s, input_size = self.whole(width, height)
         jittered = bool(self.split == 'train' and rng.random() < self.opt.aug_ddd)
         if jittered:

@@ -66,8 +66,9 @@ class MultiPoseSample(Sample):
         reg_mask = np.zeros(slots, np.uint8)
         hps = np.zeros((slots, joints, 2), np.float32)
         hps_mask = np.zeros((slots, joints, 2), np.uint8)
-        dense_hps = np.zeros((joints, 2, out_h, out_w), np.float32)
-        dense_hps_mask = np.zeros((joints, out_h, out_w), np.float32)
+        dense = joints if self.opt.dense_hp else 0
+        dense_hps = np.zeros((dense, 2, out_h, out_w), np.float32)
+        dense_hps_mask = np.zeros((dense, out_h, out_w), np.float32)
         hm_hp = np.zeros((joints, out_h, out_w), np.float32)
         hp_offset = np.zeros((slots, joints, 2), np.float32)
         hp_ind = np.zeros((slots, joints), np.int64)
