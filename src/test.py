@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Iterator
+from itertools import islice
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -35,21 +36,28 @@ def detect_all(opt: Namespace, dataset: Dataset, detector: BaseDetector) -> dict
     results, skipped = {}, 0
     seconds = dict.fromkeys(STAGES, 0.0)
     with Progress(len(dataset), f'{opt.task}/{opt.exp_id} test') as progress:
-        for image_id, image in inputs(opt, dataset, detector):
-            if isinstance(image, str):
-                skipped += 1
-                print(f'skipped: {image}')
-                progress.step()
-                continue
-            done = detector.run(image)
-            results[image_id] = done['results']
-            for stage in STAGES:
-                seconds[stage] += done[stage]
-            means = {stage: seconds[stage] / len(results) for stage in STAGES}
-            progress.step(' '.join(f'{stage} {mean:.3f}s' for stage, mean in means.items()))
+        for batch in batches(inputs(opt, dataset, detector), opt.test_batch_size):
+            readable = {image_id: image for image_id, image in batch if not isinstance(image, str)}
+            for _, image in batch:
+                if isinstance(image, str):
+                    skipped += 1
+                    print(f'skipped: {image}')
+                    progress.step()
+            for image_id, done in zip(readable, detector.run_batch(list(readable.values())), strict=True):
+                results[image_id] = done['results']
+                for stage in STAGES:
+                    seconds[stage] += done[stage]
+                means = {stage: seconds[stage] / len(results) for stage in STAGES}
+                progress.step(' '.join(f'{stage} {mean:.3f}s' for stage, mean in means.items()))
     if skipped:
         print(f'{skipped} of {len(dataset)} images could not be read')
     return results
+
+
+def batches(items: Iterator, size: int) -> Iterator[list]:
+    """The items in lists of `size`; the last one may be shorter."""
+    while batch := list(islice(items, size)):
+        yield batch
 
 
 def inputs(opt: Namespace, dataset: Dataset, detector: BaseDetector) -> Iterator[tuple[int, dict | str]]:

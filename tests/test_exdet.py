@@ -354,7 +354,7 @@ def test_the_mirrored_pass_finds_the_same(folder, monkeypatch):
 def test_scales_are_merged(folder, monkeypatch):
     """Boxes and points of a scale are divided by it; the duplicates that scales find lose score to the best."""
     detector, dataset = ideal_detector(folder, monkeypatch)
-    rows = detector.process(detector.forward([0]))
+    rows = detector.process(detector.forward([0]))[0]
     meta = {'c': np.array([100, 80]), 's': 200.0, 'out_height': 32, 'out_width': 32}
     plain, halved = (detector.post_process(rows.copy(), meta, scale) for scale in (1, 2))
     coordinates = np.r_[0:4, 5:13]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from .datasets.dataset_factory import check_dataset_name, get_dataset
+from .models.fuse import DTYPES
 from .models.model import ARCHS, checkpoint_facts
 from .utils.errors import UserError, did_you_mean
 
@@ -89,8 +90,8 @@ PROGRAM_OPTIONS = {
         *('norm_wh', 'dense_wh', 'dense_hp', 'reg_loss', 'hm_gauss'),
         *(f'{part}_weight' for part in ('hm', 'off', 'wh', 'hp', 'hm_hp', 'dep', 'dim', 'rot')),
     ),
-    ('test.py', 'demo.py'): ('flip_test', 'test_scales', 'nms'),
-    ('test.py',): ('not_prefetch_test',),
+    ('test.py', 'demo.py'): ('flip_test', 'test_scales', 'nms', 'dtype'),
+    ('test.py',): ('not_prefetch_test', 'test_batch_size'),
     ('demo.py',): ('demo', 'output', 'save_video', 'no_display'),
 }
 
@@ -179,6 +180,8 @@ def build_parser() -> OneLineParser:
     group.add_argument('--nms', action='store_true', help='soft-NMS also at a single scale')
     group.add_argument('--K', type=int, default=-1, help='detections kept; -1: 100, exdet 40 a side')
     group.add_argument('--not_prefetch_test', action='store_true', help='load test images in this process')
+    group.add_argument('--test_batch_size', type=int, default=1, help='images that go through the network together')
+    group.add_argument('--dtype', default='float32', choices=list(DTYPES), help='what the network computes in')
     group.add_argument('--fix_res', action='store_true', help='every image at the input size (the default)')
     group.add_argument('--keep_res', action='store_true', help='keep the resolution of each image')
 
@@ -356,7 +359,7 @@ def check_values(opt: Namespace) -> None:
             raise UserError(f'--{name} {value}: expected finite numbers')
     at_least = {
         'batch_size': 1, 'num_epochs': 1, 'num_workers': 0, 'print_iter': 0, 'val_intervals': 0, 'head_conv': -1,
-        'seed': 0, 'shift': 0, 'scale': 0, 'rotate': 0,
+        'seed': 0, 'test_batch_size': 1, 'shift': 0, 'scale': 0, 'rotate': 0,
     }  # fmt: skip
     at_least.update({name: 0 for name in vars(opt) if name.endswith('_weight')})
     for name, least in at_least.items():
@@ -457,6 +460,7 @@ def derive_options(opt: Namespace) -> None:
         opt.val_intervals = 0
     if opt.debug > 0:
         opt.batch_size, opt.num_workers, opt.gpus, opt.master_batch_size = 1, 0, opt.gpus[:1], -1
+        opt.test_batch_size = 1
     opt.num_workers = min(opt.num_workers, os.cpu_count() or 1)
     opt.chunk_sizes = chunk_sizes(opt.batch_size, opt.master_batch_size, len(opt.gpus))
     if opt.master_batch_size == -1:

@@ -3,12 +3,15 @@
 import os
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
+from ..models.fuse import FastNetwork, network_dtype
 from ..models.model import create_model, load_model
 from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.device import open_device
@@ -16,6 +19,7 @@ from ..utils.drawing import detections_from_results
 from ..utils.errors import UserError
 from ..utils.image import get_affine_transform, normalize, read_image
 
+Image = str | os.PathLike | np.ndarray | Mapping  # what `BaseDetector.run` takes
 Output = dict[str, torch.Tensor]
 Detections = dict[int, np.ndarray]
 
@@ -77,15 +81,26 @@ class PreProcessor:
         return center, float(max(height, width)), (opt.input_w, opt.input_h)
 
 
+class Given(NamedTuple):
+    """An image to detect in: its pixels, what is known beside them, and its inputs unless they are to be made."""
+
+    image: np.ndarray
+    meta: Mapping
+    inputs: list[tuple[np.ndarray, dict]] | None
+
+
 class BaseDetector:
-    """Detects in single images. A task's subclass gives `process`, `post_process`, `merge_outputs` and `views`.
+    """Detects in images. A task's subclass gives `process`, `post_process`, `merge_outputs` and `views`.
 
     Args:
         opt: options from `opts().init()`, or from `parse` with the facts of a dataset. Without `load_model` the
             network is random, and says so.
 
+    Attributes:
+        model: the network. What runs is a fast copy of it, which follows when its weights change.
+
     Raises:
-        UserError: the device is not there, or the checkpoint does not fill the network.
+        UserError: the device is not there or does not do `--dtype`, or the checkpoint does not fill the network.
     """
 
     preprocessor = PreProcessor
@@ -93,6 +108,7 @@ class BaseDetector:
     def __init__(self, opt: Namespace):
         self.opt = opt
         opt.device = open_device(opt)
+        self.fast = FastNetwork(network_dtype(opt.dtype, opt.device))
         self.model = create_model(opt.arch, opt.heads, opt.head_conv)
         if opt.load_model:
             self.model = load_model(self.model, opt.load_model, strict=True)
@@ -100,10 +116,9 @@ class BaseDetector:
             print('no --load_model: the network is random')
         self.model = self.model.to(opt.device).eval()
         self.pre_process = self.preprocessor(opt)
-        self.image_meta: Mapping = {}
         self.pictures = 0
 
-    def run(self, image: str | os.PathLike | np.ndarray | Mapping, meta: Mapping | None = None) -> dict:
+    def run(self, image: Image, meta: Mapping | None = None) -> dict:
         """Detect in one image.
 
         Args:
@@ -118,89 +133,133 @@ class BaseDetector:
         Raises:
             UserError: the path is no image that can be read, or the array is no BGR image.
         """
-        clock = StageClock(self.opt.device)
-        given = image if isinstance(image, Mapping) else {'image': image, 'meta': meta or {}}
-        image, inputs, self.image_meta = given['image'], given.get('inputs'), given['meta']
-        if not isinstance(image, np.ndarray):
-            image = read_image(image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise UserError(f'expected a uint8 BGR image [H, W, 3]; found {image.dtype} {list(image.shape)}')
-        clock.stage('load')
+        return self.run_batch([image], [meta])[0]
 
-        detections = []
+    def run_batch(self, images: Sequence[Image], metas: Sequence[Mapping | None] | None = None) -> list[dict]:
+        """Detect in several images: those whose inputs are of one size go through the network together.
+
+        Args:
+            images: as `run` takes them.
+            metas: of each image, as `run` takes it.
+
+        Returns:
+            What `run` returns, for each image. The seconds are each image's share: the batch's by their number.
+
+        Raises:
+            UserError: as `run`, of the first image that is none.
+        """
+        clock = StageClock(self.opt.device)
+        metas = [None] * len(images) if metas is None else metas
+        batch = [given(image, meta) for image, meta in zip(images, metas, strict=True)]
+        clock.stage('load')
+        detections: list[list[Detections]] = [[] for _ in batch]
         for i, scale in enumerate(self.opt.test_scales):
-            images, meta = inputs[i] if inputs else self.pre_process(image, scale)
-            images = self.to_network(images)
+            inputs = [one.inputs[i] if one.inputs else self.pre_process(one.image, scale) for one in batch]
             clock.stage('pre')
-            output = self.forward(images)
-            clock.stage('net')
-            dets = self.process(output)
-            clock.stage('dec')
-            if self.opt.debug >= 2:
-                self.look_inside(images, output, dets, scale)
-            detections.append(self.post_process(dets, meta, scale))
-            clock.stage('post')
-        results = self.merge_outputs(detections)
+            for group in same_sizes(inputs):
+                pixels = self.to_network([inputs[k][0] for k in group])
+                clock.stage('pre')
+                output = self.forward(pixels)
+                clock.stage('net')
+                rows = self.process(output)
+                clock.stage('dec')
+                if self.opt.debug >= 2:
+                    for j, k in enumerate(group):
+                        of_image = {head: maps[j : j + 1] for head, maps in output.items()}
+                        self.look_inside(pixels[j], of_image, rows[j], f'{self.pictures + k}_{scale:g}_')
+                for j, k in enumerate(group):
+                    detections[k].append(self.post_process(rows[j], {**batch[k].meta, **inputs[k][1]}, scale))
+                clock.stage('post')
+        done = [self.answer(self.merge_outputs(of_scales)) for of_scales in detections]
         clock.stage('merge')
         if self.opt.debug >= 1:
-            self.show_results(image, results)
-        return {'results': results, **self.extra_results(), **clock.times()}
+            for one, found in zip(batch, done, strict=True):
+                self.show_results(one.image, found, one.meta)
+        return [{**found, **clock.times(share=len(batch))} for found in done]
 
-    def to_network(self, images: np.ndarray) -> torch.Tensor:
-        """Inputs [1, 3, H, W] on the device, with the mirrored image as the second row when `--flip_test`."""
-        images = torch.from_numpy(images)
-        if self.opt.flip_test:
-            images = torch.cat([images, images.flip(3)])
-        return images.to(self.opt.device, non_blocking=True)
+    def to_network(self, inputs: list[np.ndarray]) -> torch.Tensor:
+        """B inputs [1, 3, H, W] as [B, 3, H, W] on the device; with `--flip_test` the B mirrored ones follow."""
+        images = torch.from_numpy(np.concatenate(inputs) if len(inputs) > 1 else inputs[0])
+        images = images.to(self.opt.device, non_blocking=True)
+        return torch.cat([images, images.flip(3)]) if self.opt.flip_test else images
 
-    @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> Output:
-        """Raw output of the network's last stack."""
-        return self.model(images)[-1]
+        """Raw output of the network's last stack, float32."""
+        return self.fast(self.model, images)
 
-    def process(self, output: Output) -> np.ndarray:
-        """Decoded detections [1, n, columns] of a raw output, in output-map coordinates."""
+    def process(self, output: Output) -> Sequence[np.ndarray]:
+        """Decoded detections of a raw output, in output-map coordinates: [n, columns] for each image."""
         raise NotImplementedError
 
-    def post_process(self, dets: np.ndarray, meta: dict, scale: float) -> Detections:
-        """The detections in the coordinates of the image, by class."""
+    def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
+        """One image's decoded detections in the coordinates of the image, by class.
+
+        Args:
+            rows: [n, columns].
+            meta: what `PreProcessor` tells of the input, and what is known of the image.
+            scale: the test scale.
+        """
         raise NotImplementedError
 
     def merge_outputs(self, detections: list[Detections]) -> Detections:
         """One set of detections from those of all test scales."""
         raise NotImplementedError
 
-    def extra_results(self) -> dict:
-        """What a task returns from `run` beside the results, for the image that was just done."""
-        return {}
+    def answer(self, merged: Detections) -> dict:
+        """What `run` returns of an image's merged detections, beside the seconds."""
+        return {'results': merged}
 
-    def look_inside(self, images: torch.Tensor, output: Output, dets: np.ndarray, scale: float) -> None:
-        """Show the network's maps over its input, and what was decoded from them (`--debug` 2 and more)."""
+    def look_inside(self, pixels: torch.Tensor, output: Output, rows: np.ndarray, name: str) -> None:
+        """Show one image's maps [1, c, h, w] over its input [3, H, W], and the rows [n, columns] decoded from them
+        (`--debug` 2 and more)."""
         debugger = self.debugger()
-        picture = network_input_to_image(images[0].cpu(), self.opt.mean, self.opt.std)
-        self.views(debugger, picture, output, dets)
-        debugger.finish(self.opt.debug, self.opt.debug_dir, f'{self.pictures}_{scale:g}_')
+        picture = network_input_to_image(pixels.cpu(), self.opt.mean, self.opt.std)
+        self.views(debugger, picture, output, rows)
+        debugger.finish(self.opt.debug, self.opt.debug_dir, name)
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, dets: np.ndarray) -> None:
-        """Add the task's views of a raw output to the debugger; `picture` is the network's input."""
+    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, rows: np.ndarray) -> None:
+        """Add the task's views of one image's raw output to the debugger; `picture` is the network's input."""
         raise NotImplementedError
 
-    def show_results(self, image: np.ndarray, results: Detections) -> None:
+    def show_results(self, image: np.ndarray, found: dict, meta: Mapping) -> None:
         """Show the final detections on the image (`--debug` 1 and more)."""
         debugger = self.debugger()
         debugger.add_img(image, self.opt.task)
-        self.draw(debugger, results, self.opt.task)
+        self.draw(debugger, found, meta)
         debugger.finish(self.opt.debug, self.opt.debug_dir, f'{self.pictures}_')
         self.pictures += 1
 
-    def draw(self, debugger: Debugger, results: Detections, name: str) -> None:
-        """Draw final detections onto the picture `name`."""
-        opt, joint_scores = self.opt, self.extra_results().get('keypoint_scores')
-        found = detections_from_results(results, opt.task, opt.class_names, joint_scores)
-        debugger.add_detections(found, name, opt.vis_thresh)
+    def draw(self, debugger: Debugger, found: dict, meta: Mapping) -> None:
+        """Draw an image's `answer` onto the picture that is named after the task."""
+        opt = self.opt
+        objects = detections_from_results(found['results'], opt.task, opt.class_names, found.get('keypoint_scores'))
+        debugger.add_detections(objects, opt.task, opt.vis_thresh)
 
     def debugger(self) -> Debugger:
         return Debugger(self.opt.debugger_theme, self.opt.class_names, self.opt.skeleton or ())
+
+
+def given(image: Image, meta: Mapping | None) -> Given:
+    """What `run` is given as it is used: the pixels read, and checked.
+
+    Raises:
+        UserError: as `run`.
+    """
+    parts = image if isinstance(image, Mapping) else {'image': image, 'meta': meta or {}}
+    pixels = parts['image']
+    if not isinstance(pixels, np.ndarray):
+        pixels = read_image(pixels)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
+        raise UserError(f'expected a uint8 BGR image [H, W, 3]; found {pixels.dtype} {list(pixels.shape)}')
+    return Given(pixels, parts['meta'], parts.get('inputs'))
+
+
+def same_sizes(inputs: list[tuple[np.ndarray, dict]]) -> list[list[int]]:
+    """The numbers of the inputs, in groups whose arrays have one shape."""
+    groups = defaultdict(list)
+    for k, (pixels, _) in enumerate(inputs):
+        groups[pixels.shape].append(k)
+    return list(groups.values())
 
 
 class StageClock:
@@ -221,5 +280,6 @@ class StageClock:
         self.seconds[name] += now - self.last
         self.last = now
 
-    def times(self) -> dict[str, float]:
-        return {'tot': self.last - self.start, **self.seconds}
+    def times(self, share: int = 1) -> dict[str, float]:
+        """The seconds of all stages and of each, divided by `share`."""
+        return {stage: time / share for stage, time in {'tot': self.last - self.start, **self.seconds}.items()}

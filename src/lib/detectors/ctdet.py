@@ -1,5 +1,7 @@
 """Detection of 2D boxes."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -19,17 +21,17 @@ class CtdetDetector(BaseDetector):
     def process(self, output: Output) -> np.ndarray:
         heat, wh, reg = heatmap_probability(output['hm'], self.opt.mse_loss), output['wh'], output.get('reg')
         if self.opt.flip_test:
-            heat = (heat[:1] + flip_tensor(heat[1:])) / 2
-            wh = (wh[:1] + flip_tensor(wh[1:])) / 2
-            reg = None if reg is None else reg[:1]  # the offset is the plain pass's, as published
+            (heat, mirrored_heat), (wh, mirrored_wh) = heat.chunk(2), wh.chunk(2)
+            heat, wh = (heat + flip_tensor(mirrored_heat)) / 2, (wh + flip_tensor(mirrored_wh)) / 2
+            reg = None if reg is None else reg[: len(heat)]  # the offset is the plain pass's, as published
         return ctdet_decode(heat, wh, reg, self.opt.cat_spec_wh, self.opt.K).cpu().numpy()
 
-    def post_process(self, dets: np.ndarray, meta: dict, scale: float) -> Detections:
+    def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
         results = ctdet_post_process(
-            dets, [meta['c']], [meta['s']], meta['out_height'], meta['out_width'], self.opt.num_classes
+            rows[None], [meta['c']], [meta['s']], meta['out_height'], meta['out_width'], self.opt.num_classes
         )[0]
-        for rows in results.values():
-            rows[:, :4] /= scale
+        for found in results.values():
+            found[:, :4] /= scale
         return results
 
     def merge_outputs(self, detections: list[Detections]) -> Detections:
@@ -37,8 +39,8 @@ class CtdetDetector(BaseDetector):
         results = merge_scales(detections, self.opt.num_classes, soft_nms if thin else None)
         return keep_best(results, max(100, self.opt.K))
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, dets: np.ndarray) -> None:
+    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, rows: np.ndarray) -> None:
         heat = heatmap_probability(output['hm'][0], self.opt.mse_loss)
         debugger.add_heatmap(picture, heat.cpu().numpy(), 'pred_hm')
         to_picture = np.array([self.opt.down_ratio] * 4 + [1, 1])
-        debugger.add_boxes(picture, dets[0] * to_picture, 'pred_boxes', self.opt.vis_thresh)
+        debugger.add_boxes(picture, rows * to_picture, 'pred_boxes', self.opt.vis_thresh)

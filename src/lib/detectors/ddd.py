@@ -1,6 +1,7 @@
 """Detection of 3D boxes in one image (paper, section 4.1)."""
 
 from argparse import Namespace
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -42,13 +43,13 @@ class DddDetector(BaseDetector):
     def process(self, output: Output) -> np.ndarray:
         return decode_boxes(output, self.opt).cpu().numpy()
 
-    def post_process(self, dets: np.ndarray, meta: dict, scale: float) -> Detections:
-        return ddd_post_process(dets, [meta['c']], [meta['s']], [self.image_calib()], self.opt)[0]
+    def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
+        return ddd_post_process(rows[None], [meta['c']], [meta['s']], [self.image_calib(meta)], self.opt)[0]
 
-    def image_calib(self) -> np.ndarray:
-        """The calibration [3, 4] of the image that is being done."""
-        if 'calib' in self.image_meta:
-            return self.image_meta['calib']
+    def image_calib(self, meta: Mapping) -> np.ndarray:
+        """The calibration [3, 4] of the image that `meta` is of."""
+        if 'calib' in meta:
+            return meta['calib']
         if not self.told_default:
             self.told_default = True
             print("note: no --calib FILE: KITTI's published calibration is used, depths of other cameras will be off")
@@ -57,14 +58,14 @@ class DddDetector(BaseDetector):
     def merge_outputs(self, detections: list[Detections]) -> Detections:
         return over_threshold(detections[0], self.opt.peak_thresh)
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, dets: np.ndarray) -> None:
-        add_flat_views(debugger, picture, output['hm'][0].sigmoid(), dets[0], self.opt, 'pred')
+    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, rows: np.ndarray) -> None:
+        add_flat_views(debugger, picture, output['hm'][0].sigmoid(), rows, self.opt, 'pred')
 
-    def draw(self, debugger: Debugger, results: Detections, name: str) -> None:
+    def draw(self, debugger: Debugger, found: dict, meta: Mapping) -> None:
         opt = self.opt
-        found = detections_from_results(results, opt.task, opt.class_names)
-        debugger.add_detections(found, name, opt.vis_thresh, self.image_calib())
-        debugger.add_bird_view(found, thresh=opt.vis_thresh)
+        objects = detections_from_results(found['results'], opt.task, opt.class_names)
+        debugger.add_detections(objects, opt.task, opt.vis_thresh, self.image_calib(meta))
+        debugger.add_bird_view(objects, thresh=opt.vis_thresh)
 
 
 def decode_boxes(output: Output, opt: Namespace) -> torch.Tensor:

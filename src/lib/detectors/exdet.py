@@ -1,6 +1,7 @@
 """Detection of boxes by their extreme points (ExtremeNet, Zhou et al. 2019)."""
 
 from argparse import Namespace
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from .base_detector import BaseDetector, Detections, Output
 from .merge import keep_best, merge_scales
 
 MIRRORED_BOX = [2, 1, 0, 3]  # columns of x1 y1 x2 y2 whose mirror images are x1 y1 x2 y2
-MIRRORED_POINTS = [0, 1, 6, 7, 4, 5, 2, 3]  # likewise of the top, left, bottom, right points
+MIRRORED_POINTS = [5, 6, 11, 12, 9, 10, 7, 8]  # likewise of the top, left, bottom, right points
 
 
 class ExdetDetector(BaseDetector):
@@ -23,27 +24,28 @@ class ExdetDetector(BaseDetector):
     """
 
     @torch.inference_mode()
-    def process(self, output: Output) -> np.ndarray:
-        passes = decode_extremes(output, self.opt).cpu().numpy()  # [1, n, 14], or 2 with --flip_test
+    def process(self, output: Output) -> list[np.ndarray]:
+        rows = decode_extremes(output, self.opt).cpu().numpy()  # [B, n, 14], 2B with --flip_test
         if self.opt.flip_test:
-            passes[1] = mirrored(passes[1], output['hm_c'].shape[3])
-        return detected(passes.reshape(1, -1, 14))
+            plain, flipped = np.split(rows, 2)
+            rows = np.concatenate([plain, mirrored(flipped, output['hm_c'].shape[3])], 1)  # [B, 2n, 14]
+        return [detected(of_image[None])[0] for of_image in rows]
 
-    def post_process(self, dets: np.ndarray, meta: dict, scale: float) -> Detections:
+    def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
         results = exdet_post_process(
-            dets, [meta['c']], [meta['s']], meta['out_height'], meta['out_width'], self.opt.num_classes
+            rows[None], [meta['c']], [meta['s']], meta['out_height'], meta['out_width'], self.opt.num_classes
         )[0]
-        for rows in results.values():
-            rows[:, :4] /= scale
-            rows[:, 5:] /= scale
+        for found in results.values():
+            found[:, :4] /= scale
+            found[:, 5:] /= scale
         return results
 
     def merge_outputs(self, detections: list[Detections]) -> Detections:
         return merge_extremes(detections, self.opt.num_classes)
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, dets: np.ndarray) -> None:
+    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, rows: np.ndarray) -> None:
         add_heatmaps(debugger, picture, probabilities(output), 'pred', self.opt.debug)
-        add_detections(debugger, picture, dets[0], 'pred_boxes', self.opt)
+        add_detections(debugger, picture, rows, 'pred_boxes', self.opt)
 
 
 def probabilities(output: Output) -> dict[str, torch.Tensor]:
@@ -71,10 +73,10 @@ def detected(dets: np.ndarray) -> np.ndarray:
 
 
 def mirrored(rows: np.ndarray, width: int) -> np.ndarray:
-    """Rows [n, 14] found in the mirrored image, on the output map (of that width) of the plain one."""
-    rows = np.hstack([rows[:, MIRRORED_BOX], rows[:, 4:5], rows[:, 5:13][:, MIRRORED_POINTS], rows[:, 13:]])
+    """Rows [..., 14] found in the mirrored image, on the output map (of that width) of the plain one."""
+    rows = rows[..., [*MIRRORED_BOX, 4, *MIRRORED_POINTS, 13]]
     xs = [0, 2, 5, 7, 9, 11]
-    rows[:, xs] = width - rows[:, xs]
+    rows[..., xs] = width - rows[..., xs]
     return rows
 
 

@@ -22,42 +22,36 @@ class MultiPoseDetector(BaseDetector):
     the rows, so that they stay beside them through soft-NMS.
     """
 
-    def __init__(self, opt: Namespace):
-        super().__init__(opt)
-        self.keypoint_scores: Detections = {}
-
     @torch.inference_mode()
     def process(self, output: Output) -> np.ndarray:
         maps = activated(output, self.opt)
         if self.opt.flip_test:
             maps = averaged(maps, self.opt.flip_idx)
-        return np.concatenate(decode_poses(maps, self.opt.K), 2)  # [1, K, 6 + 3J]
+        return np.concatenate(decode_poses(maps, self.opt.K), 2)  # [B, K, 6 + 3J]
 
-    def post_process(self, dets: np.ndarray, meta: dict, scale: float) -> Detections:
-        dets, joint_scores = self.split(dets)
+    def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
+        rows, joint_scores = self.split(rows)
         height, width = meta['out_height'], meta['out_width']
-        rows = multi_pose_post_process(dets, [meta['c']], [meta['s']], height, width)[0][1]  # [K, 5 + 2J]
-        rows[:, :4] /= scale
-        rows[:, 5:] /= scale
-        return {1: np.concatenate([rows, joint_scores[0]], 1)}
+        found = multi_pose_post_process(rows[None], [meta['c']], [meta['s']], height, width)[0][1]  # [K, 5 + 2J]
+        found[:, :4] /= scale
+        found[:, 5:] /= scale
+        return {1: np.concatenate([found, joint_scores], 1)}
 
     def merge_outputs(self, detections: list[Detections]) -> Detections:
         thin = len(detections) > 1 or self.opt.nms
-        rows, joint_scores = self.split(merge_scales(detections, 1, soft_nms_39 if thin else None)[1])
-        self.keypoint_scores = {1: joint_scores}
-        return {1: rows}
+        return merge_scales(detections, 1, soft_nms_39 if thin else None)
+
+    def answer(self, merged: Detections) -> dict:
+        rows, joint_scores = self.split(merged[1])
+        return {'results': {1: rows}, 'keypoint_scores': {1: joint_scores}}
 
     def split(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows [..., columns + J] as rows [..., columns] and joint scores [..., J]."""
-        rows, joint_scores = np.split(rows, [-self.opt.num_joints], -1)
+        """Rows [n, columns + J] as rows [n, columns] and joint scores [n, J]."""
+        rows, joint_scores = np.split(rows, [-self.opt.num_joints], 1)
         return rows.copy(), joint_scores.copy()
 
-    def extra_results(self) -> dict:
-        return {'keypoint_scores': self.keypoint_scores}
-
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, dets: np.ndarray) -> None:
-        dets, joint_scores = self.split(dets)
-        add_views(debugger, picture, activated(output, self.opt), dets[0], joint_scores[0], self.opt, 'pred')
+    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, rows: np.ndarray) -> None:
+        add_views(debugger, picture, activated(output, self.opt), *self.split(rows), self.opt, 'pred')
 
 
 def activated(output: Output, opt: Namespace) -> Output:
@@ -69,7 +63,7 @@ def activated(output: Output, opt: Namespace) -> Output:
 
 
 def averaged(maps: Output, flip_idx: list) -> Output:
-    """The maps [1, c, h, w] of a picture, from [2, c, h, w] of it and of its mirror image.
+    """The maps [B, c, h, w] of pictures, from [2B, c, h, w] of them and then of their mirror images.
 
     Offsets within cells are the plain pass's alone, as published.
     """
@@ -79,8 +73,10 @@ def averaged(maps: Output, flip_idx: list) -> Output:
         'hps': lambda maps: flip_lr_off(maps, flip_idx),
         'hm_hp': lambda maps: flip_lr(maps, flip_idx),
     }
+    halves = {head: both.chunk(2) for head, both in maps.items()}
     return {
-        head: (both[:1] + put_back[head](both[1:])) / 2 if head in put_back else both[:1] for head, both in maps.items()
+        head: (plain + put_back[head](mirrored)) / 2 if head in put_back else plain
+        for head, (plain, mirrored) in halves.items()
     }
 
 

@@ -1,0 +1,186 @@
+"""A trained network made fast for inference: batch norms folded away, unused outputs dropped, channels last."""
+
+import copy
+from collections import Counter
+from operator import is_
+
+import torch
+from torch import fx, nn
+
+from ..utils.errors import UserError
+from .networks.common import check_sides
+from .networks.dcn import DCN
+
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
+SAMPLE = 8  # values of each tensor that are compared to see whether it has changed
+
+
+class FastNetwork:
+    """Runs the last stack of a CenterNet through a copy of it that is fast.
+
+    The copy has no batch norms, does nothing that the last stack's heads do not need, and holds its weights
+    channels-last in `dtype`. It is made at the first call, and again when the network's weights have changed.
+    The network itself stays as it is.
+
+    Args:
+        dtype: float32 or bfloat16.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float32):
+        self.dtype = dtype
+        self.weights: Weights | None = None
+        self.copy: nn.Module | None = None
+
+    def __call__(self, network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Raw outputs of the last stack, {head: float32 [B, c, h, w], contiguous}, for images [B, 3, H, W]."""
+        if self.weights is None or not self.weights.are_those_of(network):
+            self.copy = fast_copy(network).to(self.dtype, memory_format=torch.channels_last)
+            self.weights = Weights(network)
+        with torch.inference_mode():
+            output = self.copy(images.to(self.dtype, memory_format=torch.channels_last))
+            return {head: maps.float().contiguous() for head, maps in output.items()}
+
+
+class LastStack(nn.Module):
+    """A CenterNet whose output is that of its last stack alone."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """[B, 3, H, W] -> {head: [B, c, h, w]}."""
+        return self.network(images)[-1]
+
+
+class Weights:
+    """What a network's weights were, to see later whether they have changed.
+
+    Tensors that were exchanged or written to in place are seen; so are writes past PyTorch's books (through
+    `.data`), as long as they reach the beginning of a tensor.
+    """
+
+    def __init__(self, network: nn.Module):
+        self.tensors = weights_of(network)
+        self.marks = [mark(tensor) for tensor in self.tensors]
+        self.beginnings = [beginning(tensor) for tensor in self.tensors]
+        self.values = torch.cat(self.beginnings)
+
+    def are_those_of(self, network: nn.Module) -> bool:
+        """Whether nothing has changed, in this network or by being another one."""
+        tensors = weights_of(network)
+        return (
+            len(tensors) == len(self.tensors)
+            and all(map(is_, tensors, self.tensors))
+            and [mark(tensor) for tensor in tensors] == self.marks  # so that the beginnings are still theirs
+            and torch.equal(torch.cat(self.beginnings), self.values)
+        )
+
+
+def weights_of(network: nn.Module) -> list[torch.Tensor]:
+    """Parameters and buffers, but for the batch norms' counters."""
+    return [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]
+
+
+def mark(tensor: torch.Tensor) -> tuple[int, int]:
+    """Where a tensor's values are, and how often they were written."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+
+
+def beginning(tensor: torch.Tensor) -> torch.Tensor:
+    """[n]: a view of the first few values, as they lie in memory."""
+    return tensor.detach().as_strided((min(SAMPLE, tensor.numel()),), (1,))
+
+
+def fast_copy(network: nn.Module) -> nn.Module:
+    """A copy of a CenterNet for inference, images [B, 3, H, W] -> {head: [B, c, h, w]} of the last stack.
+
+    A network whose `forward` cannot be traced keeps its batch norms and its spare outputs; that is said.
+    """
+    try:
+        return fold_batch_norm(LastStack(network))
+    except Exception as error:  # tracing may fail in any way on code that looks at the values it computes
+        reason = str(error).partition('\n')[0]
+        print(f'note: {type(network).__name__} runs as it is, batch norms and all: it cannot be traced ({reason})')
+        return LastStack(copy.deepcopy(network).eval())
+
+
+@torch.no_grad()
+def fold_batch_norm(model: nn.Module) -> fx.GraphModule:
+    """A copy of `model` for evaluation without the batch norms that follow a convolution.
+
+    At evaluation batch norm is one affine map a channel, y = (x - mean) / sqrt(var + eps) * weight + bias: scale
+    and shift go into the weight and bias of the convolution (plain, transposed or deformable) before it, where
+    nothing else reads that convolution's output. What no output depends on is left out, too.
+
+    Args:
+        model: any module that torch.fx can trace; it is left untouched.
+
+    Returns:
+        a module with the same outputs, to rounding, and without gradients.
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    graph = Tracer().trace(model)
+    graph.eliminate_dead_code(is_impure_node=acts)
+    modules = {node: model.get_submodule(node.target) for node in graph.nodes if node.op == 'call_module'}
+    calls = Counter(modules.values())
+    for node, norm in modules.items():
+        conv = modules.get(node.args[0])
+        if (
+            isinstance(norm, nn.BatchNorm2d)
+            and norm.running_mean is not None  # without it, statistics are the batch's also at evaluation
+            and isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d, DCN))
+            and len(node.args[0].users) == calls[conv] == 1
+        ):
+            fold(conv, norm)
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    return fx.GraphModule(model, graph)
+
+
+def acts(node: fx.Node) -> bool:
+    """Whether a step of a graph is needed also when no other step reads it."""
+    return node.op in ('placeholder', 'output') or node.target is check_sides
+
+
+class Tracer(fx.Tracer):
+    """Takes a deformable convolution as one step, and the check of the input's size as it is."""
+
+    def __init__(self):
+        super().__init__(autowrap_functions=(check_sides,))
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, DCN) or super().is_leaf_module(m, module_qualified_name)
+
+
+def fold(conv: nn.Conv2d | nn.ConvTranspose2d | DCN, norm: nn.BatchNorm2d) -> None:
+    """Give `conv` the weight and bias with which it does what `norm` does after it, in place."""
+    scale = (norm.running_var.double() + norm.eps).rsqrt()  # [out]
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean  # [out]
+    bias = shift * scale if norm.bias is None else shift * scale + norm.bias
+    if isinstance(conv, nn.ConvTranspose2d):  # weight [in, out / groups, k, k], groups one after another
+        by_group = conv.weight.unflatten(0, (conv.groups, -1)) * scale.view(conv.groups, 1, -1, 1, 1)
+        weight = by_group.flatten(0, 1)
+    else:  # weight [out, in / groups, k, k]
+        weight = conv.weight * scale.view(-1, 1, 1, 1)
+    dtype = conv.weight.dtype
+    conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+    conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+
+
+def network_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The type of `--dtype`, for a network on `device`; says where it will be slow.
+
+    Raises:
+        UserError: the GPU does not compute in it.
+    """
+    dtype = DTYPES[name]
+    if dtype == torch.bfloat16:
+        if device.type == 'cuda' and torch.cuda.get_device_capability(device) < (8, 0):
+            gpu = torch.cuda.get_device_name(device)
+            raise UserError(f'--dtype bfloat16: {gpu} does not compute in it (from Ampere on GPUs do); use float32')
+        if device.type == 'cpu' and torch.backends.cpu.get_cpu_capability() in ('DEFAULT', 'AVX2'):
+            print('note: this processor has no bfloat16 instructions: --dtype float32 is several times faster on it')
+    return dtype
