@@ -2,7 +2,10 @@
 
 import json
 import pickle
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -385,3 +388,13 @@ def test_broken_joint_facts_are_one_line(tmp_path, facts):
         custom_source(path, 'multi_pose')
     folder(tmp_path, categories=[{'id': 7, 'name': 'hand', 'keypoints': ['a'], 'skeleton': None}])
     assert custom_source(path, 'multi_pose').skeleton == []
+
+
+def test_workers_share_the_annotations():
+    """Looking at every annotation makes a worker copy next to nothing; as Python objects these were 40 MiB and more."""
+    program = Path(__file__).parent.parent / 'benchmarks' / 'worker_memory.py'
+    args = [sys.executable, str(program), '--images', '20000', '--objects', '150000', '--workers', '1']
+    done = subprocess.run(args, capture_output=True, text=True, timeout=120)
+    sizes = re.findall(r'worker \d: ([\d.]+) MiB', done.stdout)
+    assert len(sizes) == 1, done.stderr
+    assert float(sizes[0]) < 16
