@@ -5,6 +5,7 @@ Python objects are written into whenever they are looked at (they count their re
 """
 
 import argparse
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,7 +63,8 @@ class Annotations(get_dataset('coco', 'ctdet')):
 
 
 def private_memory(_items: Sequence[float]) -> float:
-    """MiB that this process alone has written to."""
+    """MiB that this process alone has written to, once it has looked for garbage."""
+    gc.collect()
     fields = dict(line.split(':') for line in SMAPS.read_text().splitlines()[1:])
     return int(fields['Private_Dirty'].split()[0]) / 1024
 

@@ -1,5 +1,6 @@
 """Batches for training and validation."""
 
+import gc
 import signal
 from argparse import Namespace
 from collections.abc import Iterator
@@ -73,7 +74,10 @@ def init_worker(worker: int) -> None:
 
     Ctrl-C, and a SIGTERM to the whole process group, are for the main process, which still needs its workers to end in
     an orderly way; after a SIGTERM they live on for `GRACE` seconds.
+
+    Garbage collections pass over what the main process had made: they would write into its pages, and so copy them.
     """
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
     cv2.setNumThreads(0)
