@@ -22,6 +22,7 @@ EXTENSION_OPTIONS = {  # kernel -> further arguments of its Extension
     'nms': {'extra_compile_args': ['-O3']},
     'raster': {'extra_compile_args': ['-O3']},
     'dcn': {'extra_compile_args': ['-O3', *FREE_SUMS, *OPENMP], 'extra_link_args': OPENMP},
+    'winograd': {'extra_compile_args': ['-O3', *OPENMP], 'extra_link_args': OPENMP},
 }
 
 

@@ -7,9 +7,11 @@ from operator import is_
 import torch
 from torch import fx, nn
 
+from ..utils.device import cpu_has_bfloat16
 from ..utils.errors import UserError
 from .networks.common import check_sides
 from .networks.dcn import DCN
+from .winograd import use_winograd
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
 SAMPLE = 8  # values of each tensor that are compared to see whether it has changed
@@ -18,8 +20,8 @@ SAMPLE = 8  # values of each tensor that are compared to see whether it has chan
 class FastNetwork:
     """Runs the last stack of a CenterNet through a copy of it that is fast.
 
-    The copy has no batch norms, does nothing that the last stack's heads do not need, and holds its weights
-    channels-last in `dtype`. It is made at the first call, and again when the network's weights have changed.
+    The copy has no batch norms, does nothing that the last stack's heads do not need, holds its weights
+    channels-last in `dtype`, and convolves by Winograd's algorithm where that pays (float32 on the CPU). It is made at the first call, and again when the network's weights have changed.
     The network itself stays as it is.
 
     Args:
@@ -35,6 +37,8 @@ class FastNetwork:
         """Raw outputs of the last stack, {head: float32 [B, c, h, w], contiguous}, for images [B, 3, H, W]."""
         if self.weights is None or not self.weights.are_those_of(network):
             self.copy = fast_copy(network).to(self.dtype, memory_format=torch.channels_last)
+            if images.device.type == 'cpu' and self.dtype == torch.float32:
+                use_winograd(self.copy)
             self.weights = Weights(network)
         with torch.inference_mode():
             output = self.copy(images.to(self.dtype, memory_format=torch.channels_last))
@@ -171,7 +175,7 @@ def fold(conv: nn.Conv2d | nn.ConvTranspose2d | DCN, norm: nn.BatchNorm2d) -> No
 
 
 def network_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type of `--dtype`, for a network on `device`; says where it will be slow.
+    """The type of `--dtype`, for a network on `device`; a processor that would emulate bfloat16 gets float32, said so.
 
     Raises:
         UserError: the GPU does not compute in it.
@@ -181,6 +185,7 @@ def network_dtype(name: str, device: torch.device) -> torch.dtype:
         if device.type == 'cuda' and torch.cuda.get_device_capability(device) < (8, 0):
             gpu = torch.cuda.get_device_name(device)
             raise UserError(f'--dtype bfloat16: {gpu} does not compute in it (from Ampere on GPUs do); use float32')
-        if device.type == 'cpu' and torch.backends.cpu.get_cpu_capability() in ('DEFAULT', 'AVX2'):
-            print('note: this processor has no bfloat16 instructions: --dtype float32 is several times faster on it')
+        if device.type == 'cpu' and not cpu_has_bfloat16():
+            print('note: this processor has no bfloat16 instructions: the network runs in float32, which is faster')
+            return torch.float32
     return dtype

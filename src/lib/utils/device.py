@@ -41,3 +41,8 @@ def to_channels_last(tensor: torch.Tensor, device: torch.device) -> torch.Tensor
     """The tensor on `device`, copied without waiting; one of four dimensions lies channels-last in memory."""
     layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
     return tensor.to(device, non_blocking=True, memory_format=layout)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16; PyTorch emulates it on others, many times slower than float32."""
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import torch
 
 from ...external import dcn
+from ...utils.device import cpu_has_bfloat16
 
-STRIP_BYTES = 1 << 20  # columns held at a time
+STRIP_BYTES = 4 << 20  # columns held at a time: they stay in the last-level cache
 # One set of operators for each name the package is imported under (`lib` beside the programs, `centernet` installed).
 NAMESPACE = __name__.partition('.')[0]
 
@@ -167,6 +168,6 @@ def as_matrix(weight: torch.Tensor) -> torch.Tensor:
 
 def matmul_dtype(dtype: torch.dtype) -> torch.dtype:
     """bfloat16 is multiplied as such only where the processor can do so: elsewhere float32 is faster."""
-    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if dtype == torch.bfloat16 and not cpu_has_bfloat16():
         return torch.float32
     return dtype

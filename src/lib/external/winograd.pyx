@@ -1,0 +1,170 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
+"""The transforms of Winograd's convolution F(4 x 4, 3 x 3) (Lavin and Gray 2016, section 4.3), on channels-last maps.
+
+A tile is 4 x 4 cells of the output; it takes 6 x 6 cells of the input, one more on each side. In the transformed
+space the convolution is a product of matrices for each of the 36 places, which is left to torch: see
+`models/winograd.py`.
+"""
+
+from cython.parallel cimport prange
+
+cdef extern from *:
+    """
+    /* gcc builds these for several instruction sets and picks at load time, so that a build travels. */
+    #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
+    #define PER_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
+    #else
+    #define PER_CPU
+    #endif
+    #define LANES 16  /* channels at a time: their 36 values stay in the first cache */
+
+    /* The six rows of B^T d for one column d of six, each of m channels. */
+    #define INPUT_COLUMN(READ, WRITE)                                     \\
+        for (Py_ssize_t l = 0; l < m; l++) {                              \\
+            const float d0 = READ(0), d1 = READ(1), d2 = READ(2);         \\
+            const float d3 = READ(3), d4 = READ(4), d5 = READ(5);         \\
+            const float even = d4 - 4 * d2, odd = d3 - 4 * d1;            \\
+            const float half_even = d4 - d2, half_odd = 2 * (d3 - d1);    \\
+            WRITE(0) = 4 * d0 - 5 * d2 + d4;                              \\
+            WRITE(1) = even + odd;                                        \\
+            WRITE(2) = even - odd;                                        \\
+            WRITE(3) = half_even + half_odd;                              \\
+            WRITE(4) = half_even - half_odd;                              \\
+            WRITE(5) = 4 * d1 - 5 * d3 + d5;                              \\
+        }
+
+    /* B^T d B of one tile: cell[6 * row + column] points to the n channels of an input cell; the 36 results lie
+       `step` floats apart. */
+    PER_CPU static void transform_tile(const float *const *cell, float *out, Py_ssize_t step, Py_ssize_t n) {
+        float half[6][6][LANES];
+        for (Py_ssize_t c = 0; c < n; c += LANES) {
+            const Py_ssize_t m = n - c < LANES ? n - c : LANES;
+            for (int j = 0; j < 6; j++) {
+                const float *a0 = cell[j] + c, *a1 = cell[6 + j] + c, *a2 = cell[12 + j] + c;
+                const float *a3 = cell[18 + j] + c, *a4 = cell[24 + j] + c, *a5 = cell[30 + j] + c;
+                #define READ(k) a##k[l]
+                #define WRITE(k) half[k][j][l]
+                INPUT_COLUMN(READ, WRITE)
+                #undef READ
+                #undef WRITE
+            }
+            for (int i = 0; i < 6; i++) {
+                float *row = out + 6 * i * step + c;
+                #define READ(k) half[i][k][l]
+                #define WRITE(k) row[k * step + l]
+                INPUT_COLUMN(READ, WRITE)
+                #undef READ
+                #undef WRITE
+            }
+        }
+    }
+
+    /* The four rows of A^T p for one column p of six, each of m channels. */
+    #define OUTPUT_COLUMN(READ, WRITE)                                        \\
+        for (Py_ssize_t l = 0; l < m; l++) {                                  \\
+            const float near = READ(1) + READ(2), near_odd = READ(1) - READ(2); \\
+            const float far = READ(3) + READ(4), far_odd = READ(3) - READ(4); \\
+            WRITE(0) = READ(0) + near + far;                                  \\
+            WRITE(1) = near_odd + 2 * far_odd;                                \\
+            WRITE(2) = near + 4 * far;                                        \\
+            WRITE(3) = near_odd + 8 * far_odd + READ(5);                      \\
+        }
+
+    /* A^T p A + bias of one tile, whose 36 products lie `step` floats apart; out[4 * row + column] points to the n
+       channels of an output cell, or is NULL where there is none. */
+    PER_CPU static void finish_tile(const float *product, float *const *out, const float *bias, Py_ssize_t step,
+                                    Py_ssize_t n) {
+        float half[4][6][LANES], whole[4][LANES];
+        for (Py_ssize_t c = 0; c < n; c += LANES) {
+            const Py_ssize_t m = n - c < LANES ? n - c : LANES;
+            for (int j = 0; j < 6; j++) {
+                const float *column = product + j * step + c;
+                #define READ(k) column[6 * k * step + l]
+                #define WRITE(k) half[k][j][l]
+                OUTPUT_COLUMN(READ, WRITE)
+                #undef READ
+                #undef WRITE
+            }
+            for (int i = 0; i < 4; i++) {
+                #define READ(k) half[i][k][l]
+                #define WRITE(k) whole[k][l]
+                OUTPUT_COLUMN(READ, WRITE)
+                #undef READ
+                #undef WRITE
+                for (int j = 0; j < 4; j++)
+                    if (out[4 * i + j])
+                        for (Py_ssize_t l = 0; l < m; l++) out[4 * i + j][c + l] = whole[j][l] + bias[c + l];
+            }
+        }
+    }
+    """
+    void transform_tile(const float **cell, float *out, Py_ssize_t step, Py_ssize_t n) noexcept nogil
+    void finish_tile(const float *product, float **out, const float *bias, Py_ssize_t step, Py_ssize_t n) noexcept nogil
+
+
+cdef void _transform_row(const float *image, const float *zeros, Py_ssize_t height, Py_ssize_t width,
+                         Py_ssize_t channels, Py_ssize_t tile_row, Py_ssize_t tile_columns, float *out,
+                         Py_ssize_t step) noexcept nogil:
+    """One row of an image's tiles, to `tile_columns` tiles of `out`."""
+    cdef const float *cell[36]
+    cdef Py_ssize_t tile, i, j, y, x
+    for tile in range(tile_columns):
+        for i in range(6):
+            for j in range(6):
+                y, x = 4 * tile_row + i - 1, 4 * tile + j - 1
+                if 0 <= y < height and 0 <= x < width:
+                    cell[6 * i + j] = image + (y * width + x) * channels
+                else:
+                    cell[6 * i + j] = zeros
+        transform_tile(cell, out + tile * channels, step, channels)
+
+
+cdef void _finish_row(const float *product, const float *bias, Py_ssize_t height, Py_ssize_t width, Py_ssize_t channels,
+                      Py_ssize_t tile_row, Py_ssize_t tile_columns, float *image, Py_ssize_t step) noexcept nogil:
+    """One row of an image's tiles, from `tile_columns` tiles of products."""
+    cdef float *cell[16]
+    cdef Py_ssize_t tile, i, j, y, x
+    for tile in range(tile_columns):
+        for i in range(4):
+            for j in range(4):
+                y, x = 4 * tile_row + i, 4 * tile + j
+                cell[4 * i + j] = image + (y * width + x) * channels if y < height and x < width else NULL
+        finish_tile(product + tile * channels, cell, bias, step, channels)
+
+
+def transform(const float[:, :, :, ::1] x, const float[::1] zeros, float[:, :, ::1] out, Py_ssize_t first_row,
+              int threads):
+    """B^T d B of the tiles of some rows, with zeros around the map.
+
+    Args:
+        x: [B, H, W, C].
+        zeros: [C].
+        out: [36, tiles, C], filled; tiles are those of whole rows, counted through all images.
+        first_row: the first row of tiles.
+        threads: how many share the rows.
+    """
+    cdef Py_ssize_t height = x.shape[1], width = x.shape[2], channels = x.shape[3], row
+    cdef Py_ssize_t down = (height + 3) // 4, across = (width + 3) // 4, step = out.shape[1] * channels
+    cdef const float *images = &x[0, 0, 0, 0]
+    cdef float *tiles = &out[0, 0, 0]
+    for row in prange(out.shape[1] // across, nogil=True, num_threads=threads, schedule='static'):
+        _transform_row(images + (first_row + row) // down * height * width * channels, &zeros[0], height, width,
+                       channels, (first_row + row) % down, across, tiles + row * across * channels, step)
+
+
+def finish(const float[:, :, ::1] products, const float[::1] bias, float[:, :, :, ::1] out, Py_ssize_t first_row,
+           int threads):
+    """A^T p A + bias of the tiles of some rows.
+
+    Args:
+        products: [36, tiles, O], tiles as in `transform`.
+        bias: [O].
+        out: [B, H, W, O]; those rows are filled.
+    """
+    cdef Py_ssize_t height = out.shape[1], width = out.shape[2], channels = out.shape[3], row
+    cdef Py_ssize_t down = (height + 3) // 4, across = (width + 3) // 4, step = products.shape[1] * channels
+    cdef const float *tiles = &products[0, 0, 0]
+    cdef float *images = &out[0, 0, 0, 0]
+    for row in prange(products.shape[1] // across, nogil=True, num_threads=threads, schedule='static'):
+        _finish_row(tiles + row * across * channels, &bias[0], height, width, channels, (first_row + row) % down,
+                    across, images + (first_row + row) // down * height * width * channels, step)
