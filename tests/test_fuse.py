@@ -1,0 +1,240 @@
+"""Networks made fast for inference: the same outputs without batch norms, and copies that follow the weights."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lib.models.fuse import DTYPES, FastNetwork, fold_batch_norm, network_dtype
+from lib.models.model import create_model
+from lib.models.networks import large_hourglass
+from lib.models.networks.dcn import DCN
+from lib.utils.errors import UserError
+
+HEADS = {'hm': 3, 'wh': 2, 'reg': 2}
+ARCHS = ('res_18', 'res_50', 'resdcn_18', 'dlav0_34', 'dla_34', 'hourglass')
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """For maps this small more threads only wait for one another."""
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def lively(model):
+    """The model at evaluation, with batch norms and offsets that do something."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.bias, -0.3, 0.3)
+        if isinstance(module, DCN):
+            nn.init.normal_(module.conv_offset_mask.weight, std=0.05)
+            nn.init.uniform_(module.bias, -0.3, 0.3)
+    return model.eval()
+
+
+def batch_norms(model):
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def assert_same(found, wanted, tolerance):
+    """Alike up to `tolerance` of the largest value."""
+    assert found.shape == wanted.shape
+    assert (found - wanted).abs().max() <= tolerance * wanted.abs().max()
+
+
+@pytest.mark.parametrize('arch', ARCHS)
+def test_outputs_are_those_of_the_network(arch, monkeypatch):
+    """Every family: the last stack's outputs (in double precision), no batch norm left, the network as it was."""
+    monkeypatch.setattr(large_hourglass, 'CHANNELS', (8, 8, 12, 12, 12, 16))  # a thousandth of the weights
+    network = lively(create_model(arch, HEADS, 16)).double()
+    before = copy.deepcopy(network.state_dict())
+    images = torch.randn(1, 3, *([128, 128] if arch == 'hourglass' else [32, 64]), dtype=torch.double)
+    fast = FastNetwork(torch.double)
+    output = fast(network, images)
+    with torch.no_grad():
+        wanted = network(images)[-1]
+    assert list(output) == list(wanted)
+    for head in wanted:
+        assert output[head].is_contiguous()
+        assert_same(output[head], wanted[head].float(), 1e-6)
+    assert not batch_norms(fast.copy)
+    after = network.state_dict()
+    assert list(after) == list(before) and all(torch.equal(after[name], before[name]) for name in before)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_work_for_other_stacks_is_left_out(monkeypatch):
+    """Of an hourglass's first stack the heads are gone; its features, which the second stack reads, are not."""
+    monkeypatch.setattr(large_hourglass, 'CHANNELS', (8, 8, 12, 12, 12, 16))
+    fast = FastNetwork()
+    fast(create_model('hourglass', HEADS, 16), torch.zeros(1, 3, 128, 128))
+    names = {name.removeprefix('network.') for name, _ in fast.copy.named_parameters()}
+    assert any(name.startswith('kps.0') for name in names) and any(name.startswith('hm.1') for name in names)
+    assert not any(name.startswith(('hm.0', 'wh.0', 'reg.0')) for name in names)
+
+
+@pytest.mark.parametrize(
+    'conv',
+    [
+        nn.Conv2d(4, 6, 3, stride=2, groups=2),
+        nn.Conv2d(4, 6, 1, bias=False),
+        nn.ConvTranspose2d(4, 6, 4, 2, 1, groups=2),
+        nn.ConvTranspose2d(4, 6, 4, 2, 1, bias=False),
+        nn.ConvTranspose2d(4, 4, 4, 2, 1, groups=4),
+        DCN(4, 6),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('affine', [True, False])
+def test_every_kind_of_convolution(conv, affine):
+    """Groups, biases and transposed weights: exact in double precision."""
+    out_channels = conv.weight.shape[0] if isinstance(conv, DCN) else conv.out_channels
+    model = lively(nn.Sequential(conv, nn.BatchNorm2d(out_channels, affine=affine))).double()
+    folded = fold_batch_norm(model)
+    x = torch.randn(2, 4, 7, 9, dtype=torch.double)
+    assert not batch_norms(folded)
+    assert_same(folded(x), model(x), 1e-12)
+
+
+class Branches(nn.Module):
+    """Batch norms that have to stay, one that may go, and a convolution that nothing reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared, self.spare, self.after_shared = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.twice, self.after_first, self.after_second = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+        self.alone, self.of_the_batch = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)
+        self.plain, self.goes = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        y = self.shared(x)
+        self.spare(y)
+        y = y + self.after_shared(y)
+        y = self.after_first(self.twice(y)) + self.after_second(self.twice(y + 1))
+        y = self.of_the_batch(self.alone(y))
+        return self.goes(self.plain(y))
+
+
+def test_folding_where_it_would_be_wrong():
+    """A convolution that is read or used twice, and a norm by the batch's own statistics, keep their norms."""
+    model = Branches()
+    for module in batch_norms(model):
+        if module.running_mean is not None:
+            lively(module)
+    folded = fold_batch_norm(model.eval())
+    x = torch.randn(2, 3, 5, 5)
+    assert_same(folded(x), model(x), 1e-5)
+    names = {name.partition('.')[0] for name, _ in folded.named_parameters()}
+    assert names == {name for name, _ in model.named_children()} - {'spare', 'goes'}
+
+
+class Small(nn.Module):
+    """A network of one convolution and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn, self.hm = nn.Conv2d(3, 20, 3), nn.BatchNorm2d(20), nn.Conv2d(20, 2, 1)
+
+    def forward(self, images):
+        return [{'hm': self.hm(self.bn(self.conv(images)))}]
+
+
+def test_the_copy_follows_the_weights():
+    """Another network, an exchanged layer and every way to write weights are seen; without a change nothing is made."""
+    network, fast, images = lively(Small()), FastNetwork(), torch.randn(1, 3, 8, 8)
+
+    def check():
+        """Whether a new copy was made; it is right in any case."""
+        before = fast.copy
+        output = fast(network, images)
+        with torch.no_grad():
+            assert_same(output['hm'], network(images)[-1]['hm'], 1e-5)
+        return fast.copy is not before
+
+    assert check() and not check() and not check()
+    network.load_state_dict(lively(Small()).state_dict())
+    assert check() and not check()
+    with torch.no_grad():
+        network.hm.bias[-1] += 1
+    assert check() and not check()
+    network.bn.running_var.mul_(2)
+    assert check() and not check()
+    network.conv.weight.data.mul_(-1)
+    assert check() and not check()
+    network.hm = copy.deepcopy(network.hm)
+    assert check() and not check()
+    network.hm.weight.data = network.hm.weight.data.flip(0)
+    assert check() and not check()
+    network = lively(Small())
+    assert check() and not check()
+
+
+def test_networks_made_in_inference_mode():
+    """Their tensors keep no count of writes; they run, and a change is seen."""
+    with torch.inference_mode():
+        network, fast, images = lively(Small()), FastNetwork(), torch.randn(1, 3, 8, 8)
+        before = fast(network, images)['hm']
+        network.hm.bias.add_(1)
+        torch.testing.assert_close(fast(network, images)['hm'], before + 1)
+
+
+@pytest.mark.parametrize('arch', ['res_18', 'dla_34'])
+def test_sizes_are_still_checked(arch):
+    """An input that does not suit the network ends in the same line."""
+    with pytest.raises(UserError, match='multiples of 32, found 40 x 64'):
+        FastNetwork()(create_model(arch, HEADS, 16), torch.zeros(1, 3, 40, 64))
+
+
+class Undecided(Small):
+    """A network whose path depends on what it sees."""
+
+    def forward(self, images):
+        return super().forward(images if images.mean() > 0 else -images)
+
+
+def test_networks_that_cannot_be_traced(capsys):
+    """They run as they are, and that is said once."""
+    network, fast = lively(Undecided()), FastNetwork()
+    images = torch.randn(2, 3, 4, 4)
+    for seen in (images, -images):
+        torch.testing.assert_close(fast(network, seen)['hm'], network(seen)[0]['hm'].detach())
+    assert capsys.readouterr().out.count('note: Undecided runs as it is') == 1
+
+
+@pytest.mark.parametrize('arch', ['resdcn_18', 'dla_34'])
+def test_bfloat16_is_nearly_float32(arch):
+    """The copy is in bfloat16, what comes out in float32: near what float32 says, and not the same."""
+    network = lively(create_model(arch, HEADS, 16))
+    images = torch.randn(1, 3, 32, 32)
+    fast = FastNetwork(DTYPES['bfloat16'])
+    output, wanted = fast(network, images), FastNetwork()(network, images)
+    assert {parameter.dtype for parameter in fast.copy.parameters()} == {torch.bfloat16}
+    for head in wanted:
+        assert output[head].dtype == torch.float32 and not torch.equal(output[head], wanted[head])
+        assert_same(output[head], wanted[head], 0.1)
+
+
+def test_where_bfloat16_does_not_suit(monkeypatch, capsys):
+    """Old GPUs are refused in one line, slow processors are told; float32 suits all."""
+    gpu = torch.device('cuda', 0)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'Tesla V100')
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (7, 0))
+    with pytest.raises(UserError, match='Tesla V100'):
+        network_dtype('bfloat16', gpu)
+    assert network_dtype('float32', gpu) == torch.float32
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 0))
+    assert network_dtype('bfloat16', gpu) == torch.bfloat16
+    for capability, told in (('AVX512', 0), ('AVX2', 1)):
+        monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda value=capability: value)
+        assert network_dtype('bfloat16', torch.device('cpu')) == torch.bfloat16
+        assert network_dtype('float32', torch.device('cpu')) == torch.float32
+        assert capsys.readouterr().out.count('note: this processor has no bfloat16') == told
