@@ -21,7 +21,8 @@ class FastNetwork:
     """Runs the last stack of a CenterNet through a copy of it that is fast.
 
     The copy has no batch norms, does nothing that the last stack's heads do not need, holds its weights
-    channels-last in `dtype`, and convolves by Winograd's algorithm where that pays (float32 on the CPU). It is made at the first call, and again when the network's weights have changed.
+    channels-last in `dtype`, and convolves by Winograd's algorithm where that pays (float32 on the CPU). It is
+    made at the first call, and again when the network's weights have changed.
     The network itself stays as it is.
 
     Args:
