@@ -1,4 +1,4 @@
-# make setup | demo | test | lint.  PYTHON is the interpreter that .venv is made with, VENV where it lies.
+# make setup | demo | demo-pose | demo-exdet | demo-3d | test | bench | lint.  PYTHON is the interpreter that .venv is made with, VENV where it lies.
 PYTHON ?= python3
 VENV ?= .venv
 
@@ -6,7 +6,7 @@ BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.centernet-installed
 KERNELS := $(wildcard src/lib/external/*.pyx)
 
-.PHONY: setup demo demo-pose demo-exdet demo-3d test lint
+.PHONY: setup demo demo-pose demo-exdet demo-3d test bench lint
 
 setup: $(STAMP)
 
@@ -25,6 +25,9 @@ demo demo-pose demo-exdet demo-3d: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: setup
+	$(BIN)/python benchmarks/run.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -16,15 +16,16 @@ case $task in
     ;;
   multi_pose)
     toy=(--train 3000 --val 100 --size 128)
-    train+=("${plain[@]}" --num_epochs 5 --num_iters 380 --lr_step 4 --wh_weight 0.3)
+    train+=("${plain[@]}" --num_epochs 5 --num_iters 300 --lr_step 4 --wh_weight 0.3)
     ;;
   exdet)
-    toy=(--train 3000 --val 100 --size 128 --colors class)
-    train+=("${plain[@]}" --num_epochs 5 --num_iters 340 --lr_step 4)
+    toy=(--train 2000 --val 100 --size 128 --colors class)
+    train+=("${plain[@]}" --shift 0.05 --scale 0.1 --num_epochs 4 --num_iters 240 --lr_step 3)
     ;;
   ddd)
     toy=(--train 1500 --val 100 --size 640x192)
     train+=(--input_h 96 --input_w 320 --num_epochs 5 --num_iters 200 --lr_step 4 --aug_ddd 0)
+    train+=(--wh_weight 1.5 --off_weight 5 --dep_weight 2 --dim_weight 3 --rot_weight 8) # their means run over 50 slots
     test=()
     ;;
   *)

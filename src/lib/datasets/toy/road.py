@@ -25,7 +25,7 @@ KINDS = {
     'Cyclist': (3, (1.74, 0.6, 1.76), 0.2),
 }
 
-DEPTHS = 6, 30  # metres to the labelled objects
+DEPTHS = 6, 24  # metres to the labelled objects
 FAR = 45, 70  # metres to those that are DontCare
 TRIES = 15
 MOST_OVERLAP = 0.6  # IoU of two boxes
