@@ -70,6 +70,7 @@ def evaluate_coco(
         _index(ground_truth, [_complete_truth(row, num_joints) for row in truth]),
         _index(ground_truth, [_complete_detection(row) for row in found]),
         iou_type,
+        print_function=print,
     )
     evaluation.params.catIds = [category['id'] for category in categories]
     if iou_type == 'keypoints':
