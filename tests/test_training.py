@@ -13,16 +13,28 @@ import pytest
 import torch
 
 from conftest import SRC, run_program
+from lib.datasets.toy import make_toy_data
 from lib.trains.base_trainer import LossMeter
 from lib.utils.errors import UserError
 
 TINY = ['--arch', 'res_18', '--head_conv', '0', '--input_res', '64', '--batch_size', '3', '--lr', '1e-3']
 TINY += ['--gpus', '-1', '--pretrained', 'none']
+# Augmentation that is off unless asked for, and the option that names the data.
+TASKS = {
+    'ctdet': ['--dataset'],
+    'multi_pose': ['--aug_rot', '0.5', '--rotate', '30', '--dataset'],
+    'exdet': ['--dataset'],
+    'ddd': ['--aug_ddd', '0.7', '--data_dir'],
+}
+OTHERS = [task for task in TASKS if task != 'ctdet']
+LOOPS = {'ctdet': ['--num_epochs', 3, '--lr_step', 2, '--val_intervals', 1]}
+LOOPS |= dict.fromkeys(OTHERS, ['--num_epochs', 2, '--val_intervals', 2])
 
 
-def command(toy, exp_dir, exp_id, *args):
+def command(data, exp_dir, exp_id, *args, task='ctdet'):
     """12 pictures in batches of 3: 4 iterations an epoch."""
-    return ['ctdet', '--dataset', toy, *TINY, '--exp_dir', str(exp_dir), '--exp_id', exp_id, *map(str, args)]
+    where = ['--exp_dir', str(exp_dir), '--exp_id', exp_id]
+    return [task, *TASKS[task], str(data), *TINY, *where, *map(str, args)]
 
 
 def weights(path):
@@ -58,38 +70,68 @@ def run_until(args, line, number):
 
 
 @pytest.fixture(scope='module')
-def uninterrupted(toy, tmp_path_factory, scripts):
-    """Three epochs in one go, validated after each."""
+def toys(toy, tmp_path_factory):
+    """Each task's toy data, drawn when it is asked for."""
+    drawn = {'ctdet': toy}
+
+    def folder(task):
+        if task not in drawn:
+            size = (128, 64) if task == 'ddd' else 64
+            drawn[task] = make_toy_data(tmp_path_factory.mktemp(task), task, train=12, val=2, size=size)
+        return drawn[task]
+
+    return folder
+
+
+@pytest.fixture(scope='module')
+def undisturbed(toys, tmp_path_factory, scripts):
+    """Each task's run in one go, made when it is asked for."""
     exp_dir = tmp_path_factory.mktemp('exp')
-    args = ['--num_epochs', 3, '--lr_step', 2, '--val_intervals', 1, '--num_workers', 0]
-    scripts('main').main(command(toy, exp_dir, 'whole', *args))
-    return exp_dir / 'ctdet' / 'whole'
+
+    def folder(task):
+        run = exp_dir / task / 'whole'
+        if not run.exists():
+            scripts('main').main(command(toys(task), exp_dir, 'whole', *LOOPS[task], '--num_workers', 0, task=task))
+        return run
+
+    return folder
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-def test_killed_and_resumed_run_is_exact(toy, uninterrupted, workers, scripts, tmp_path):
-    """SIGKILL in the middle of epoch 2, then --resume: bit for bit the weights of the run that was left alone."""
-    args = ['--num_epochs', 3, '--lr_step', 2, '--val_intervals', 1, '--num_workers', workers, '--print_iter', 1]
-    args = command(toy, tmp_path, 'killed', *args)
-    assert run_until(args, r'train \[2\]: 2/4', signal.SIGKILL) == -signal.SIGKILL
+@pytest.fixture(scope='module')
+def uninterrupted(undisturbed):
+    """The run of ctdet: three epochs in one go, validated after each."""
+    return undisturbed('ctdet')
+
+
+@pytest.mark.parametrize(
+    ('task', 'workers', 'signals'),
+    [
+        ('ctdet', 0, [signal.SIGKILL]),
+        ('ctdet', 1, [signal.SIGINT]),
+        ('ctdet', 2, [signal.SIGKILL, signal.SIGTERM]),
+        *((task, 1, [signal.SIGKILL, signal.SIGTERM]) for task in OTHERS),
+    ],
+)
+def test_disturbed_run_ends_as_the_undisturbed_one(toys, undisturbed, task, workers, signals, scripts, tmp_path):
+    """Ended in the middle of epoch 2 and resumed, perhaps twice: bit for bit the weights of the run left alone.
+
+    After SIGKILL that epoch starts again; SIGTERM and Ctrl-C keep the iteration reached.
+    """
+    args = [*LOOPS[task], '--num_workers', workers, '--print_iter', 1]
+    args = command(toys(task), tmp_path, 'disturbed', *args, task=task)
+    folder = tmp_path / task / 'disturbed'
+    for i, number in enumerate(signals):
+        killed = number == signal.SIGKILL
+        status = run_until(args + ['--resume'] * (i > 0), rf'train \[2\]: {2 if killed else 1}/4', number)
+        assert status == (-number if killed else 130)
+        last = torch.load(folder / 'model_last.pth', weights_only=True)
+        assert last['epoch'] == 1 and last['iteration'] in ([0] if killed else [1, 2, 3])
     scripts('main').main([*args, '--resume'])
-    killed = tmp_path / 'ctdet' / 'killed'
+    whole = undisturbed(task)
     for name in ('model_last.pth', 'model_best.pth'):
-        assert_same_weights(uninterrupted / name, killed / name)
-    whole, resumed = (torch.load(d / 'model_best.pth', weights_only=True) for d in (uninterrupted, killed))
-    assert whole['best'] == resumed['best'] and whole['epoch'] == resumed['epoch']
-
-
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_stopped_run_goes_on_in_the_middle_of_the_epoch(toy, uninterrupted, scripts, tmp_path, number):
-    """SIGTERM or Ctrl-C keeps the iteration reached; the resumed run does the rest of the epoch, and ends the same."""
-    args = ['--num_epochs', 3, '--lr_step', 2, '--val_intervals', 1, '--num_workers', 1, '--print_iter', 1]
-    args = command(toy, tmp_path, 'stopped', *args)
-    assert run_until(args, r'train \[2\]: 1/4', number) == 130
-    last = torch.load(tmp_path / 'ctdet/stopped/model_last.pth', weights_only=True)
-    assert last['epoch'] == 1 and last['iteration'] in (1, 2, 3)
-    scripts('main').main([*args, '--resume'])
-    assert_same_weights(uninterrupted / 'model_last.pth', tmp_path / 'ctdet/stopped/model_last.pth')
+        assert_same_weights(whole / name, folder / name)
+    left_alone, resumed = (torch.load(run / 'model_best.pth', weights_only=True) for run in (whole, folder))
+    assert left_alone['best'] == resumed['best'] and left_alone['epoch'] == resumed['epoch']
 
 
 def test_run_leaves_what_was_promised(uninterrupted):
