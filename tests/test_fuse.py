@@ -238,3 +238,17 @@ def test_where_bfloat16_does_not_suit(monkeypatch, capsys):
         monkeypatch.setattr('lib.models.fuse.cpu_has_bfloat16', lambda has=has: has)
         assert network_dtype('bfloat16', cpu) == dtype and network_dtype('float32', cpu) == torch.float32
         assert capsys.readouterr().out.count('note: this processor has no bfloat16') == (not has)
+
+
+def test_the_copy_follows_the_backend():
+    """A backend of the deformable convolutions that is set after the first run is used from then on."""
+    network, fast, images = lively(create_model('resdcn_18', HEADS, 8)), FastNetwork(), torch.randn(1, 3, 64, 64)
+    first = fast(network, images)
+    for layer in network.modules():
+        if isinstance(layer, DCN):
+            layer.backend = 'torchvision'
+    second = fast(network, images)
+    used = {layer.backend for layer in fast.copy.modules() if isinstance(layer, DCN)}
+    assert used == {'torchvision'}
+    for head in HEADS:
+        assert_same(second[head], first[head], 1e-4)

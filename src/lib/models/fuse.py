@@ -59,13 +59,14 @@ class LastStack(nn.Module):
 
 
 class Weights:
-    """What a network's weights were, to see later whether they have changed.
+    """What a network's weights (and backends of deformable convolutions) were, to see later whether they changed.
 
     Tensors that were exchanged or written to in place are seen; so are writes past PyTorch's books (through
     `.data`), as long as they reach the beginning of a tensor.
     """
 
     def __init__(self, network: nn.Module):
+        self.backends = backends_of(network)
         self.tensors = weights_of(network)
         self.marks = [mark(tensor) for tensor in self.tensors]
         self.beginnings = [beginning(tensor) for tensor in self.tensors]
@@ -75,7 +76,8 @@ class Weights:
         """Whether nothing has changed, in this network or by being another one."""
         tensors = weights_of(network)
         return (
-            len(tensors) == len(self.tensors)
+            self.backends == backends_of(network)
+            and len(tensors) == len(self.tensors)
             and all(map(is_, tensors, self.tensors))
             and [mark(tensor) for tensor in tensors] == self.marks  # so that the beginnings are still theirs
             and torch.equal(torch.cat(self.beginnings), self.values)
@@ -85,6 +87,10 @@ class Weights:
 def weights_of(network: nn.Module) -> list[torch.Tensor]:
     """Parameters and buffers, but for the batch norms' counters."""
     return [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]
+
+
+def backends_of(network: nn.Module) -> list[str]:
+    return [module.backend for module in network.modules() if isinstance(module, DCN)]
 
 
 def mark(tensor: torch.Tensor) -> tuple[int, int]:

@@ -12,8 +12,8 @@ from .native_dcn import native_deform_conv2d
 
 
 def torchvision_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
-    """torchvision's operator, in float32 where it has no bfloat16 (on the CPU)."""
-    if x.dtype == torch.bfloat16 and x.device.type == 'cpu':
+    """torchvision's operator; in float32 for bfloat16, which it has not."""
+    if x.dtype == torch.bfloat16:
         arguments = [a.float() if isinstance(a, torch.Tensor) else a for a in arguments]
         return deform_conv2d(x.float(), *arguments).to(x.dtype)
     return deform_conv2d(x, *arguments)
