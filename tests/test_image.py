@@ -358,12 +358,14 @@ def test_normalize_is_the_literal_form(shape, changed):
     got = normalize(image, mean, std, (matrix, offset) if changed else None)
     assert got.dtype == np.float32 and got.flags.c_contiguous
     np.testing.assert_allclose(got, want, atol=1e-5)
+    mirrored = normalize(image[:, ::-1], mean, std, (matrix, offset))
+    np.testing.assert_array_equal(mirrored, got[..., ::-1])
 
 
 def test_affine_planes_refuses_other_shapes():
-    """Channels of different sizes, or a matrix that is not 3 x 4, would be read past their ends."""
-    plane, matrix = np.zeros((2, 3), np.uint8), np.zeros((3, 4), np.float32)
-    for args in ((plane, plane[:1], plane, matrix), (plane, plane, plane, matrix[:2])):
-        with pytest.raises(ValueError, match='expected three channels'):
+    """Other numbers of channels, or a matrix that is not 3 x 4, would be read past their ends."""
+    image, matrix = np.zeros((2, 5, 3), np.uint8), np.zeros((3, 4), np.float32)
+    for args in ((image[..., :2].copy(), matrix), (image, matrix[:2])):
+        with pytest.raises(ValueError, match='expected an image'):
             affine_planes(*args)
-    assert affine_planes(*[plane[:0]] * 3, matrix).shape == (3, 0, 3)
+    assert affine_planes(image[:0], matrix).shape == (3, 0, 5)

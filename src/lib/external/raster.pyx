@@ -10,12 +10,16 @@ from libc.math cimport exp
 from libc.stdint cimport uint8_t
 
 
-def affine_planes(first, second, third, const float[:, ::1] matrix):
-    """An affine map of the three channels of each pixel.
+cdef enum:
+    BLOCK = 1024  # pixels that are taken apart together: their channels stay in the nearest cache
+
+
+def affine_planes(const uint8_t[:, :, ::1] image, const float[:, ::1] matrix):
+    """An affine map of the three channels of each pixel; the results' channels come first.
 
     Args:
-        first, second, third: uint8 [H, W], contiguous.
-        matrix: float32 [3, 4]; result k is `matrix[k, :3] @ channels + matrix[k, 3]`.
+        image: uint8 [H, W, 3], contiguous.
+        matrix: float32 [3, 4]; result k is `matrix[k, :3] @ pixel + matrix[k, 3]`.
 
     Returns:
         float32 [3, H, W].
@@ -23,22 +27,29 @@ def affine_planes(first, second, third, const float[:, ::1] matrix):
     Raises:
         ValueError: another type or shape.
     """
-    if not first.shape == second.shape == third.shape or np.shape(matrix) != (3, 4):
-        shapes = ', '.join(str(np.shape(array)) for array in (first, second, third, matrix))
-        raise ValueError(f'expected three channels of one shape [H, W] and a matrix [3, 4], found {shapes}')
-    planes = np.empty((3, *first.shape), np.float32)
-    cdef const uint8_t[:, ::1] a = first, b = second, c = third
+    if image.shape[2] != 3 or matrix.shape[0] != 3 or matrix.shape[1] != 4:
+        raise ValueError(f'expected an image [H, W, 3] and a matrix [3, 4], found {np.shape(image)}, {np.shape(matrix)}')
+    planes = np.empty((3, image.shape[0], image.shape[1]), np.float32)
+    if planes.size == 0:
+        return planes
     cdef float[:, :, ::1] out = planes
-    cdef Py_ssize_t k, count = a.shape[0] * a.shape[1]
-    if count > 0:
-        with nogil:
+    cdef const uint8_t *pixel = &image[0, 0, 0]
+    cdef float channels[3][BLOCK]
+    cdef Py_ssize_t count = image.shape[0] * image.shape[1], start = 0, size, i, k
+    with nogil:
+        while start < count:
+            size = min(<Py_ssize_t> BLOCK, count - start)
+            for i in range(size):
+                channels[0][i], channels[1][i], channels[2][i] = pixel[3 * i], pixel[3 * i + 1], pixel[3 * i + 2]
             for k in range(3):
-                _weighted_sum(&out[k, 0, 0], &a[0, 0], &b[0, 0], &c[0, 0], &matrix[k, 0], count)
+                _weighted_sum(&out[k, 0, 0] + start, channels[0], channels[1], channels[2], &matrix[k, 0], size)
+            pixel += 3 * size
+            start += size
     return planes
 
 
 cdef void _weighted_sum(
-    float *out, const uint8_t *a, const uint8_t *b, const uint8_t *c, const float *weights, Py_ssize_t count
+    float *out, const float *a, const float *b, const float *c, const float *weights, Py_ssize_t count
 ) noexcept nogil:
     """out = weights . (a, b, c, 1); a function of its own, so that compilers use vectors."""
     cdef float wa = weights[0], wb = weights[1], wc = weights[2], constant = weights[3]

@@ -6,7 +6,6 @@ metres; they never change their inputs, carry no gradient, and answer in float32
 output map. A K above the number of cells becomes that number.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from .utils import transpose_and_gather_feat
 JOINT_THRESH = 0.1  # a joint's heat map peak under this draws no joint
 JOINT_REACH = 0.3  # nor does one further away than this share of the box's longer side
 TOP, LEFT, BOTTOM, RIGHT = range(4)  # the order of extreme points everywhere
-LATTICE_LIMIT = 1 << 20  # pairs of pairs that the extreme point decoder looks at together
+LATTICE_LIMIT = 1 << 18  # pairs of pairs that the extreme point decoder scores together
 
 
 class Peaks(NamedTuple):
@@ -53,7 +52,7 @@ def keep_peaks(heat: torch.Tensor) -> torch.Tensor:
     highest = along_x.clone()
     torch.maximum(highest[..., 1:, :], along_x[..., :-1, :], out=highest[..., 1:, :])
     torch.maximum(highest[..., :-1, :], along_x[..., 1:, :], out=highest[..., :-1, :])
-    return torch.where(highest == heat, heat, 0)
+    return highest.masked_fill_(highest != heat, 0)
 
 
 def top_k(heat: torch.Tensor, K: int) -> Peaks:
@@ -237,7 +236,7 @@ def exct_decode(
 
     Every four of the K best points a side that can be one object's (same class, none beyond the one that
     should be extreme) are scored (t + l + b + r + 2 * centre) / 6. Impossible ones are ruled out pair by
-    pair, so that the K^4 lattice is never built: memory is bounded whatever K is.
+    pair, and the others scored in slices: the K^4 lattice is never built.
 
     Args:
         t_heat, l_heat, b_heat, r_heat: [B, C, h, w] probabilities; [B, 1, h, w] with `agnostic`.
@@ -255,8 +254,10 @@ def exct_decode(
     sides = []
     for heat, along in ((t_heat, 3), (l_heat, 2), (b_heat, 3), (r_heat, 2)):
         if aggr_weight > 0:
-            heat = aggregate_edges(heat, along, aggr_weight)
-        sides.append(top_k(keep_peaks(heat).clamp(max=1), K))
+            heat = keep_peaks(aggregate_edges(heat, along, aggr_weight)).clamp(max=1)
+        else:
+            heat = keep_peaks(heat)
+        sides.append(top_k(heat, K))
     regrs = (t_regr, l_regr, b_regr, r_regr)
     points = torch.stack([side.points(regr) for side, regr in zip(sides, regrs, strict=True)], 1)  # [B, 4, K, 2]
     cells = torch.stack([side.cells for side in sides], 1)  # [B, 4, K, 2]
@@ -268,16 +269,11 @@ def exct_decode(
 
     detections = points.new_zeros(len(points), num_dets, 14)
     for image in range(len(points)):
-        possible = _possible_quads(cells[image], classes[image], scores[image] >= scores_thresh)
-        quads, score = _best_quads(
-            possible, cells[image], classes[image], scores[image], ct_heat[image], center_thresh, num_dets
+        quads, score, middle = _best_quads(
+            cells[image], classes[image], scores[image], ct_heat[image], scores_thresh, center_thresh, num_dets
         )
-        x, y = _of_quads(points[image], quads).unbind(2)  # [n, 4]
-        if agnostic:
-            row, column = _middle(_of_quads(cells[image], quads))
-            label = ct_classes[image, 0, row, column]  # [n]
-        else:
-            label = classes[image, TOP, quads[:, TOP]]
+        x, y = points[image, torch.arange(4, device=quads.device), quads].unbind(2)  # [n, 4]
+        label = ct_classes[image, 0].flatten()[middle] if agnostic else classes[image, TOP, quads[:, TOP]]  # [n]
         box = torch.stack([x[:, LEFT], y[:, TOP], x[:, RIGHT], y[:, BOTTOM]], 1)
         corners = torch.stack([x, y], 2).flatten(1)  # [n, 8]
         rows = torch.cat([box, score[:, None], corners, label[:, None]], 1)  # [n, 14]
@@ -289,18 +285,32 @@ def exct_decode(
 agnex_ct_decode = partial(exct_decode, agnostic=True)
 
 
-def _possible_quads(cells: torch.Tensor, classes: torch.Tensor, strong: torch.Tensor) -> Iterator[torch.Tensor]:
-    """All fours of points that can be the extreme points of one object, as int64 [n, 4] at a time.
+def _best_quads(
+    cells: torch.Tensor,
+    classes: torch.Tensor,
+    scores: torch.Tensor,
+    ct_heat: torch.Tensor,
+    scores_thresh: float,
+    center_thresh: float,
+    count: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The best fours of points that can be the extreme points of one object, at most `count`, best first.
+
+    A four is possible when its six pairs are. A pair (top, bottom) gives the row of the centre, a pair (left, right)
+    its column, and both their share of the score: the fours are a table of the possible pairs of either kind, gone
+    through in slices of bounded size.
 
     Args:
         cells: [4, K, 2] x, y of the top, left, bottom and right points.
-        classes, strong: [4, K] class of each, and whether it may be used at all.
+        classes, scores: [4, K] of each.
+        ct_heat: [C, h, w] probabilities of the centres.
 
-    A four is possible when its six pairs are. First come the pairs (top, bottom) and (left, right), then, in
-    pieces of bounded size, the pairs of those.
+    Returns:
+        int64 [n, 4] the fours, [n] their scores, all positive, int64 [n] the cells y * w + x of their centres.
     """
     x, y = cells.unbind(2)  # [4, K]
     reach = torch.stack([-y, -x, y, x])  # [4, 4, K]: how far up, left, down, right each point of each side is
+    strong = scores >= scores_thresh
 
     def agree(a: int, b: int) -> torch.Tensor:
         """[K, K]: point i of side a and j of side b are of one class, each the furthest on its own side."""
@@ -310,51 +320,31 @@ def _possible_quads(cells: torch.Tensor, classes: torch.Tensor, strong: torch.Te
 
     top_left, top_right = agree(TOP, LEFT), agree(TOP, RIGHT)
     bottom_left, bottom_right = agree(BOTTOM, LEFT), agree(BOTTOM, RIGHT)
+    top, bottom = agree(TOP, BOTTOM).nonzero(as_tuple=True)  # [n]
     left, right = agree(LEFT, RIGHT).nonzero(as_tuple=True)  # [m]
-    for piece in agree(TOP, BOTTOM).nonzero().split(max(1, LATTICE_LIMIT // max(1, len(left)))):
-        top, bottom = piece.unbind(1)  # [n]
-        t, b = top[:, None], bottom[:, None]
-        fit = top_left[t, left] & top_right[t, right] & bottom_left[b, left] & bottom_right[b, right]  # [n, m]
-        i, j = fit.nonzero(as_tuple=True)
-        yield torch.stack([top[i], left[j], bottom[i], right[j]], 1)
+    rows = ((y[TOP, top] + y[BOTTOM, bottom] + 0.5) / 2).long()  # [n]
+    columns = ((x[LEFT, left] + x[RIGHT, right] + 0.5) / 2).long()  # [m]
+    high = (scores[TOP, top] + scores[BOTTOM, bottom])[:, None]  # [n, 1]
+    wide = scores[LEFT, left] + scores[RIGHT, right]  # [m]
+    fits_top = top_left[:, left] & top_right[:, right]  # [K, m]: a top point with both points of such a pair
+    fits_bottom = bottom_left[:, left] & bottom_right[:, right]
 
-
-def _best_quads(
-    possible: Iterator[torch.Tensor],
-    cells: torch.Tensor,
-    classes: torch.Tensor,
-    scores: torch.Tensor,
-    ct_heat: torch.Tensor,
-    center_thresh: float,
-    count: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `count` best of the possible fours, int64 [n, 4], and their scores [n], all positive.
-
-    cells [4, K, 2], classes and scores [4, K] are the points', ct_heat is [C, h, w].
-    """
-    best, best_scores = classes.new_zeros(0, 4), scores.new_zeros(0)
-    for quads in possible:
-        row, column = _middle(_of_quads(cells, quads))
-        centre = ct_heat[classes[TOP, quads[:, TOP]], row, column].float()  # [n]
-        t, l, b, r = _of_quads(scores, quads).unbind(1)  # noqa: E741
-        score = (t + l + b + r + 2 * centre) / 6
-        good = (centre >= center_thresh) & (score > 0)
-        best, best_scores = torch.cat([best, quads[good]]), torch.cat([best_scores, score[good]])
+    best, best_scores = top.new_zeros(0), scores.new_zeros(0)  # places in the table [n, m], counted row by row
+    step = max(1, LATTICE_LIMIT // max(1, len(left)))
+    for start in range(0, len(top), step):
+        t, b = top[start : start + step], bottom[start : start + step]  # [s]
+        middle_rows = ct_heat[classes[TOP, t], rows[start : start + step]].float()  # [s, w]
+        centre = middle_rows.index_select(1, columns)  # [s, m]
+        possible = fits_top[t] & fits_bottom[b] & (centre >= center_thresh)
+        score = (high[start : start + step] + wide + 2 * centre) / 6
+        score, place = score.masked_fill_(~possible, 0).flatten().topk(min(count, score.numel()))
+        best, best_scores = torch.cat([best, place + start * len(left)]), torch.cat([best_scores, score])
         best_scores, order = best_scores.topk(min(count, len(best_scores)))
         best = best[order]
-    return best, best_scores
-
-
-def _of_quads(values: torch.Tensor, quads: torch.Tensor) -> torch.Tensor:
-    """[n, 4, ...]: of values [4, K, ...] those of the fours [n, 4]."""
-    return values[torch.arange(4, device=quads.device), quads]
-
-
-def _middle(corners: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Row and column, int64 [n] each, of the cell in the middle of boxes given by [n, 4, 2] extreme cells."""
-    x = (corners[:, LEFT, 0] + corners[:, RIGHT, 0] + 0.5) / 2
-    y = (corners[:, TOP, 1] + corners[:, BOTTOM, 1] + 0.5) / 2
-    return y.long(), x.long()
+    best, best_scores = best[best_scores > 0], best_scores[best_scores > 0]
+    i, j = best // max(1, len(left)), best % max(1, len(left))
+    middle = rows[i] * ct_heat.shape[2] + columns[j]
+    return torch.stack([top[i], left[j], bottom[i], right[j]], 1), best_scores, middle
 
 
 def aggregate_edges(heat: torch.Tensor, dim: int, weight: float) -> torch.Tensor:

@@ -343,4 +343,4 @@ def normalize(
     matrix, offset = color if color is not None else (np.eye(3), np.zeros(3))
     mean, std = np.ravel(mean)[:, None], np.ravel(std)[:, None].astype(np.float64)  # [3, 1]
     whole = np.hstack([matrix / 255, offset[:, None] - mean]) / std  # [3, 4]
-    return affine_planes(*cv2.split(image), whole.astype(np.float32))  # [3, H, W]
+    return affine_planes(np.ascontiguousarray(image), whole.astype(np.float32))  # [3, H, W]
