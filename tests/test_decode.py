@@ -302,6 +302,24 @@ def test_extreme_points_are_the_lattice(name, monkeypatch):
         assert not rows[len(expected) :].any()
 
 
+def test_memory_of_extreme_points_is_bounded(monkeypatch):
+    """Where every one of the 40^4 fours is possible, no more than LATTICE_LIMIT of them are ranked together."""
+    top_k, sizes = torch.Tensor.topk, []
+    monkeypatch.setattr(torch.Tensor, 'topk', lambda self, k: sizes.append(self.numel()) or top_k(self, k))
+    heats = [torch.zeros(1, 1, 128, 128) for _ in range(4)]
+    for k in range(40):
+        near, along = 10 + 2 * (k // 20), 40 + 2 * (k % 20)
+        for heat, y, x in zip(heats, (near, along, 127 - near, along), (along, near, along, 127 - near), strict=True):
+            heat[0, 0, y, x] = 0.5 + 0.01 * k
+    rows = decode.exct_decode(*heats, torch.ones(1, 1, 128, 128))
+    assert max(sizes) <= decode.LATTICE_LIMIT < 40**4 / 8
+    assert sum(size for size in sizes if size > decode.LATTICE_LIMIT / 2) > 0.9 * 40**4
+    scores = [0.5 + 0.01 * k for k in range(39, 30, -1)]
+    best = sorted((sum(four) for four in itertools.product(scores, repeat=4)), reverse=True)[:100]
+    torch.testing.assert_close(rows[0, :100, 4], (torch.tensor(best) + 2) / 6)
+    assert (rows[0, :, 4] > 0).all()
+
+
 @pytest.mark.parametrize('dim', [2, 3])
 def test_edge_aggregation(dim):
     """Runs gather along the asked direction only, ties continue a run, a cell's own heat is not counted."""

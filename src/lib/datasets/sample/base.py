@@ -13,6 +13,7 @@ from ...utils.image import (
     EIG_VAL,
     EIG_VEC,
     READ_FLAGS,
+    affine_transform,
     color_transform,
     draw_msra_gaussian,
     draw_umich_gaussian,
@@ -76,7 +77,7 @@ class View:
         boxes = boxes.astype(np.float32)
         if self.flipped:
             boxes[:, [0, 2]] = self.width - boxes[:, [2, 0]] - 1
-        corners = boxes.reshape(-1, 2) @ self.to_output[:, :2].T + self.to_output[:, 2]  # [2n, 2]
+        corners = affine_transform(boxes.reshape(-1, 2), self.to_output)  # [2n, 2]
         return self.clip(corners).reshape(-1, 4).astype(np.float32)
 
     def clip(self, points: np.ndarray) -> np.ndarray:
@@ -88,7 +89,7 @@ class View:
         points = points.astype(np.float32)
         if self.flipped:
             points[:, 0] = self.width - points[:, 0] - 1
-        return (points @ self.to_output_rotated[:, :2].T + self.to_output_rotated[:, 2]).astype(np.float32)
+        return affine_transform(points, self.to_output_rotated).astype(np.float32)
 
 
 class Sample(Dataset):
