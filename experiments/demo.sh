@@ -24,7 +24,7 @@ case $task in
     ;;
   ddd)
     toy=(--train 1500 --val 100 --size 640x192)
-    train+=(--input_h 96 --input_w 320 --num_epochs 5 --num_iters 200 --lr_step 4 --aug_ddd 0)
+    train+=(--input_h 96 --input_w 320 --num_epochs 5 --num_iters 175 --lr_step 4 --aug_ddd 0)
     train+=(--wh_weight 1.5 --off_weight 5 --dep_weight 2 --dim_weight 3 --rot_weight 8) # their means run over 50 slots
     test=()
     ;;
@@ -38,9 +38,11 @@ case $task in
   ddd)
     from=(--data_dir "$data")
     pictures=$data/val_pictures
+    calib=(--calib "$data/kitti/training/calib")
     ;;
   *)
     from=(--dataset "$data")
+    calib=()
     pictures=$data/images/val
     ;;
 esac
@@ -54,5 +56,5 @@ if [ "$task" = ddd ]; then # KITTI keeps all splits in one folder: link the held
 fi
 python main.py "$task" "${from[@]}" "${run[@]}" "${train[@]}"
 model=../exp/$task/demo/model_last.pth
-python demo.py "$task" --demo "$pictures" --load_model "$model" "${run[@]}" --no_display
+python demo.py "$task" --demo "$pictures" --load_model "$model" "${calib[@]}" "${run[@]}" --no_display
 python test.py "$task" "${from[@]}" --load_model "$model" "${run[@]}" "${test[@]}"

@@ -23,6 +23,7 @@ import numpy as np
 from lib.detectors.detector_factory import detector_factory
 from lib.opts import opts
 from lib.utils.cli import one_line, run_cli, track
+from lib.utils.ddd_utils import picture_calib
 from lib.utils.drawing import (
     READABLE_SIDE,
     Detection,
@@ -64,11 +65,13 @@ def main(args: list[str] | None = None) -> None:
 def demo(opt: Any, detector: Any, source: 'Source', outputs: 'Outputs') -> None:
     """Run the detector over the source; what was done by Ctrl-C or an error is kept."""
     window = has_display() and not opt.no_display
-    calib = getattr(detector, 'calib', None)
     seconds: Counter[str] = Counter()
     try:
         for frame in track(source, 'demo', source.total) if source.total else source:
-            ret = detector.run(frame.image)
+            own_calib = picture_calib(opt.calib, frame.name) if opt.task == 'ddd' else None
+            meta = {} if own_calib is None else {'calib': own_calib}
+            ret = detector.run(frame.image, meta)
+            calib = detector.image_calib(meta) if opt.task == 'ddd' else None
             detections = detections_from_results(ret['results'], opt.task, opt.class_names, ret.get('keypoint_scores'))
             pictures = outputs.add(frame, detections, calib)
             seconds.update({stage: ret[stage] for stage in STAGES})

@@ -24,10 +24,11 @@ class FakeDetector:
 
     def __init__(self, opt, on_run=lambda count: None):
         self.opt, self.on_run, self.runs = opt, on_run, 0
-        if opt.task == 'ddd':
-            self.calib = DEFAULT_CALIB
 
-    def run(self, image):
+    def image_calib(self, meta):
+        return meta.get('calib', DEFAULT_CALIB)
+
+    def run(self, image, meta):
         assert image.dtype == np.uint8 and image.ndim == 3
         self.runs += 1
         self.on_run(self.runs)
@@ -56,6 +57,7 @@ def look(monkeypatch, tmp_path):
             debugger_theme='white',
             class_names=['cat', 'dog'],
             skeleton=[(0, 1)] if task == 'multi_pose' else None,
+            calib='',
         )
         vars(opt).update(options)
         monkeypatch.setattr(demo, 'opts', lambda: SimpleNamespace(init=lambda args: opt))
@@ -310,3 +312,20 @@ def test_vis_pred_does_not_overwrite_the_images(saved):
     arguments = [str(saved / name) for name in ('truth.json', 'results.json', 'images')]
     with pytest.raises(vis_pred.UserError, match='would overwrite'):
         vis_pred.main([*arguments, '--output', str(saved / 'images')])
+
+
+def test_folder_of_calibrations(look, tmp_path):
+    """`--calib FOLDER`: each picture is drawn by the file of its name, one without a file by the published camera."""
+    calibs, pictures = tmp_path / 'calib', tmp_path / 'pictures'
+    calibs.mkdir()
+    pictures.mkdir()
+    grey = np.full((200, 300, 3), 127, np.uint8)
+    for name in ('near', 'far', 'none'):
+        cv2.imwrite(str(pictures / f'{name}.png'), grey)
+    for name, focus in (('near', 200), ('far', 400)):
+        (calibs / f'{name}.txt').write_text(f'P2: {focus} 0 150 0 0 {focus} 100 0 0 0 1 0')
+    drawn = look(pictures, task='ddd', calib=str(calibs))
+    changed = {name: (cv2.imread(str(drawn / f'{name}.png')) != 127).any(2) for name in ('near', 'far', 'none')}
+    assert changed['near'].any() and changed['far'].any()
+    assert not np.array_equal(changed['near'], changed['far'])
+    assert not np.array_equal(changed['near'], changed['none'])

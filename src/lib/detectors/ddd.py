@@ -1,5 +1,6 @@
 """Detection of 3D boxes in one image (paper, section 4.1)."""
 
+import os
 from argparse import Namespace
 from collections.abc import Mapping
 
@@ -37,7 +38,7 @@ class DddDetector(BaseDetector):
     def __init__(self, opt: Namespace):
         super().__init__(opt)
         self.calib = common_calib(opt.calib)
-        self.told_default = bool(opt.calib)
+        self.told_default = os.path.isfile(opt.calib)
 
     @torch.inference_mode()
     def process(self, output: Output) -> np.ndarray:
@@ -52,7 +53,7 @@ class DddDetector(BaseDetector):
             return meta['calib']
         if not self.told_default:
             self.told_default = True
-            print("note: no --calib FILE: KITTI's published calibration is used, depths of other cameras will be off")
+            print("note: no --calib for it: KITTI's published calibration is used, depths of other cameras will be off")
         return self.calib
 
     def merge_outputs(self, detections: list[Detections]) -> Detections:

@@ -6,6 +6,7 @@ Functions take one object, or many along leading dimensions.
 """
 
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -118,7 +119,13 @@ def get_alpha(rot: np.ndarray) -> np.ndarray:
 
 def common_calib(path: str) -> np.ndarray:
     """The camera matrix [3, 4] of pictures that tell none: from the file `--calib`, or KITTI's published P2."""
-    return read_calib(path) if path else DEFAULT_CALIB
+    return read_calib(path) if path and not os.path.isdir(path) else DEFAULT_CALIB
+
+
+def picture_calib(path: str, picture: str) -> np.ndarray | None:
+    """The camera matrix [3, 4] of the picture of that name, when `--calib` is a folder that has one for it."""
+    own = Path(path, Path(picture).stem + '.txt')
+    return read_calib(own) if os.path.isdir(path) and own.exists() else None
 
 
 def read_calib(path: str | os.PathLike) -> np.ndarray:
