@@ -385,13 +385,13 @@ def test_evaluation_paths_agree(checkpoint, toy, scripts, tmp_path):
     assert found['prefetch'] == found['plain']
 
     def table(rows):
-        rows = [[r['image_id'], r['category_id'], *r['bbox'], r['score']] for r in rows]
-        return np.array(sorted(rows, key=lambda r: (r[0], -r[-1], *r[1:6])))
+        return np.array([[1000 * r['image_id'], 1000 * r['category_id'], *r['bbox'], r['score']] for r in rows])
 
     a, b = table(found['plain']), table(found['training side'])
     assert a.shape == b.shape
-    np.testing.assert_allclose(a[:, -1], b[:, -1], atol=1e-4)
-    assert (np.abs(a - b).max(1) < 0.05).mean() > 0.98  # equal scores may change places
+    np.testing.assert_allclose(np.sort(a[:, -1]), np.sort(b[:, -1]), atol=1e-4)
+    nearest = np.abs(a[:, None] - b).max(2).min(1)  # scores that nearly tie change places
+    assert (nearest < 0.05).mean() > 0.98  # and at the end of the list, boxes
 
 
 def test_fine_tuning_on_other_classes(checkpoint, toy, capsys):
