@@ -16,7 +16,7 @@ case $task in
     ;;
   multi_pose)
     toy=(--train 3000 --val 100 --size 128)
-    train+=("${plain[@]}" --num_epochs 5 --num_iters 300 --lr_step 4 --wh_weight 0.3)
+    train+=("${plain[@]}" --num_epochs 5 --num_iters 375 --lr_step 4 --wh_weight 0.3)
     ;;
   exdet)
     toy=(--train 2000 --val 100 --size 128 --colors class)
