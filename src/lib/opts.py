@@ -250,9 +250,7 @@ def build_parser() -> OneLineParser:
     group.add_argument('--output', default='', help="folder for pictures and results.json; '' is SAVE_DIR/demo")
     group.add_argument('--save_video', default='', help="video file to write; '' is OUTPUT/NAME.mp4 for videos")
     group.add_argument('--no_display', action='store_true', help='never open a window')
-    group.add_argument(
-        '--calib', default='', help='KITTI calibration file, or folder of one a picture (ddd)'
-    )
+    group.add_argument('--calib', default='', help='KITTI calibration file, or folder of one a picture (ddd)')
     return parser
 
 
