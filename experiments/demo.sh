@@ -24,7 +24,7 @@ case $task in
     ;;
   ddd)
     toy=(--train 1500 --val 100 --size 640x192)
-    train+=(--input_h 96 --input_w 320 --num_epochs 5 --num_iters 175 --lr_step 4 --aug_ddd 0)
+    train+=(--input_h 96 --input_w 320 --num_epochs 5 --num_iters 200 --lr_step 4 --aug_ddd 0)
     train+=(--wh_weight 1.5 --off_weight 5 --dep_weight 2 --dim_weight 3 --rot_weight 8) # their means run over 50 slots
     test=()
     ;;
