@@ -144,7 +144,7 @@ def use_torchvision(model: nn.Module) -> nn.Module:
 
 def our_step(arch: str, images: int, side: int, device: str = 'cpu') -> Callable[[], object]:
     """A training step as main.py does it."""
-    opt = opts().init(['ctdet', '--arch', arch, '--pretrained', 'none', '--gpus', '-1' if device == 'cpu' else '0'])
+    opt = opts().init(['ctdet', '--arch', arch, '--gpus', '-1' if device == 'cpu' else '0'])
     opt.device = torch.device(device)
     model = create_model(arch, opt.heads, opt.head_conv)
     trainer = train_factory['ctdet'](opt, model, torch.optim.Adam(model.parameters(), 1e-4, fused=True))
@@ -155,7 +155,7 @@ def our_step(arch: str, images: int, side: int, device: str = 'cpu') -> Callable
 
 def published_step(arch: str, images: int, side: int) -> Callable[[], object]:
     """The same step in NCHW, with torchvision's deformable convolution and the plain optimizer."""
-    opt = opts().init(['ctdet', '--arch', arch, '--pretrained', 'none', '--gpus', '-1'])
+    opt = opts().init(['ctdet', '--arch', arch, '--gpus', '-1'])
     model = use_torchvision(create_model(arch, opt.heads, opt.head_conv)).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
     task_loss, batch = train_factory['ctdet'](opt, model).loss, training_batch(images, side)
