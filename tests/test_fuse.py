@@ -16,14 +16,7 @@ HEADS = {'hm': 3, 'wh': 2, 'reg': 2}
 ARCHS = ('res_18', 'res_50', 'resdcn_18', 'dlav0_34', 'dla_34', 'hourglass')
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """For maps this small more threads only wait for one another."""
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def lively(model):

@@ -25,14 +25,7 @@ MULTI_POSE = {'hm': 1, 'wh': 2, 'hps': 34, 'reg': 2, 'hm_hp': 17, 'hp_offset': 2
 HEADS = {'hm': 3, 'wh': 2, 'hm_hp': 5, 'reg': 2}
 
 
-@pytest.fixture(autouse=True)
-def same_everywhere():
-    """Seeded, and on one thread: for maps this small more of them only wait for one another."""
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture
