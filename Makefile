@@ -4,7 +4,7 @@ VENV ?= .venv
 
 BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.centernet-installed
-KERNELS := $(wildcard src/lib/external/*.pyx)
+KERNELS := $(wildcard src/lib/external/*.pyx src/lib/external/*.h)
 
 .PHONY: setup demo demo-pose demo-exdet demo-3d test bench lint
 

@@ -20,6 +20,7 @@ OPENMP = [] if sys.platform == 'darwin' else ['-fopenmp']  # Apple's compiler ha
 FREE_SUMS = ['-fassociative-math', '-fno-signed-zeros', '-fno-trapping-math']  # vectorised inner products
 EXTENSION_OPTIONS = {  # kernel -> further arguments of its Extension
     'nms': {'extra_compile_args': ['-O3']},
+    'peaks': {'extra_compile_args': ['-O3']},
     'raster': {'extra_compile_args': ['-O3']},
     'dcn': {'extra_compile_args': ['-O3', *FREE_SUMS, *OPENMP], 'extra_link_args': OPENMP},
     'winograd': {'extra_compile_args': ['-O3', *OPENMP], 'extra_link_args': OPENMP},
@@ -39,6 +40,8 @@ def kernels() -> list[Extension]:
         Extension(
             f'centernet.external.{path.stem}',
             [path.relative_to(ROOT).as_posix()],
+            depends=['src/lib/external/per_cpu.h'],
+            include_dirs=['src/lib/external'],
             **EXTENSION_OPTIONS.get(path.stem, {}),
         )
         for path in paths

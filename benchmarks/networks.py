@@ -125,7 +125,7 @@ def detector(arch: str, dtype: str = 'float32', device: str = 'cpu') -> BaseDete
 
 def as_published(ours: BaseDetector) -> BaseDetector:
     """The detector with its network as it is: batch norms, NCHW, torchvision's deformable convolution."""
-    use_torchvision(ours.model)
+    use_torchvision(ours.model.to(memory_format=torch.contiguous_format))
 
     def eager(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
         with torch.inference_mode():

@@ -211,3 +211,17 @@ def test_bfloat16(backend):
     torch.testing.assert_close(got.float(), want, rtol=2e-2, atol=2e-2)
     grads = torch.autograd.grad(layer(half[0]).float().sum(), [half[0], layer.weight])
     assert all(g.dtype == torch.bfloat16 and g.abs().sum() > 0 for g in grads)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_samples_in_bfloat16(case):
+    """The kernel takes bfloat16 as its bits: the samples are those of the same values in float, rounded."""
+    x, offset, weight, _, *geometry, mask = (a.detach() if isinstance(a, torch.Tensor) else a for a in arguments(case))
+    half = native_dcn.channels_last(x, torch.bfloat16)
+    columns = {}
+    for pixels in (half, half.float()):
+        filled = columns[pixels.dtype] = torch.empty(mask[:, 0].numel(), weight[0].numel(), dtype=pixels.dtype)
+        arrays = [native_dcn.as_array(t) for t in (pixels, offset, mask, filled)]
+        native_dcn.dcn.sample(*arrays, 0, weight.shape[2], *geometry, 1)
+    assert columns[torch.float32].any()
+    torch.testing.assert_close(columns[torch.bfloat16], columns[torch.float32].bfloat16(), rtol=2**-7, atol=1e-6)

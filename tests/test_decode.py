@@ -108,10 +108,21 @@ def test_maps_that_carry_a_gradient_and_channels_last(name):
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 7), (6, 1), (9, 12)])
 def test_keep_peaks_is_max_pooling(shape):
-    """The shifted maxima equal the 3x3 pooling of the paper, plateaus and borders included."""
+    """The kernel equals the 3x3 pooling of the paper, which other types take: plateaus, borders, any strides."""
     heat = (8 * rand(2, 3, *shape)).round() / 8
     pooled = F.max_pool2d(heat, 3, stride=1, padding=1)
     assert torch.equal(decode.keep_peaks(heat), heat * (pooled == heat))
+    assert torch.equal(decode.keep_peaks(heat.double()), (heat * (pooled == heat)).double())
+    assert torch.equal(decode.keep_peaks(heat.mT.contiguous().mT), heat * (pooled == heat))
+    assert torch.equal(decode.keep_peaks(heat[0, 0]), (heat * (pooled == heat))[0, 0])
+
+
+def test_what_is_no_number_is_no_peak():
+    """Not in float32, not in other types; its neighbours may be."""
+    heat = torch.full((1, 1, 5, 5), torch.nan)
+    assert not decode.keep_peaks(heat).any() and not decode.keep_peaks(heat.double()).any()
+    heat[0, 0, 0, 0] = 0.5
+    assert not decode.keep_peaks(heat)[0, 0, 1:].any()
 
 
 def test_top_k_is_a_full_sort():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lib.models import fuse
 from lib.models.fuse import DTYPES, FastNetwork, fold_batch_norm, network_dtype
 from lib.models.model import create_model
 from lib.models.networks import large_hourglass
@@ -48,6 +49,7 @@ def assert_same(found, wanted, tolerance):
 def test_outputs_are_those_of_the_network(arch, monkeypatch):
     """Every family: the last stack's outputs (in double precision), no batch norm left, the network as it was."""
     monkeypatch.setattr(large_hourglass, 'CHANNELS', (8, 8, 12, 12, 12, 16))  # a thousandth of the weights
+    monkeypatch.setattr(fuse, 'MOST_FOLDED', 1 << 40)
     network = lively(create_model(arch, HEADS, 16)).double()
     before = copy.deepcopy(network.state_dict())
     images = torch.randn(1, 3, *([128, 128] if arch == 'hourglass' else [32, 64]), dtype=torch.double)
@@ -169,6 +171,26 @@ def test_the_copy_follows_the_weights():
     assert check() and not check()
     network = lively(Small())
     assert check() and not check()
+
+
+@pytest.mark.parametrize('most', [107, 108])
+def test_large_layers_keep_their_norms(monkeypatch, most):
+    """A convolution of 4 * 3 * 3 * 3 = 108 weights is folded, and copied, where no more than these are allowed."""
+    monkeypatch.setattr(fuse, 'MOST_FOLDED', most)
+    network = lively(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    folded, x = fold_batch_norm(network), torch.randn(1, 3, 8, 8)
+    assert bool(batch_norms(folded)) == (most < 108)
+    assert (folded.get_submodule('0').weight.data_ptr() == network[0].weight.data_ptr()) == (most < 108)
+    assert_same(folded(x), network(x), 1e-5)
+
+
+def test_only_what_is_folded_takes_memory():
+    """A layer without a batch norm lies where the network's does; a folded one has weights of its own."""
+    network = lively(Small()).eval()
+    folded = fold_batch_norm(network)
+    assert folded.hm.weight.data_ptr() == network.hm.weight.data_ptr()
+    assert folded.conv.weight.data_ptr() != network.conv.weight.data_ptr()
+    assert network.hm.weight.requires_grad and not folded.hm.weight.requires_grad
 
 
 def test_networks_made_in_inference_mode():

@@ -114,7 +114,7 @@ class BaseDetector:
             self.model = load_model(self.model, opt.load_model, strict=True)
         else:
             print('no --load_model: the network is random')
-        self.model = self.model.to(opt.device).eval()
+        self.model = self.model.to(opt.device, memory_format=torch.channels_last).eval()
         self.pre_process = self.preprocessor(opt)
         self.pictures = 0
 

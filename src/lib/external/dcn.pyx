@@ -10,22 +10,40 @@ channels). Each reads the four cells around its place with bilinear weights; cel
 """
 
 from cython.parallel cimport prange
+from libc.stdint cimport uint16_t
 from libc.string cimport memset
 
-cdef extern from *:
+cdef extern from "per_cpu.h":
     """
-    /* gcc builds these for several instruction sets and picks at load time, so that a build travels. */
-    #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
-    #define PER_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
-    #else
-    #define PER_CPU
-    #endif
+    #include <stdint.h>
+    #include <string.h>
 
     /* out = the sum over four cells of weight * cell */
     PER_CPU static void blend(float *restrict out, const float *a, const float *b, const float *c, const float *d,
                               const float *weight, Py_ssize_t n) {
         const float wa = weight[0], wb = weight[1], wc = weight[2], wd = weight[3];
         for (Py_ssize_t i = 0; i < n; i++) out[i] = wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i];
+    }
+
+    /* A bfloat16 is the upper half of a float; to narrow is to round to the nearest, to even in the middle. */
+    static inline float widen(uint16_t value) {
+        const uint32_t bits = (uint32_t) value << 16;
+        float wide;
+        memcpy(&wide, &bits, sizeof wide);
+        return wide;
+    }
+    static inline uint16_t narrow(float value) {
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    }
+
+    /* As blend, of bfloat16; it adds up in float. */
+    PER_CPU static void blend_half(uint16_t *restrict out, const uint16_t *a, const uint16_t *b, const uint16_t *c,
+                                   const uint16_t *d, const float *weight, Py_ssize_t n) {
+        const float wa = weight[0], wb = weight[1], wc = weight[2], wd = weight[3];
+        for (Py_ssize_t i = 0; i < n; i++)
+            out[i] = narrow(wa * widen(a[i]) + wb * widen(b[i]) + wc * widen(c[i]) + wd * widen(d[i]));
     }
 
     /* dot[k] = the inner product of grad and cell k */
@@ -48,14 +66,20 @@ cdef extern from *:
     """
     void blend(float *out, const float *a, const float *b, const float *c, const float *d,
                const float *weight, Py_ssize_t n) noexcept nogil
+    void blend_half(uint16_t *out, const uint16_t *a, const uint16_t *b, const uint16_t *c, const uint16_t *d,
+                    const float *weight, Py_ssize_t n) noexcept nogil
     void dots(float *dot, const float *grad, const float *a, const float *b, const float *c, const float *d,
               Py_ssize_t n) noexcept nogil
     void accumulate(float *sum, const float *grad, float weight, Py_ssize_t n) noexcept nogil
 
 
+ctypedef fused Value:
+    float
+    uint16_t  # bfloat16, which C has no type for
+
+
 cdef struct Layer:
-    # What the loops need to know, with plain pointers in place of memoryviews.
-    const float *x          # [B, height, width, channels]
+    # What the loops need to know beside the map x [B, height, width, channels] itself.
     const float *offset     # [B, 2 * groups * k * k, out_height, out_width], of any strides (in floats)
     const float *mask       # [B, groups * k * k, out_height, out_width], the same
     Py_ssize_t offset_strides[4]
@@ -77,16 +101,16 @@ cdef struct Tap:
 
 
 cdef Layer _layer(
-    const float[:, :, :, ::1] x, const float[:, :, :, :] offset, const float[:, :, :, :] mask,
+    const Py_ssize_t *shape, const float[:, :, :, :] offset, const float[:, :, :, :] mask,
     int kernel, int stride, int padding, int dilation,
 ):
     cdef Layer layer
     cdef int i
-    layer.x, layer.offset, layer.mask = &x[0, 0, 0, 0], &offset[0, 0, 0, 0], &mask[0, 0, 0, 0]
+    layer.offset, layer.mask = &offset[0, 0, 0, 0], &mask[0, 0, 0, 0]
     for i in range(4):
         layer.offset_strides[i] = offset.strides[i] // <Py_ssize_t> sizeof(float)
         layer.mask_strides[i] = mask.strides[i] // <Py_ssize_t> sizeof(float)
-    layer.height, layer.width, layer.channels = x.shape[1], x.shape[2], x.shape[3]
+    layer.height, layer.width, layer.channels = shape[1], shape[2], shape[3]
     layer.kernel, layer.stride, layer.padding, layer.dilation = kernel, stride, padding, dilation
     layer.out_height, layer.out_width, layer.taps = mask.shape[2], mask.shape[3], mask.shape[1]
     layer.groups = layer.taps // (kernel * kernel)
@@ -143,29 +167,31 @@ cdef inline void _look(Tap *tap, const Layer *layer, Py_ssize_t b, Py_ssize_t ro
                 tap += 1
 
 
-cdef inline void _sample_tap(float *column, const Tap *tap, const Layer *layer) noexcept nogil:
+cdef inline void _sample_tap(Value *column, const Value *x, const Tap *tap, const Layer *layer) noexcept nogil:
     """What a tap sees, times its modulation."""
+    cdef const Value *cell[4]
     cdef float weight[4]
     cdef Py_ssize_t k
     if not tap.inside:
-        memset(column, 0, layer.part * sizeof(float))
+        memset(column, 0, layer.part * sizeof(Value))
         return
     for k in range(4):
-        weight[k] = tap.weight[k] * tap.modulation
-    blend(column, layer.x + tap.cell[0], layer.x + tap.cell[1], layer.x + tap.cell[2], layer.x + tap.cell[3], weight,
-          layer.part)
+        cell[k], weight[k] = x + tap.cell[k], tap.weight[k] * tap.modulation
+    if Value is float:
+        blend(column, cell[0], cell[1], cell[2], cell[3], weight, layer.part)
+    else:
+        blend_half(column, cell[0], cell[1], cell[2], cell[3], weight, layer.part)
 
 
-cdef inline void _differentiate_tap(const float *grad_column, const Tap *tap, const Layer *layer, float *by_y,
-                                    float *by_x, float *by_mask) noexcept nogil:
+cdef inline void _differentiate_tap(const float *grad_column, const float *x, const Tap *tap, const Layer *layer,
+                                    float *by_y, float *by_x, float *by_mask) noexcept nogil:
     """Gradients of a tap's place and of its modulation."""
     cdef float dot[4]
     cdef Py_ssize_t k
     by_y[0] = by_x[0] = by_mask[0] = 0
     if not tap.inside:
         return
-    dots(dot, grad_column, layer.x + tap.cell[0], layer.x + tap.cell[1], layer.x + tap.cell[2],
-         layer.x + tap.cell[3], layer.part)
+    dots(dot, grad_column, x + tap.cell[0], x + tap.cell[1], x + tap.cell[2], x + tap.cell[3], layer.part)
     for k in range(4):
         by_y[0] += tap.dy[k] * dot[k] * tap.modulation
         by_x[0] += tap.dx[k] * dot[k] * tap.modulation
@@ -183,27 +209,28 @@ cdef inline void _scatter_tap(float *grad_x, const float *grad_column, const Tap
             accumulate(grad_x + tap.cell[k] + first, grad_column + first, tap.weight[k] * tap.modulation, last - first)
 
 
-cdef void _sample_row(const Layer *layer, Py_ssize_t row, float *column, Tap *taps) noexcept nogil:
+cdef void _sample_row(const Layer *layer, const Value *cells, Py_ssize_t row, Value *column,
+                      Tap *taps) noexcept nogil:
     """Fill the columns [out_width, k, k, C] of a row; `taps` is room for those of a position."""
     cdef Py_ssize_t x, t
     for x in range(layer.out_width):
         _look(taps, layer, row // layer.out_height, row % layer.out_height, x)
         for t in range(layer.taps):
-            _sample_tap(column, &taps[t], layer)
+            _sample_tap(column, cells, &taps[t], layer)
             column += layer.part
 
 
-cdef void _differentiate_row(const Layer *layer, Py_ssize_t row, const float *grad_column, float *column,
-                             float *grad_offset, float *grad_mask, Tap *taps) noexcept nogil:
+cdef void _differentiate_row(const Layer *layer, const float *cells, Py_ssize_t row, const float *grad_column,
+                             float *column, float *grad_offset, float *grad_mask, Tap *taps) noexcept nogil:
     """As `_sample_row`, and the gradients [out_width, groups, k, k, 2 or 1] of the row's offsets and modulations."""
     cdef Py_ssize_t x, t, channel
     for x in range(layer.out_width):
         _look(taps, layer, row // layer.out_height, row % layer.out_height, x)
         for t in range(layer.taps):
             channel = t % layer.groups * (layer.taps // layer.groups) + t // layer.groups
-            _sample_tap(column, &taps[t], layer)
-            _differentiate_tap(grad_column, &taps[t], layer, grad_offset + 2 * channel, grad_offset + 2 * channel + 1,
-                               grad_mask + channel)
+            _sample_tap(column, cells, &taps[t], layer)
+            _differentiate_tap(grad_column, cells, &taps[t], layer, grad_offset + 2 * channel,
+                               grad_offset + 2 * channel + 1, grad_mask + channel)
             column += layer.part
             grad_column += layer.part
         grad_offset += 2 * layer.taps
@@ -234,25 +261,26 @@ cdef void _scatter_share(const Layer *layer, Py_ssize_t first_row, Py_ssize_t ro
 
 
 def sample(
-    const float[:, :, :, ::1] x, const float[:, :, :, :] offset, const float[:, :, :, :] mask, float[:, ::1] columns,
+    const Value[:, :, :, ::1] x, const float[:, :, :, :] offset, const float[:, :, :, :] mask, Value[:, ::1] columns,
     Py_ssize_t first_row, int kernel, int stride, int padding, int dilation, int threads,
 ):
     """Fill `columns` with what the taps of the rows from `first_row` on see.
 
     Args:
-        x: [B, H, W, C].
+        x: [B, H, W, C], float or the bits of bfloat16 as uint16.
         offset: [B, 2 * G * k * k, h, w] in cells, (dy, dx) tap by tap, of any strides.
         mask: [B, G * k * k, h, w], any strides.
-        columns: [rows * w, k * k * C]. Rows are counted through all images: row b * h + y.
+        columns: [rows * w, k * k * C], of the type of x. Rows are counted through all images: row b * h + y.
         threads: how many share the rows.
     """
-    cdef Layer layer = _layer(x, offset, mask, kernel, stride, padding, dilation)
+    cdef Layer layer = _layer(x.shape, offset, mask, kernel, stride, padding, dilation)
     cdef Py_ssize_t rows = columns.shape[0] // layer.out_width, size = layer.out_width * columns.shape[1], row
     cdef char[::1] room = bytearray(rows * layer.taps * sizeof(Tap))
     cdef Tap *taps = <Tap *> &room[0]
-    cdef float *out = &columns[0, 0]
+    cdef const Value *cells = &x[0, 0, 0, 0]
+    cdef Value *out = &columns[0, 0]
     for row in prange(rows, nogil=True, num_threads=threads, schedule='static'):
-        _sample_row(&layer, first_row + row, out + row * size, taps + row * layer.taps)
+        _sample_row(&layer, cells, first_row + row, out + row * size, taps + row * layer.taps)
 
 
 def differentiate(
@@ -271,7 +299,7 @@ def differentiate(
         grad_x: [B, H, W, C]; added to.
         grad_offset, grad_mask: [rows * w, channels of `offset` or `mask`]; filled.
     """
-    cdef Layer layer = _layer(x, offset, mask, kernel, stride, padding, dilation)
+    cdef Layer layer = _layer(x.shape, offset, mask, kernel, stride, padding, dilation)
     cdef Py_ssize_t rows = columns.shape[0] // layer.out_width, size = layer.out_width * columns.shape[1]
     cdef Py_ssize_t first_image = first_row // layer.out_height
     cdef Py_ssize_t images = (first_row + rows - 1) // layer.out_height + 1 - first_image
@@ -279,6 +307,7 @@ def differentiate(
     cdef char[::1] room = bytearray(max(rows, images * shares) * layer.taps * sizeof(Tap))
     cdef Tap *taps = <Tap *> &room[0]
     cdef Py_ssize_t row, part, width = layer.out_width
+    cdef const float *cells = &x[0, 0, 0, 0]
     cdef const float *grad = &grad_columns[0, 0]
     cdef float *out = &columns[0, 0]
     cdef float *by_x = &grad_x[0, 0, 0, 0]
@@ -286,7 +315,7 @@ def differentiate(
     cdef float *by_mask = &grad_mask[0, 0]
     for row in prange(rows, nogil=True, num_threads=threads, schedule='static'):
         _differentiate_row(
-            &layer, first_row + row, grad + row * size, out + row * size,
+            &layer, cells, first_row + row, grad + row * size, out + row * size,
             by_offset + 2 * row * width * layer.taps, by_mask + row * width * layer.taps, taps + row * layer.taps,
         )
     for part in prange(images * shares, nogil=True, num_threads=threads, schedule='static'):

@@ -8,14 +8,8 @@ space the convolution is a product of matrices for each of the 36 places, which 
 
 from cython.parallel cimport prange
 
-cdef extern from *:
+cdef extern from "per_cpu.h":
     """
-    /* gcc builds these for several instruction sets and picks at load time, so that a build travels. */
-    #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
-    #define PER_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
-    #else
-    #define PER_CPU
-    #endif
     #define LANES 16  /* channels at a time: their 36 values stay in the first cache */
 
     /* The six rows of B^T d for one column d of six, each of m channels. */

@@ -10,7 +10,9 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional as F
 
+from ..external import peaks as peak_kernel
 from .utils import transpose_and_gather_feat
 
 JOINT_THRESH = 0.1  # a joint's heat map peak under this draws no joint
@@ -42,17 +44,16 @@ class Peaks(NamedTuple):
 def keep_peaks(heat: torch.Tensor) -> torch.Tensor:
     """[..., h, w] heat with every cell set to 0 that is below the maximum of its 3x3 neighbourhood.
 
-    Cells on a plateau are all kept. The 3x3 maximum is taken along x, then along y, by whole shifted maps: on
-    a CPU that is many times faster than the pooling operator, with the same result.
+    Cells on a plateau are all kept.
     """
-    heat = heat.contiguous()
-    along_x = heat.clone()
-    torch.maximum(along_x[..., 1:], heat[..., :-1], out=along_x[..., 1:])
-    torch.maximum(along_x[..., :-1], heat[..., 1:], out=along_x[..., :-1])
-    highest = along_x.clone()
-    torch.maximum(highest[..., 1:, :], along_x[..., :-1, :], out=highest[..., 1:, :])
-    torch.maximum(highest[..., :-1, :], along_x[..., 1:, :], out=highest[..., :-1, :])
-    return highest.masked_fill_(highest != heat, 0)
+    maps = heat.reshape(-1, *heat.shape[-2:]).contiguous()  # [n, h, w]
+    if maps.device.type == 'cpu' and maps.dtype == torch.float32:
+        kept = torch.empty_like(maps)
+        peak_kernel.keep(maps.numpy(), kept.numpy())
+    else:
+        highest = F.max_pool2d(maps, 3, stride=1, padding=1)
+        kept = torch.where(maps == highest, maps, 0)
+    return kept.view(heat.shape)
 
 
 def top_k(heat: torch.Tensor, K: int) -> Peaks:

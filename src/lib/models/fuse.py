@@ -14,16 +14,17 @@ from .networks.dcn import DCN
 from .winograd import use_winograd
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
+MOST_FOLDED = 1 << 19  # weights of a layer: the larger are not copied, and their norms are quick on their small maps
 SAMPLE = 8  # values of each tensor that are compared to see whether it has changed
 
 
 class FastNetwork:
     """Runs the last stack of a CenterNet through a copy of it that is fast.
 
-    The copy has no batch norms, does nothing that the last stack's heads do not need, holds its weights
-    channels-last in `dtype`, and convolves by Winograd's algorithm where that pays (float32 on the CPU). It is
-    made at the first call, and again when the network's weights have changed.
-    The network itself stays as it is.
+    The copy has no batch norms but after large layers, does nothing that the last stack's heads do not need, holds
+    its weights channels-last in `dtype`, and convolves by Winograd's algorithm where that pays (float32 on the
+    CPU). It is made at the first call, and again when the network's weights have changed.
+    The network itself stays as it is; if it is channels-last, too, the copy shares with it what is the same.
 
     Args:
         dtype: float32 or bfloat16.
@@ -113,12 +114,19 @@ def fast_copy(network: nn.Module) -> nn.Module:
     except Exception as error:  # tracing may fail in any way on code that looks at the values it computes
         reason = str(error).partition('\n')[0]
         print(f'note: {type(network).__name__} runs as it is, batch norms and all: it cannot be traced ({reason})')
-        return LastStack(copy.deepcopy(network).eval())
+        return LastStack(shared_copy(network).eval())
+
+
+def shared_copy(model: nn.Module) -> nn.Module:
+    """A copy of a model whose tensors are its own, but lie in the same memory; without gradients."""
+    tensors = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
+    tensors |= {id(b): b.detach() for b in model.buffers()}
+    return copy.deepcopy(model, tensors)
 
 
 @torch.no_grad()
 def fold_batch_norm(model: nn.Module) -> fx.GraphModule:
-    """A copy of `model` for evaluation without the batch norms that follow a convolution.
+    """A copy of `model` for evaluation without the batch norms that follow a convolution of no more than `MOST_FOLDED`.
 
     At evaluation batch norm is one affine map a channel, y = (x - mean) / sqrt(var + eps) * weight + bias: scale
     and shift go into the weight and bias of the convolution (plain, transposed or deformable) before it, where
@@ -128,9 +136,10 @@ def fold_batch_norm(model: nn.Module) -> fx.GraphModule:
         model: any module that torch.fx can trace; it is left untouched.
 
     Returns:
-        a module with the same outputs, to rounding, and without gradients.
+        a module with the same outputs, to rounding, and without gradients; what is not folded shares its memory
+        with the model's.
     """
-    model = copy.deepcopy(model).eval().requires_grad_(False)
+    model = shared_copy(model).eval()
     graph = Tracer().trace(model)
     graph.eliminate_dead_code(is_impure_node=acts)
     modules = {node: model.get_submodule(node.target) for node in graph.nodes if node.op == 'call_module'}
@@ -141,6 +150,7 @@ def fold_batch_norm(model: nn.Module) -> fx.GraphModule:
             isinstance(norm, nn.BatchNorm2d)
             and norm.running_mean is not None  # without it, statistics are the batch's also at evaluation
             and isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d, DCN))
+            and conv.weight.numel() <= MOST_FOLDED
             and len(node.args[0].users) == calls[conv] == 1
         ):
             fold(conv, norm)
@@ -171,14 +181,15 @@ def fold(conv: nn.Conv2d | nn.ConvTranspose2d | DCN, norm: nn.BatchNorm2d) -> No
         scale = scale * norm.weight
     shift = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean  # [out]
     bias = shift * scale if norm.bias is None else shift * scale + norm.bias
+    dtype = conv.weight.dtype
+    scale, bias = scale.to(dtype), bias.to(dtype)
     if isinstance(conv, nn.ConvTranspose2d):  # weight [in, out / groups, k, k], groups one after another
         by_group = conv.weight.unflatten(0, (conv.groups, -1)) * scale.view(conv.groups, 1, -1, 1, 1)
         weight = by_group.flatten(0, 1)
     else:  # weight [out, in / groups, k, k]
         weight = conv.weight * scale.view(-1, 1, 1, 1)
-    dtype = conv.weight.dtype
-    conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-    conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+    conv.weight = nn.Parameter(weight, requires_grad=False)
+    conv.bias = nn.Parameter(bias, requires_grad=False)
 
 
 def network_dtype(name: str, device: torch.device) -> torch.dtype:

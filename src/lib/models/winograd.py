@@ -11,7 +11,7 @@ from ..external import winograd
 
 STRIP_BYTES = 4 << 20  # transformed tiles held at a time
 LEAST_CHANNELS = 64  # fewer do not pay for the transforms
-MOST_WEIGHTS = 256 * 256  # in * out of a layer: transformed weights take four times the memory
+MOST_WEIGHTS = 128 * 256  # in * out of a layer: transformed weights take four times the memory
 
 # Weights g [3, 3] become G g G^T [6, 6].
 G = torch.tensor(
@@ -36,8 +36,7 @@ class WinogradConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
-        weight = G @ conv.weight.detach().double() @ G.t()  # [out, in, 6, 6]
-        self.register_buffer('weight', weight.permute(2, 3, 1, 0).flatten(0, 1).float().contiguous())  # [36, in, out]
+        self.register_buffer('weight', transform_weight(conv.weight.detach()))  # [36, in, out]
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
         self.register_buffer('bias', bias.clone())
         self.register_buffer('zeros', torch.zeros(conv.in_channels))
@@ -60,6 +59,15 @@ class WinogradConv2d(nn.Module):
             torch.bmm(tiles, self.weight, out=products)
             winograd.finish(products.numpy(), self.bias.numpy(), out.numpy(), first, threads)
         return out.permute(0, 3, 1, 2)
+
+
+def transform_weight(weight: torch.Tensor) -> torch.Tensor:
+    """G g G^T of the weights g [out, in, 3, 3], as float32 [36, in, out]; in double, an input channel at a time."""
+    transformed = torch.empty(36, weight.shape[1], weight.shape[0])
+    for channel in range(weight.shape[1]):
+        tiles = G @ weight[:, channel].double() @ G.t()  # [out, 6, 6]
+        transformed[:, channel] = tiles.flatten(1).t()
+    return transformed
 
 
 def suits(conv: nn.Module) -> bool:

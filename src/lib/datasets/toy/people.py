@@ -45,7 +45,7 @@ SKIN = [(150, 190, 240), (110, 160, 215), (80, 115, 170), (50, 75, 115)]
 class PeopleScenes:
     """Pictures of 1 to 3 people in random poses, sizes and colours, some behind another or behind a block.
 
-    Left and right are told by the face alone, as in life: it is seen from the front and not from behind, and
+    Left and right are told by the face and the tie, or by the backpack that is seen from behind, and
     a mirrored picture (`--flip`) stays a true one. Boxes and outlines are those of the whole figure as far
     as it is inside the picture, hidden or not. A joint is visible (v = 2), hidden by something (v = 1: the
     face seen from behind, an arm behind the back), or outside the picture (v = 0, at 0, 0).
@@ -213,6 +213,7 @@ class Figure:
             shoulder, elbow, wrist = (at[f'{name}_{joint}'] for joint in ('shoulder', 'elbow', 'wrist'))
             self._stroke(f'{name} arm', [shoulder, elbow], ARM, shirt * 0.85)
             self._stroke(f'{name} arm', [elbow, wrist], ARM * 0.9, skin)
+            self._stroke(f'{name} arm', [wrist, wrist], ARM * 0.9, shirt * 0.4)
 
         behind_back = [name for name in ('left', 'right') if rng.uniform() < 0.2]
         for name in behind_back:
@@ -224,8 +225,11 @@ class Figure:
         corners = [at[name] for name in ('left_shoulder', 'right_shoulder', 'right_hip', 'left_hip')]
         self._stroke('torso', [*corners, corners[0]], LEG, shirt, filled=True)
         neck, hips = (corners[0] + corners[1]) / 2, (corners[2] + corners[3]) / 2
-        if not self.behind:
-            self._stroke('torso', [neck, hips], 0.02, 255 - shirt, rim=0)  # a tie: this is the front
+        if self.behind:
+            pack = [0.7 * corner + 0.3 * (neck + hips) / 2 for corner in corners]
+            self._stroke('torso', [*pack, pack[0]], 0.02, 255 - shirt, filled=True)
+        else:
+            self._stroke('torso', [neck, hips], 0.02, 255 - shirt, rim=0)  # a tie
         self._stroke('head', [neck, at['head']], ARM, skin)
         self._stroke('head', [at['left_ear'], at['right_ear']], 0.05, skin)
         self._stroke('head', [at['head']] * 2, 2 * HEAD, hair)

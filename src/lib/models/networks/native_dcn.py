@@ -6,6 +6,7 @@ stay in the cache, and each strip goes through one matrix product with the weigh
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from ...external import dcn
@@ -30,7 +31,7 @@ def native_deform_conv2d(
     """`torchvision.ops.deform_conv2d` on the CPU, for square kernels without weight groups.
 
     Args:
-        x: [B, in, H, W], float32 or bfloat16; fastest when channels-last. bfloat16 is sampled in float32.
+        x: [B, in, H, W], float32 or bfloat16; fastest when channels-last.
         offset: [B, 2 * G * k * k, h, w] in cells, (dy, dx) tap by tap.
         weight: [out, in, k, k].
         bias: [out].
@@ -44,15 +45,15 @@ def native_deform_conv2d(
         ValueError: shapes that do not go together.
     """
     check_shapes(x, offset, weight, mask)
-    dtype = matmul_dtype(x.dtype)
+    dtype = computing_dtype(x.dtype)
     matrix = as_matrix(weight).to(dtype).t()  # [k * k * in, out]
-    bias, x, offset, mask = bias.to(dtype), channels_last(x), offset.float(), mask.float()
+    bias, x, offset, mask = bias.to(dtype), channels_last(x, dtype), offset.float(), mask.float()
     out = x.new_empty(mask.shape[0], *mask.shape[2:], weight.shape[0], dtype=dtype)  # [B, h, w, out]
     geometry = (weight.shape[2], stride, padding, dilation, torch.get_num_threads())
-    arrays = [t.numpy() for t in (x, offset, mask)]
-    for first_row, positions, columns in strips(mask, weight):
-        dcn.sample(*arrays, columns.numpy(), first_row, *geometry)
-        torch.addmm(bias, columns.to(dtype), matrix, out=out.view(-1, weight.shape[0])[positions])
+    arrays = [as_array(t) for t in (x, offset, mask)]
+    for first_row, positions, columns in strips(mask, weight, dtype):
+        dcn.sample(*arrays, as_array(columns), first_row, *geometry)
+        torch.addmm(bias, columns, matrix, out=out.view(-1, weight.shape[0])[positions])
     return out.permute(0, 3, 1, 2).to(weight.dtype)
 
 
@@ -74,13 +75,13 @@ def native_deform_conv2d_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of x, offset, weight, bias and mask, from that of the output, `grad` [B, out, h, w]."""
     matrix = as_matrix(weight).float()  # [out, k * k * in]
-    pixels, offsets, masks = channels_last(x), offset.float(), mask.float()
-    grad = channels_last(grad).view(-1, weight.shape[0])  # [B * h * w, out]
+    pixels, offsets, masks = channels_last(x, torch.float32), offset.float(), mask.float()
+    grad = channels_last(grad, torch.float32).view(-1, weight.shape[0])  # [B * h * w, out]
     grad_x, grad_matrix = torch.zeros_like(pixels), torch.zeros_like(matrix)
     grad_offset, grad_mask = (torch.empty(t.permute(0, 2, 3, 1).shape) for t in (offsets, masks))  # [B, h, w, ...]
     geometry = (weight.shape[2], stride, padding, dilation, torch.get_num_threads())
     arrays = [t.numpy() for t in (pixels, offsets, masks)]
-    for first_row, positions, columns in strips(mask, weight):
+    for first_row, positions, columns in strips(mask, weight, torch.float32):
         grad_columns = grad[positions] @ matrix
         gradients = (grad_x, grad_offset.flatten(0, 2)[positions], grad_mask.flatten(0, 2)[positions])
         buffers = [t.numpy() for t in (grad_columns, columns, *gradients)]
@@ -145,20 +146,20 @@ def check_shapes(x: torch.Tensor, offset: torch.Tensor, weight: torch.Tensor, ma
         )
 
 
-def strips(mask: torch.Tensor, weight: torch.Tensor) -> Iterator[tuple[int, slice, torch.Tensor]]:
+def strips(mask: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> Iterator[tuple[int, slice, torch.Tensor]]:
     """(first row, its positions, room for their columns [positions, k * k * in]) of strips that cover all rows."""
     batch, _, height, width = mask.shape
     size = weight[0].numel()
-    rows = max(1, min(STRIP_BYTES // (4 * size * width), batch * height))
-    room = torch.empty(rows * width, size)
+    rows = max(1, min(STRIP_BYTES // (dtype.itemsize * size * width), batch * height))
+    room = torch.empty(rows * width, size, dtype=dtype)
     for first in range(0, batch * height, rows):
         last = min(first + rows, batch * height)
         yield first, slice(first * width, last * width), room[: (last - first) * width]
 
 
-def channels_last(x: torch.Tensor) -> torch.Tensor:
-    """[B, C, H, W] as float32 [B, H, W, C], copied only where it must be."""
-    return x.permute(0, 2, 3, 1).float().contiguous()
+def channels_last(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """[B, C, H, W] as [B, H, W, C] of that type, copied only where it must be."""
+    return x.permute(0, 2, 3, 1).to(dtype).contiguous()
 
 
 def as_matrix(weight: torch.Tensor) -> torch.Tensor:
@@ -166,8 +167,13 @@ def as_matrix(weight: torch.Tensor) -> torch.Tensor:
     return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
 
 
-def matmul_dtype(dtype: torch.dtype) -> torch.dtype:
-    """bfloat16 is multiplied as such only where the processor can do so: elsewhere float32 is faster."""
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """A view of a tensor; NumPy has no bfloat16, so that becomes its bits, uint16."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def computing_dtype(dtype: torch.dtype) -> torch.dtype:
+    """bfloat16 is sampled and multiplied as such only where the processor can do so: elsewhere float32 is faster."""
     if dtype == torch.bfloat16 and not cpu_has_bfloat16():
         return torch.float32
     return dtype
