@@ -24,7 +24,7 @@ demo demo-pose demo-exdet demo-3d: setup
 	PATH="$(BIN):$$PATH" bash experiments/demo.sh $(TASK)
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: setup
 	$(BIN)/python benchmarks/run.py

@@ -7,20 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+
+# For maps this small more threads only wait for one another. Sums may depend on their number, so the programs that
+# tests start have as many as the tests. To be said before torch is imported.
+os.environ['OMP_NUM_THREADS'] = '1'
+import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / 'src'
 
 
 @pytest.fixture
-def one_thread():
-    """Seeded, and on one thread: for maps this small more of them only wait for one another."""
+def seeded():
     torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True, scope='session')

@@ -26,7 +26,7 @@ CASES = {
 }
 
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = pytest.mark.usefixtures('seeded')
 
 
 def arguments(case: str, dtype=torch.float32) -> list:

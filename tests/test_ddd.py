@@ -30,7 +30,6 @@ CAMERAS = [
 DIMS = {1: (1.7, 0.6, 0.8), 2: (1.5, 1.6, 3.9), 3: (1.7, 0.6, 1.8)}  # by KITTI category
 ORACLES = tuple(f'--eval_oracle_{head}' for head in ('hm', 'dep', 'dim', 'rot', 'wh', 'offset'))
 HEADS = {'hm', 'dep', 'rot', 'dim', 'wh', 'reg'}
-torch.set_num_threads(1)
 
 
 def solid(category, location, turn, camera):

@@ -22,7 +22,6 @@ CLASSES = 3
 WIDTH, HEIGHT = 200, 160
 ORACLES = ('--eval_oracle_hm', '--eval_oracle_offset')
 HEADS = {f'hm_{part}' for part in 'tlbrc'} | {f'reg_{side}' for side in 'tlbr'}
-torch.set_num_threads(1)
 
 
 def random_object(rng, category):

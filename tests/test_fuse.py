@@ -17,7 +17,7 @@ HEADS = {'hm': 3, 'wh': 2, 'reg': 2}
 ARCHS = ('res_18', 'res_50', 'resdcn_18', 'dlav0_34', 'dla_34', 'hourglass')
 
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = pytest.mark.usefixtures('seeded')
 
 
 def lively(model):

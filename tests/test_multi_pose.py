@@ -30,7 +30,6 @@ JOINTS = {
 }
 PARTS = ('hm_loss', 'hp_loss', 'hm_hp_loss', 'hp_offset_loss', 'wh_loss', 'off_loss')
 ORACLES = [f'--eval_oracle_{head}' for head in ('hm', 'wh', 'offset', 'kps', 'hmhp', 'hp_offset')]
-torch.set_num_threads(1)
 
 
 def random_person(rng, joints, corner):

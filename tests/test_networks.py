@@ -25,7 +25,7 @@ MULTI_POSE = {'hm': 1, 'wh': 2, 'hps': 34, 'reg': 2, 'hm_hp': 17, 'hp_offset': 2
 HEADS = {'hm': 3, 'wh': 2, 'hm_hp': 5, 'reg': 2}
 
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = pytest.mark.usefixtures('seeded')
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from conftest import run_program
 from lib.datasets.dataset_factory import get_dataset
@@ -20,7 +19,6 @@ NAMES = {
     21: [f'{side}_{finger}' for side in ('left', 'right') for finger in range(10)] + ['palm'],
 }
 PLAIN = ['--flip', '0', '--not_rand_crop', '--shift', '0', '--scale', '0', '--no_color_aug']
-torch.set_num_threads(1)
 
 
 def figure(number, joints):

@@ -37,7 +37,6 @@ VARIANTS = [
 JOINTS = ['nose', 'left_hand', 'right_hand', 'left_foot', 'right_foot']
 MIRRORED_JOINTS = [0, 2, 1, 4, 3]
 PICTURES, EPOCHS = 10, 3
-torch.set_num_threads(1)
 
 
 def whole_object(rng, task, box, camera):
