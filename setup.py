@@ -19,7 +19,7 @@ DEV_TOOLS = {
 OPENMP = [] if sys.platform == 'darwin' else ['-fopenmp']  # Apple's compiler has none: one thread there
 FREE_SUMS = ['-fassociative-math', '-fno-signed-zeros', '-fno-trapping-math']  # vectorised inner products
 EXTENSION_OPTIONS = {  # kernel -> further arguments of its Extension
-    'nms': {'extra_compile_args': ['-O3']},
+    'nms': {'extra_compile_args': ['-O3', '-fno-trapping-math', '-ffp-contract=off']},  # the same on all processors
     'peaks': {'extra_compile_args': ['-O3']},
     'raster': {'extra_compile_args': ['-O3']},
     'dcn': {'extra_compile_args': ['-O3', *FREE_SUMS, *OPENMP], 'extra_link_args': OPENMP},

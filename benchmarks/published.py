@@ -4,12 +4,18 @@ Written anew and literally, step by step as the published code and the papers de
 else. `tests/test_published.py` holds them against ours.
 """
 
-import math
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from Cython.Build import cythonize
+from setuptools import Distribution, Extension
 
 
 def gather(feat: torch.Tensor, inds: torch.Tensor) -> torch.Tensor:
@@ -118,42 +124,20 @@ def exct_decode(
     return torch.cat([*values[:4], scores.unsqueeze(2), *values[4:]], dim=2)
 
 
-def soft_nms(
-    boxes: np.ndarray, sigma: float = 0.5, Nt: float = 0.3, threshold: float = 0.001, method: int = 0
-) -> list[int]:
-    """Soft-NMS (Bodla et al. 2017) of rows x1, y1, x2, y2, score, in place, a pair of boxes at a time."""
-    count = boxes.shape[0]
-    i = 0
-    while i < count:
-        best = i
-        for pos in range(i + 1, count):
-            if boxes[pos, 4] > boxes[best, 4]:
-                best = pos
-        boxes[[i, best]] = boxes[[best, i]]
-        x1, y1, x2, y2 = boxes[i, :4]
-        pos = i + 1
-        while pos < count:
-            bx1, by1, bx2, by2 = boxes[pos, :4]
-            width = min(x2, bx2) - max(x1, bx1) + 1
-            height = min(y2, by2) - max(y1, by1) + 1
-            if width > 0 and height > 0:
-                overlap = width * height
-                area = (bx2 - bx1 + 1) * (by2 - by1 + 1)
-                iou = overlap / ((x2 - x1 + 1) * (y2 - y1 + 1) + area - overlap)
-                if method == 1:
-                    weight = 1 - iou if iou > Nt else 1
-                elif method == 2:
-                    weight = math.exp(-(iou * iou) / sigma)
-                else:
-                    weight = 0 if iou > Nt else 1
-                boxes[pos, 4] *= weight
-                if boxes[pos, 4] < threshold:
-                    boxes[pos] = boxes[count - 1]
-                    count -= 1
-                    pos -= 1
-            pos += 1
-        i += 1
-    return list(range(count))
+@cache
+def compiled_soft_nms() -> Callable[..., list[int]]:
+    """The soft-NMS of `published_nms.pyx`, built when it is asked for."""
+    source = Extension('published_nms', [str(Path(__file__).with_name('published_nms.pyx'))])
+    with tempfile.TemporaryDirectory() as folder:
+        extensions = cythonize(source, build_dir=folder, language_level=3, quiet=True)
+        build = Distribution({'ext_modules': extensions}).get_command_obj('build_ext')
+        build.build_lib = build.build_temp = folder
+        build.ensure_finalized()
+        build.run()
+        spec = importlib.util.spec_from_file_location(source.name, build.get_outputs()[0])
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return module.soft_nms
 
 
 def color_and_normalize(

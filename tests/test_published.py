@@ -59,7 +59,7 @@ def test_soft_suppression(published, method):
     boxes = np.hstack([corners, corners + sides, scores]).astype(np.float32)
     theirs = boxes.copy()
     keep = soft_nms(boxes, Nt=0.5, method=method, threshold=0.1)
-    assert keep == published.soft_nms(theirs, Nt=0.5, method=method, threshold=0.1)
+    assert keep == published.compiled_soft_nms()(theirs, Nt=0.5, method=method, threshold=0.1)
     assert 1 < len(keep) < 80
     np.testing.assert_allclose(boxes[keep], theirs[keep], rtol=1e-4)
 

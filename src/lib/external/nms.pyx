@@ -8,7 +8,52 @@ difference [keep: the published thresholds rest on it]. The loops run in C witho
 import numpy as np
 
 from libc.math cimport exp, pow
-from libc.string cimport memcpy, memmove
+
+cdef extern from "per_cpu.h":
+    """
+    #define LANES 16  /* values looked at together */
+
+    /* iou[k] = intersection over union of `top` and the k-th of n boxes, a column each for corners and area; 0 where
+       they do not meet. */
+    PER_CPU static void overlaps(float *restrict iou, const float *x1, const float *y1, const float *x2,
+                                 const float *y2, const float *area, const float *top, Py_ssize_t n) {
+        const float left = top[0], up = top[1], right = top[2], down = top[3], own = top[4];
+        for (Py_ssize_t k = 0; k < n; k++) {
+            const float width = (x2[k] < right ? x2[k] : right) - (x1[k] > left ? x1[k] : left) + 1;
+            const float height = (y2[k] < down ? y2[k] : down) - (y1[k] > up ? y1[k] : up) + 1;
+            const float both = width * height, ratio = both / (own + area[k] - both);
+            iou[k] = (width > 0) & (height > 0) ? ratio : 0;
+        }
+    }
+
+    /* The first place from i on, of n, whose value is positive; n if none is. */
+    PER_CPU static Py_ssize_t first_positive(const float *value, Py_ssize_t i, Py_ssize_t n) {
+        for (; i + LANES <= n; i += LANES) {
+            int any = 0;
+            for (int k = 0; k < LANES; k++) any |= value[i + k] > 0;
+            if (any) break;
+        }
+        while (i < n && !(value[i] > 0)) i++;
+        return i;
+    }
+
+    /* The first place from i on, of n, with the greatest value. */
+    PER_CPU static Py_ssize_t greatest(const float *value, Py_ssize_t i, Py_ssize_t n) {
+        Py_ssize_t k = i + 1;
+        float top[LANES], most = value[i];
+        for (int lane = 0; lane < LANES; lane++) top[lane] = most;
+        for (; k + LANES <= n; k += LANES)
+            for (int lane = 0; lane < LANES; lane++) top[lane] = value[k + lane] > top[lane] ? value[k + lane] : top[lane];
+        for (; k < n; k++) most = value[k] > most ? value[k] : most;
+        for (int lane = 0; lane < LANES; lane++) most = top[lane] > most ? top[lane] : most;
+        while (i < n - 1 && value[i] != most) i++;
+        return i;
+    }
+    """
+    Py_ssize_t first_positive(const float *value, Py_ssize_t i, Py_ssize_t n) noexcept nogil
+    Py_ssize_t greatest(const float *value, Py_ssize_t i, Py_ssize_t n) noexcept nogil
+    void overlaps(float *iou, const float *x1, const float *y1, const float *x2, const float *y2, const float *area,
+                  const float *top, Py_ssize_t n) noexcept nogil
 
 
 cdef inline float _area(const float *box) noexcept nogil:
@@ -33,68 +78,78 @@ cdef inline double _decay(float iou, float sigma, float Nt, int method) noexcept
     return 1 - iou if method == 1 else 0
 
 
-cdef Py_ssize_t _soft_nms(
-    float[:, ::1] boxes, Py_ssize_t moving, float sigma, float Nt, float threshold, int method,
-    bint merge, double weight_exp,
-) noexcept nogil:
-    """The loop of all the soft variants; the first `moving` columns of a row are what moves.
+cdef enum:
+    # The rows of the matrix that soft-NMS works on, a column for each box: loops over boxes are vectorised.
+    X1, Y1, X2, Y2, AREA, SCORE, IOU, FIELDS
 
-    The best of the boxes left comes to row i and decays those that overlap it; one that falls under the
-    threshold is replaced by the last. With `merge` the corners of row i become averages. Returns how many
-    rows are left.
+
+cdef Py_ssize_t _soft_nms(
+    float[:, ::1] fields, Py_ssize_t[::1] order, float[:, :] weights, float sigma, float Nt, float threshold,
+    int method, double weight_exp,
+) noexcept nogil:
+    """The loop of all the soft variants.
+
+    The best of the boxes left comes to place i and decays those that overlap it; one that falls under the threshold
+    is replaced by the last. With `weights`, a row for each place, the corners of box i become averages.
+
+    Args:
+        fields: [FIELDS, N], all but IOU filled. Changed.
+        order: [N], travels with the boxes.
+        weights: [N, 2], or no rows: no averages.
+
+    Returns:
+        how many boxes are left, in the first places.
     """
-    cdef Py_ssize_t n = boxes.shape[0], i, pos, best = 0
-    cdef size_t row = moving * sizeof(float)
+    cdef Py_ssize_t n = fields.shape[1], i, pos
+    cdef bint merge = weights.shape[0] > 0
     cdef float top[5]
-    cdef float *other
-    cdef float iou
+    cdef float *score = &fields[SCORE, 0]
+    cdef float *iou = &fields[IOU, 0]
     cdef double decay, share, weight1, weight2, x1, y1, x2, y2
 
-    for pos in range(1, n):
-        if boxes[pos, 4] > boxes[best, 4]:
-            best = pos
     i = 0
     while i < n:
-        _swap(&boxes[i, 0], &boxes[best, 0], moving)
-        memcpy(top, &boxes[i, 0], sizeof(top))
+        _swap(fields, order, i, greatest(score, i, n))
+        top = [fields[X1, i], fields[Y1, i], fields[X2, i], fields[Y2, i], fields[AREA, i]]
         if merge:
-            weight1, weight2 = boxes[i, 5], boxes[i, 6]
+            weight1, weight2 = weights[i, 0], weights[i, 1]
             x1, y1, x2, y2 = top[0] * weight1, top[1] * weight1, top[2] * weight2, top[3] * weight2
-        best = pos = i + 1
-        while pos < n:
-            other = &boxes[pos, 0]
-            iou = _iou(top, other)
-            if iou > 0:
-                decay = _decay(iou, sigma, Nt, method)
-                if merge:
-                    share = pow(1 - decay, weight_exp)
-                    weight1 += share * other[5]
-                    weight2 += share * other[6]
-                    x1 += share * other[5] * other[0]
-                    y1 += share * other[5] * other[1]
-                    x2 += share * other[6] * other[2]
-                    y2 += share * other[6] * other[3]
-                other[4] = <float> (other[4] * decay)
-                if other[4] < threshold:
-                    n -= 1
-                    memmove(other, &boxes[n, 0], row)
-                    continue  # what came to this row has not been looked at
-            if other[4] > boxes[best, 4]:
-                best = pos
-            pos += 1
+        pos = i + 1
+        overlaps(&iou[pos], &fields[X1, pos], &fields[Y1, pos], &fields[X2, pos], &fields[Y2, pos],
+                 &fields[AREA, pos], top, n - pos)
+        while True:
+            pos = first_positive(iou, pos, n)
+            if pos == n:
+                break
+            decay = _decay(iou[pos], sigma, Nt, method)
+            if merge:
+                share = pow(1 - decay, weight_exp)
+                weight1 += share * weights[pos, 0]
+                weight2 += share * weights[pos, 1]
+                x1 += share * weights[pos, 0] * fields[X1, pos]
+                y1 += share * weights[pos, 0] * fields[Y1, pos]
+                x2 += share * weights[pos, 1] * fields[X2, pos]
+                y2 += share * weights[pos, 1] * fields[Y2, pos]
+            score[pos] = <float> (score[pos] * decay)
+            if score[pos] < threshold:
+                n -= 1
+                _swap(fields, order, pos, n)  # what comes to this place has not been looked at
+            else:
+                pos += 1
         if merge and weight1 != 0:
-            boxes[i, 0], boxes[i, 1] = <float> (x1 / weight1), <float> (y1 / weight1)
+            fields[X1, i], fields[Y1, i] = <float> (x1 / weight1), <float> (y1 / weight1)
         if merge and weight2 != 0:
-            boxes[i, 2], boxes[i, 3] = <float> (x2 / weight2), <float> (y2 / weight2)
+            fields[X2, i], fields[Y2, i] = <float> (x2 / weight2), <float> (y2 / weight2)
         i += 1
     return n
 
 
-cdef inline void _swap(float *a, float *b, Py_ssize_t columns) noexcept nogil:
+cdef inline void _swap(float[:, ::1] fields, Py_ssize_t[::1] order, Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     cdef Py_ssize_t k
     if a != b:
-        for k in range(columns):
-            a[k], b[k] = b[k], a[k]
+        order[a], order[b] = order[b], order[a]
+        for k in range(FIELDS):
+            fields[k, a], fields[k, b] = fields[k, b], fields[k, a]
 
 
 def _check(boxes, columns):
@@ -106,22 +161,30 @@ def _check(boxes, columns):
         raise ValueError(f'boxes must have the shape [N, {columns} or more], found {list(boxes.shape)}')
 
 
-def _run_soft_nms(boxes, columns, sigma, Nt, threshold, method, moving=None, weight_exp=None):
-    """Check the arguments, run the loop on contiguous memory, hand back the rows kept."""
+def _run_soft_nms(boxes, columns, float sigma, float Nt, float threshold, int method, weight_exp=None):
+    """Check the arguments, run the loop, write the rows that are left to the beginning of `boxes`."""
     _check(boxes, columns)
     if method not in (0, 1, 2):
         raise ValueError(f'method must be 0 (hard), 1 (linear) or 2 (Gaussian), found {method}')
-    contiguous = np.ascontiguousarray(boxes)
-    cdef float[:, ::1] view = contiguous
-    cdef Py_ssize_t kept, moved = boxes.shape[1] if moving is None else moving
-    cdef float sigma_ = sigma, Nt_ = Nt, threshold_ = threshold
-    cdef int method_ = method
-    cdef bint merge = weight_exp is not None
-    cdef double weight_exp_ = weight_exp if merge else 0
+    if not len(boxes):
+        return []
+    merge = weight_exp is not None
+    columns_first = np.empty((FIELDS, len(boxes)), np.float32)
+    columns_first[:AREA] = boxes[:, :4].T
+    columns_first[AREA] = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
+    columns_first[SCORE] = boxes[:, 4]
+    places = np.arange(len(boxes), dtype=np.intp)
+    cdef float[:, ::1] fields = columns_first
+    cdef Py_ssize_t[::1] order = places
+    cdef float[:, :] weights = boxes[:, 5:7].copy() if merge else np.empty((0, 2), np.float32)
+    cdef double exponent = weight_exp if merge else 0
+    cdef Py_ssize_t kept
     with nogil:
-        kept = _soft_nms(view, moved, sigma_, Nt_, threshold_, method_, merge, weight_exp_)
-    if contiguous is not boxes:
-        boxes[...] = contiguous
+        kept = _soft_nms(fields, order, weights, sigma, Nt, threshold, method, exponent)
+    if not merge:
+        boxes[:kept, 5:] = boxes[places[:kept], 5:]
+    boxes[:kept, :4] = columns_first[:AREA, :kept].T
+    boxes[:kept, 4] = columns_first[SCORE, :kept]
     return list(range(kept))
 
 
@@ -161,7 +224,7 @@ def soft_nms_merge(boxes, sigma=0.5, Nt=0.3, threshold=0.001, method=0, weight_e
         boxes: float32 [N, 7 or more]; for the rest see `soft_nms`.
         weight_exp: how fast the share of a box falls as it overlaps less.
     """
-    return _run_soft_nms(boxes, 7, sigma, Nt, threshold, method, moving=5, weight_exp=weight_exp)
+    return _run_soft_nms(boxes, 7, sigma, Nt, threshold, method, weight_exp=weight_exp)
 
 
 def nms(dets, float thresh):
