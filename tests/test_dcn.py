@@ -103,9 +103,10 @@ def test_native_equals_torchvision(case):
     want = deform_conv2d(*args)
     grad = torch.randn_like(want)
     want_grads = torch.autograd.grad(want, tensors(args), grad)
-    for strip in (1, 1 << 20):
+    for least in (1, 25, 1 << 20):  # positions of a strip: one row, a few, all
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(native_dcn, 'STRIP_BYTES', strip)
+            patch.setattr(native_dcn, 'STRIP_BYTES', 1)
+            patch.setattr(native_dcn, 'LEAST_POSITIONS', least)
             got = native_deform_conv2d(*args)
             torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
             for ours, theirs in zip(torch.autograd.grad(got, tensors(args), grad), want_grads, strict=True):

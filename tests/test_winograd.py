@@ -35,6 +35,18 @@ def test_layouts_and_bias():
     torch.testing.assert_close(out, conv(x), rtol=1e-4, atol=3e-5)
 
 
+@torch.inference_mode()
+def test_any_number_of_threads():
+    """However many share the rows of tiles, the bits are the same."""
+    torch.manual_seed(0)
+    fast, x = WinogradConv2d(nn.Conv2d(64, 64, 3, padding=1)), torch.randn(2, 64, 13, 17)
+    want = fast(x)
+    for threads in (2, 3, 9):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, 'get_num_threads', lambda threads=threads: threads)
+            assert torch.equal(fast(x), want)
+
+
 def test_which_suit():
     """3 x 3, stride 1, padding 1, one group, enough channels and not too many."""
     good = {'in_channels': 64, 'out_channels': 128, 'kernel_size': 3, 'padding': 1}
