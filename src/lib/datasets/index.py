@@ -67,11 +67,13 @@ class AnnotationIndex:
         return len(self.image_ids)
 
     def objects(self, i: int) -> Objects:
+        """The annotated objects of image i."""
         cut = slice(self.starts[i], self.starts[i + 1])
         fields = {name: values[cut] for name, values in self.fields.items()}
         return Objects(self.boxes[cut], self.classes[cut], self.valid[cut], fields)
 
     def name(self, i: int) -> str:
+        """File name of image i."""
         return self.names[i].decode()
 
     def counts(self) -> np.ndarray:
@@ -121,9 +123,11 @@ class Findings:
         self.names: dict[str, list[str]] = defaultdict(list)
 
     def add(self, kind: str, name: Any) -> None:
+        """Count one more finding of a kind; `name` says what it is about (an id, a file)."""
         self.names[kind].append(str(name))
 
     def report(self) -> None:
+        """Print a line a kind: how many, and the first five names."""
         for kind, names in self.names.items():
             shown = ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
             print(f'data check: {self.source}: {len(names)} {kind}: {shown}')
@@ -169,10 +173,10 @@ def build_index(
     image_fields: Mapping[str, tuple[int, ...]] | None = None,
     other_categories: frozenset[int] = frozenset(),
 ) -> AnnotationIndex:
-    """Read, check and pack a COCO-format file (the pre-flight check of data.md).
+    """Read, check and pack a COCO-format file.
 
     Broken input is named and counted; images that cannot be used are left out, objects that cannot keep
-    their slot but are marked invalid.
+    their slot but are marked invalid. Crowds (`iscrowd`) are objects as any other, as published [keep].
 
     Args:
         path: annotation file.
@@ -191,25 +195,7 @@ def build_index(
     if not images:
         findings.report()
         raise UserError(f"no usable image is left of '{path}': its images are looked for in '{image_dir}'")
-    position = {image['id']: i for i, image in enumerate(images)}
-    known_ids = {hashable(image.get('id')) for image in coco['images']}
-
-    groups: list[list[int]] = [[] for _ in images]
-    seen: set = set()
-    for row, annotation in enumerate(coco.get('annotations', [])):
-        image_id, category = (hashable(annotation.get(key)) for key in ('image_id', 'category_id'))
-        name = hashable(annotation.get('id', f'at position {row}'))
-        if category in other_categories:
-            continue
-        if image_id not in known_ids:
-            findings.add('objects left out, of an unknown image (annotation ids)', name)
-        elif category not in class_of:
-            findings.add(f'objects left out, of the unknown category {category} (annotation ids)', name)
-        elif name in seen:
-            findings.add('objects left out, with an id that another has (annotation ids)', name)
-        elif image_id in position:
-            groups[position[image_id]].append(row)
-        seen.add(name)
+    groups = rows_by_image(coco, images, class_of, other_categories, findings)
     rows = np.array([row for group in groups for row in group], np.int64)
     ordered = [coco['annotations'][row] for row in rows]
     counts = [len(group) for group in groups]
@@ -276,6 +262,40 @@ def usable_images(rows: list, image_dir: str, findings: Findings) -> tuple[list[
             kept.append(image)
             sizes.append(size)
     return kept, np.array(sizes, np.int32).reshape(-1, 2)
+
+
+def rows_by_image(
+    coco: dict,
+    images: list[dict],
+    class_of: Mapping[int, int],
+    other_categories: frozenset[int],
+    findings: Findings,
+) -> list[list[int]]:
+    """Positions in the file's list of the annotations of each image; those that belong to none are named.
+
+    Args:
+        coco: the file.
+        images: its entries that can be used; annotations of the others go without a word, for the images are named.
+        class_of, other_categories: as `build_index` takes them.
+    """
+    groups: dict[int, list[int]] = {image['id']: [] for image in images}
+    known_ids = {hashable(image.get('id')) for image in coco['images']}
+    seen: set = set()
+    for row, annotation in enumerate(coco.get('annotations', [])):
+        image_id, category = (hashable(annotation.get(key)) for key in ('image_id', 'category_id'))
+        name = hashable(annotation.get('id', f'at position {row}'))
+        if category in other_categories:
+            continue
+        if image_id not in known_ids:
+            findings.add('objects left out, of an unknown image (annotation ids)', name)
+        elif category not in class_of:
+            findings.add(f'objects left out, of the unknown category {category} (annotation ids)', name)
+        elif name in seen:
+            findings.add('objects left out, with an id that another has (annotation ids)', name)
+        elif image_id in groups:
+            groups[image_id].append(row)
+        seen.add(name)
+    return list(groups.values())
 
 
 def check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: list, findings: Findings) -> np.ndarray:

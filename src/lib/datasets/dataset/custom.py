@@ -95,7 +95,11 @@ def custom_source(folder: str, task: str) -> type[Custom]:
 
 
 def annotation_file(folder: str) -> str:
-    """The file that tells the folder's classes: train.json, or val.json where there is no other."""
+    """The file that tells the folder's classes: train.json, or val.json where there is no other.
+
+    Raises:
+        UserError: there is neither.
+    """
     files = [os.path.join(folder, 'annotations', f'{split}.json') for split in ('train', 'val')]
     for path in files:
         if os.path.exists(path):
@@ -104,13 +108,25 @@ def annotation_file(folder: str) -> str:
 
 
 def category_of(row: dict, path: str) -> dict:
+    """A category of the file `path` as it is, once it is checked.
+
+    Raises:
+        UserError: it has no integer id or no name.
+    """
     if not isinstance(row.get('id'), int) or not isinstance(row.get('name'), str):
         raise UserError(f"'{path}': a category needs an integer id and a name, found {row}")
     return row
 
 
 def joint_facts(category: dict, path: str) -> dict:
-    """Joints, limbs, left/right pairs and OKS sigmas of a category (data.md, api.md "Own data with joints")."""
+    """Joints, limbs, left/right pairs and OKS sigmas of a category.
+
+    `keypoints` (names) and `skeleton` (pairs from 1) are COCO's keys. Optional are `flip_pairs` (pairs from 0; else the
+    names `left_X` and `right_X` tell them) and `sigmas` (else None: the metric has its own).
+
+    Raises:
+        UserError: one of them is of another form; names the file.
+    """
     names = category['keypoints']
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"'{path}': expected 'keypoints' of '{category['name']}' to be a list of names, found {names}")
@@ -134,7 +150,11 @@ def joint_facts(category: dict, path: str) -> dict:
 
 
 def joint_pairs(value: object, first: int, count: int, what: str) -> list[list[int]]:
-    """Pairs of joints, counted from `first` in the file, as pairs of 0-based ones."""
+    """Pairs of `count` joints, counted from `first` in the file, as pairs of 0-based ones.
+
+    Raises:
+        UserError: they are no such pairs; begins with `what`.
+    """
     valid = isinstance(value, list) and all(
         isinstance(pair, list)
         and len(pair) == 2
