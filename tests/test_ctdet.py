@@ -233,7 +233,7 @@ def test_no_objects_give_a_finite_loss(toy):
     data = dataset(toy)
     empty = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool))
     view = data.look(0)[2]
-    targets, truth = data.targets(np.random.default_rng(0), empty, view, 0)
+    targets, truth = data.targets(empty, view, 0)
     batch = torch.utils.data.default_collate([targets])
     output = {head: torch.randn(1, n, 16, 16, requires_grad=True) for head, n in data.opt.heads.items()}
     loss, stats = CtdetLoss(data.opt)([output], batch)

@@ -56,9 +56,15 @@ def test_own_data_needs_no_code(tmp_path):
     """Classes, names and ids (with gaps) come from the file."""
     dataset = build(folder(tmp_path))
     assert dataset.class_names == ['cat', 'dog'] and dataset.cat_ids == {7: 0, 90: 1}
-    assert dataset.opt.heads['hm'] == 2 and dataset.max_objs == 32
+    assert dataset.num_classes == dataset.opt.heads['hm'] == 2 and dataset.max_objs == 32
     assert [dataset[i]['hm'].max((1, 2)).tolist() for i in (0, 1)] == [[1, 0], [0, 1]]
     assert [dataset[i]['meta']['img_id'] for i in (0, 1)] == [3, 5]
+
+
+def test_number_of_classes_is_a_fact_of_the_class():
+    """The interface lists `num_classes` of a dataset's class: it is the number of its names, built-in or not."""
+    numbers = {('coco', 'ctdet'): 80, ('pascal', 'ctdet'): 20, ('kitti', 'ddd'): 3, ('coco_hp', 'multi_pose'): 1}
+    assert {names: get_dataset(*names).num_classes for names in numbers} == numbers
 
 
 BROKEN_BOXES = {
@@ -326,7 +332,7 @@ def test_max_objs_follows_own_data(tmp_path):
 def test_trainval_trains_on_both_files(tmp_path, capsys):
     """--trainval on own data."""
     assert len(build(folder(tmp_path), 'train', '--trainval')) == 4
-    assert 'train' in capsys.readouterr().out
+    assert '--trainval: training on' in capsys.readouterr().out
 
 
 def test_missing_builtin_dataset():

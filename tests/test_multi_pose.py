@@ -242,7 +242,7 @@ def test_somebody_who_is_turned_into_the_picture(folders):
     )
     for rot, brought_in in ((0, 0), (45, 1)):
         view = View(np.array([112.0, 112.0]), 100.0, (128, 128), (32, 32), SIDE, rot=rot)
-        targets, _ = dataset.targets(np.random.default_rng(0), person, view, 0)
+        targets, _ = dataset.targets(person, view, 0)
         assert targets['hp_mask'].sum() == targets['hm_hp'].max() == brought_in
 
 

@@ -10,13 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from ..utils.files import write_json
-from .evaluation.coco_eval import evaluate_coco
+from .evaluation.coco_eval import BOX_FIGURES, evaluate_coco
 from .index import AnnotationIndex, build_index, read_coco
-
-COCO_METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'AR1', 'AR10', 'AR100', 'ARs', 'ARm', 'ARl')
-KEYPOINT_METRICS = tuple(
-    f'kp_{name}' for name in ('AP', 'AP50', 'AP75', 'APm', 'APl', 'AR', 'AR50', 'AR75', 'ARm', 'ARl')
-)
 
 
 class Source:
@@ -27,7 +22,7 @@ class Source:
 
     Class facts:
         tasks: tasks that it serves.
-        class_names: 0-based class -> name.  cat_ids: category id -> class.
+        class_names: 0-based class -> name.  num_classes: their number.  cat_ids: category id -> class.
         default_resolution: [h, w] of the network input.
         mean, std: [1, 1, 3] float32, of BGR channels on [0, 1].
         max_objs: slots of the targets.
@@ -36,6 +31,7 @@ class Source:
 
     tasks: ClassVar[tuple[str, ...]] = ()
     class_names: ClassVar[list[str]]
+    num_classes: ClassVar[int]
     cat_ids: ClassVar[dict[int, int]]
     other_categories: ClassVar[frozenset[int]] = frozenset()
     default_resolution: ClassVar[list[int]] = [512, 512]
@@ -46,8 +42,13 @@ class Source:
     flip_idx: ClassVar[list | None] = None
     skeleton: ClassVar[list | None] = None
     sigmas: ClassVar[list | None] = None
-    metrics: ClassVar[tuple[str, ...]] = COCO_METRICS
+    metrics: ClassVar[tuple[str, ...]] = BOX_FIGURES
     main_metric = 'AP'
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        if 'class_names' in vars(cls):
+            cls.num_classes = len(cls.class_names)
 
     def __init__(self, opt: Namespace, split: str):
         """Locate, read and check the annotations of `split` ('train', 'val' or 'test').
@@ -101,6 +102,7 @@ class Source:
         return index
 
     def image_path(self, i: int) -> str:
+        """File of image i."""
         return os.path.join(self.image_dir, self.index.name(i))
 
     def image_size(self, i: int) -> tuple[int, int]:

@@ -17,11 +17,10 @@ from ..index import Findings
 
 # The figures in the order in which they are kept and printed.
 BOX_FIGURES = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'AR1', 'AR10', 'AR100', 'ARs', 'ARm', 'ARl')
-KEYPOINT_FIGURES = ('AP', 'AP50', 'AP75', 'APm', 'APl', 'AR', 'AR50', 'AR75', 'ARm', 'ARl')
-FIGURES = {
-    'bbox': BOX_FIGURES,
-    'keypoints': tuple(f'kp_{figure}' for figure in KEYPOINT_FIGURES),
-}
+KEYPOINT_FIGURES = tuple(
+    f'kp_{name}' for name in ('AP', 'AP50', 'AP75', 'APm', 'APl', 'AR', 'AR50', 'AR75', 'ARm', 'ARl')
+)
+FIGURES = {'bbox': BOX_FIGURES, 'keypoints': KEYPOINT_FIGURES}
 
 
 def evaluate_coco(

@@ -26,6 +26,10 @@ from ...utils.image import (
 )
 from ..index import Objects
 
+Scale = float | np.ndarray  # of a window, in image pixels: a side, or [2] width and height
+Place = tuple[np.ndarray, Scale]  # centre [2] and scale of a window
+Targets = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # what a task learns of an image, and what is true of it
+
 
 @dataclass
 class View:
@@ -35,7 +39,8 @@ class View:
         c, s: centre [2] and scale (a number, or [2]) of the window in image pixels, after mirroring.
         input_size, output_size: (width, height) of the network input and of the output map.
         width: the image's width.
-        flipped: the image is mirrored, x -> width - x - 1.
+        flipped: the image is mirrored. x -> width - x - 1 is its pixels' mirror, and the published one of boxes, joints
+            and the window's centre too, though these are no pixels [keep].
         rot: rotation in degrees.
         jittered: the window was shifted and scaled (told by ddd alone).
         to_input, to_output: 2x3 maps of (mirrored) image pixels; `to_output` leaves the rotation out.
@@ -43,7 +48,7 @@ class View:
     """
 
     c: np.ndarray
-    s: float | np.ndarray
+    s: Scale
     input_size: tuple[int, int]
     output_size: tuple[int, int]
     width: int
@@ -114,7 +119,7 @@ class Sample(Dataset):
     def __getitem__(self, index: int) -> dict:
         index, rng, view, window = self.look(index)
         sample = {'input': self.input(rng, window)}
-        targets, truth = self.targets(rng, self.index.objects(index), view, index)
+        targets, truth = self.targets(self.index.objects(index), view, index)
         sample.update(targets)
         if self.split != 'train' or self.opt.debug > 0:
             sample['meta'] = {'c': view.c, 's': view.s, 'img_id': int(self.index.image_ids[index]), **truth}
@@ -170,26 +175,26 @@ class Sample(Dataset):
         ratio = self.opt.down_ratio
         return View(c, s, input_size, (input_size[0] // ratio, input_size[1] // ratio), width, flipped, rot)
 
-    def whole(self, width: int, height: int) -> tuple[np.ndarray, float | np.ndarray, tuple[int, int]]:
+    def whole(self, width: int, height: int) -> tuple[np.ndarray, Scale, tuple[int, int]]:
         """Centre, scale and input size (width, height) of the window round the whole image."""
         center = np.array([width / 2, height / 2], np.float32)
         return center, float(max(height, width)), (self.opt.input_w, self.opt.input_h)
 
-    def moved(self, rng: np.random.Generator, c, s, width: int, height: int):
-        """Random crop, or random shift and scale, of the window."""
+    def moved(self, rng: np.random.Generator, c: np.ndarray, s: Scale, width: int, height: int) -> Place:
+        """Another centre and scale of the window `c`, `s`: a random crop, or a random shift and scale."""
         if self.opt.not_rand_crop:
             return self.jittered(rng, c, s, width, height)
         c = np.array([random_center(rng, width), random_center(rng, height)], np.float32)
         return c, s * rng.choice(np.arange(0.6, 1.4, 0.1))
 
-    def jittered(self, rng: np.random.Generator, c, s, width: int, height: int):
-        """Random shift and scale of the window, by `--shift` and `--scale`."""
+    def jittered(self, rng: np.random.Generator, c: np.ndarray, s: Scale, width: int, height: int) -> Place:
+        """The window `c`, `s` shifted and scaled at random, by `--shift` and `--scale`."""
         opt = self.opt
         shift = np.clip(rng.standard_normal(2) * opt.shift, -2 * opt.shift, 2 * opt.shift)
         c = c + (self.shift_unit(s, width, height) * shift).astype(np.float32)
         return c, s * np.clip(1 + rng.standard_normal() * opt.scale, 1 - opt.scale, 1 + opt.scale)
 
-    def shift_unit(self, s, width: int, height: int) -> np.ndarray:
+    def shift_unit(self, s: Scale, width: int, height: int) -> np.ndarray:
         """What a shift of 1 means, in pixels along x and y."""
         return np.broadcast_to(np.asarray(s, np.float32), 2)
 
@@ -204,10 +209,13 @@ class Sample(Dataset):
             color = color_transform(rng, mean_gray(window) / 255, EIG_VAL, EIG_VEC)
         return normalize(window, self.opt.mean, self.opt.std, color)
 
-    def targets(
-        self, rng: np.random.Generator, objects: Objects, view: View, index: int
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """The task's targets, and what `meta` tells of the true objects."""
+    def targets(self, objects: Objects, view: View, index: int) -> Targets:
+        """The task's targets of image `index`, and what `meta` tells of its true objects.
+
+        Args:
+            objects: the image's, in its own pixels; the k-th one's slot is k.
+            view: how the sample sees the image.
+        """
         raise NotImplementedError
 
     def draw(self, heatmap: np.ndarray, center: np.ndarray, radius: int) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...utils.image import draw_dense_reg, draw_umich_gaussian
 from ..index import Objects
-from .base import Sample, View, radius_of
+from .base import Sample, Scale, Targets, View, radius_of
 
 
 class CtdetSample(Sample):
@@ -15,14 +15,16 @@ class CtdetSample(Sample):
     dense_wh `dense_wh`, `dense_wh_mask` [2, h, w]. `meta` adds `gt_det` [n, 6]: x1 y1 x2 y2 1 class.
     """
 
-    def whole(self, width: int, height: int):
+    def whole(self, width: int, height: int) -> tuple[np.ndarray, Scale, tuple[int, int]]:
+        """The window round the whole image; with `--keep_res` at its resolution, padded for the network."""
         if not self.opt.keep_res:
             return super().whole(width, height)
         input_w, input_h = (width | self.opt.pad) + 1, (height | self.opt.pad) + 1
         center = np.array([width / 2, height / 2], np.float32)
         return center, np.array([input_w, input_h], np.float32), (input_w, input_h)
 
-    def targets(self, rng: np.random.Generator, objects: Objects, view: View, index: int):
+    def targets(self, objects: Objects, view: View, index: int) -> Targets:
+        """The targets that the class lists."""
         opt, slots, (out_w, out_h) = self.opt, self.max_objs, view.output_size
         boxes = view.boxes(objects.boxes[:slots])
         slot = np.flatnonzero(objects.valid[:slots] & (boxes[:, 2:] > boxes[:, :2]).all(1))  # [n], of M

@@ -12,7 +12,7 @@ from ..dataset.kitti import DROPPED, IGNORED_FOR_ALL
 from ..evaluation.kitti_eval import NO_ORIENTATION, evaluate_kitti, flatten_kitti, format_kitti, matched_errors
 from ..index import AnnotationIndex, Findings, Objects
 from ..kitti_files import field_name, write_labels, write_results
-from .base import Sample, View
+from .base import Sample, Scale, Targets, View
 
 NEARLY_ONE = 0.9999  # of a heatmap: no object stands there, yet nothing is learnt from it
 
@@ -76,7 +76,8 @@ class DddSample(Sample):
         """What a detector is told of image i."""
         return {'calib': self.index.image_fields['calib'][i]}
 
-    def whole(self, width: int, height: int):
+    def whole(self, width: int, height: int) -> tuple[np.ndarray, Scale, tuple[int, int]]:
+        """The window round the whole image, whose sides the scale are; with `--keep_res` those of the input."""
         opt = self.opt
         sides = (opt.input_w, opt.input_h) if opt.keep_res else (width, height)
         center = np.array([width / 2, height / 2], np.float32)
@@ -91,10 +92,11 @@ class DddSample(Sample):
             c, s = self.jittered(rng, c, s, width, height)
         return View(c, s, input_size, (self.opt.output_w, self.opt.output_h), width, jittered=jittered)
 
-    def shift_unit(self, s, width: int, height: int) -> np.ndarray:
+    def shift_unit(self, s: Scale, width: int, height: int) -> np.ndarray:
         return np.array([width, height])
 
-    def targets(self, rng: np.random.Generator, objects: Objects, view: View, index: int):
+    def targets(self, objects: Objects, view: View, index: int) -> Targets:
+        """The targets that the class lists."""
         out_w, out_h = view.output_size
         slots = self.max_objs
         hm = np.zeros((self.opt.num_classes, out_h, out_w), np.float32)

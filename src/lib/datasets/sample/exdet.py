@@ -5,11 +5,11 @@ from argparse import Namespace
 
 import numpy as np
 
+from ...models.decode import BOTTOM, LEFT, RIGHT, TOP
 from ...utils.errors import UserError
 from ..index import AnnotationIndex, Objects
-from .base import Sample, View, radius_of
+from .base import Sample, Scale, Targets, View, radius_of
 
-TOP, LEFT, BOTTOM, RIGHT = range(4)
 SIDES = 'tlbr'
 MIRRORED = [TOP, RIGHT, BOTTOM, LEFT]  # which point is which once left and right are swapped
 
@@ -53,10 +53,11 @@ class ExdetSample(Sample):
     def extra_result(self, values: np.ndarray) -> dict:
         return {'extreme_points': values.tolist()}
 
-    def shift_unit(self, s: float, width: int, height: int) -> np.ndarray:
+    def shift_unit(self, s: Scale, width: int, height: int) -> np.ndarray:
         return np.array([width, height])
 
-    def targets(self, rng: np.random.Generator, objects: Objects, view: View, index: int):
+    def targets(self, objects: Objects, view: View, index: int) -> Targets:
+        """The targets that the class lists."""
         out_w, out_h = view.output_size
         num_classes, slots = self.opt.num_classes, self.max_objs
         hm = np.zeros((4, 1 if self.opt.agnostic_ex else num_classes, out_h, out_w), np.float32)

@@ -5,9 +5,9 @@ import numpy as np
 from ...models.utils import swapped_joints
 from ...utils.errors import UserError
 from ...utils.image import draw_dense_reg, draw_umich_gaussian
+from ..evaluation.coco_eval import BOX_FIGURES, KEYPOINT_FIGURES
 from ..index import AnnotationIndex, Objects
-from ..source import COCO_METRICS, KEYPOINT_METRICS
-from .base import Sample, View, radius_of
+from .base import Sample, Targets, View, radius_of
 
 ROTATED_HM = 0.9999  # next to 1: the focal loss then asks nothing of the centre heatmap
 
@@ -25,7 +25,7 @@ class MultiPoseSample(Sample):
     [keep: published].
     """
 
-    metrics = COCO_METRICS + KEYPOINT_METRICS
+    metrics = BOX_FIGURES + KEYPOINT_FIGURES
     main_metric = 'kp_AP'
 
     @classmethod
@@ -56,75 +56,107 @@ class MultiPoseSample(Sample):
         spread = self.opt.rotate
         return float(np.clip(rng.standard_normal() * spread, -2 * spread, 2 * spread))
 
-    def targets(self, rng: np.random.Generator, objects: Objects, view: View, index: int):
-        out_w, out_h = view.output_size
-        joints, slots, rotated = self.num_joints, self.max_objs, view.rot != 0
-        hm = np.zeros((self.opt.num_classes, out_h, out_w), np.float32)
-        wh = np.zeros((slots, 2), np.float32)
-        reg = np.zeros((slots, 2), np.float32)
-        ind = np.zeros(slots, np.int64)
-        reg_mask = np.zeros(slots, np.uint8)
-        hps = np.zeros((slots, joints, 2), np.float32)
-        hps_mask = np.zeros((slots, joints, 2), np.uint8)
-        dense = joints if self.opt.dense_hp else 0
-        dense_hps = np.zeros((dense, 2, out_h, out_w), np.float32)
-        dense_hps_mask = np.zeros((dense, out_h, out_w), np.float32)
-        hm_hp = np.zeros((joints, out_h, out_w), np.float32)
-        hp_offset = np.zeros((slots, joints, 2), np.float32)
-        hp_ind = np.zeros((slots, joints), np.int64)
-        hp_mask = np.zeros((slots, joints), np.int64)
-        truth, truth_seen = [], []
-
+    def targets(self, objects: Objects, view: View, index: int) -> Targets:
+        """The targets that the class lists."""
+        targets, rotated = self.blank_targets(view.output_size), view.rot != 0
         boxes = view.boxes(objects.boxes)
+        sizes, centers = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2  # [n, 2]
         places, seen = self.places(objects, view)  # [n, J, 2], [n, J]
         inside = seen & (places >= 0).all(2) & (places < view.output_size).all(2)  # [n, J]
-        joint_cells = np.where(inside[..., None], places, 0).astype(np.int32)  # [n, J, 2]
-        for k in self.slots(objects):
-            width, height = boxes[k, 2:] - boxes[k, :2]
-            empty = (height <= 0 or width <= 0) and not rotated  # a turned person may be in the picture all the same
-            if not objects.valid[k] or empty:
-                continue
-            cls = objects.classes[k]
-            center = (boxes[k, :2] + boxes[k, 2:]) / 2
-            cell = center.astype(np.int32)
-            radius = radius_of(height, width)
-            wh[k] = width, height
-            reg[k] = center - cell
-            ind[k] = cell[1] * out_w + cell[0]
-            reg_mask[k] = seen[k].any()
-            there = inside[k].nonzero()[0]
-            hps[k, there] = places[k, there] - cell
-            hps_mask[k, there] = 1
-            hp_offset[k, there] = places[k, there] - joint_cells[k, there]
-            hp_ind[k, there] = joint_cells[k, there] @ (1, out_w)
-            hp_mask[k, there] = 1
-            for j in there:
-                self.draw(hm_hp[j], joint_cells[k, j], radius)
-                if self.opt.dense_hp:  # against the centres of the people before, so before this one's is drawn
-                    draw_dense_reg(dense_hps[j], hm[cls], cell, hps[k, j], radius, is_offset=True)
-                    draw_umich_gaussian(dense_hps_mask[j], cell, radius)  # as wide as what was filled
-            self.draw(hm[cls], cell, radius)
-            truth.append([*(center - wh[k] / 2), *(center + wh[k] / 2), 1, *places[k].ravel(), cls])
-            truth_seen.append(seen[k])
+        # A turned person may be in the picture though the box, which is not turned, is outside.
+        people = [k for k in self.slots(objects) if objects.valid[k] and (rotated or (sizes[k] > 0).all())]
+        for k in people:
+            targets['reg_mask'][k] = seen[k].any()
+            self.add_person(targets, k, objects.classes[k], centers[k], sizes[k], places[k], inside[k])
         if rotated:
-            hm.fill(ROTATED_HM)
-            for mask in (reg_mask, hps_mask, dense_hps_mask):
-                mask.fill(0)
+            targets['hm'].fill(ROTATED_HM)
+            for mask in ('reg_mask', 'hps_mask', 'dense_hps_mask'):
+                targets[mask].fill(0)
 
-        targets = {'hm': hm, 'reg_mask': reg_mask, 'ind': ind, 'wh': wh}
+        gt_det = np.zeros((max(len(people), 1), 6 + 2 * self.num_joints), np.float32)
+        gt_seen = np.zeros((len(gt_det), self.num_joints), bool)
+        for row, k in enumerate(people):
+            low, high = centers[k] - sizes[k] / 2, centers[k] + sizes[k] / 2
+            gt_det[row] = [*low, *high, 1, *places[k].ravel(), objects.classes[k]]
+            gt_seen[row] = seen[k]
+        return self.as_learnt(targets), {'gt_det': gt_det, 'gt_seen': gt_seen}
+
+    def blank_targets(self, output_size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """Every target of a picture of nobody, joints in a dimension of their own; dense ones empty if unused."""
+        (out_w, out_h), joints, slots = output_size, self.num_joints, self.max_objs
+        dense = joints if self.opt.dense_hp else 0
+        return {
+            'hm': np.zeros((self.opt.num_classes, out_h, out_w), np.float32),
+            'ind': np.zeros(slots, np.int64),
+            'wh': np.zeros((slots, 2), np.float32),
+            'reg': np.zeros((slots, 2), np.float32),
+            'reg_mask': np.zeros(slots, np.uint8),
+            'hps': np.zeros((slots, joints, 2), np.float32),
+            'hps_mask': np.zeros((slots, joints, 2), np.uint8),
+            'dense_hps': np.zeros((dense, 2, out_h, out_w), np.float32),
+            'dense_hps_mask': np.zeros((dense, out_h, out_w), np.float32),
+            'hm_hp': np.zeros((joints, out_h, out_w), np.float32),
+            'hp_ind': np.zeros((slots, joints), np.int64),
+            'hp_offset': np.zeros((slots, joints, 2), np.float32),
+            'hp_mask': np.zeros((slots, joints), np.int64),
+        }
+
+    def add_person(
+        self,
+        targets: dict[str, np.ndarray],
+        k: int,
+        cls: int,
+        center: np.ndarray,
+        size: np.ndarray,
+        places: np.ndarray,
+        inside: np.ndarray,
+    ) -> None:
+        """Fill slot k and draw on the maps, in place.
+
+        Args:
+            targets: as `blank_targets` makes them, people before this one added.
+            center, size: [2] of the box on the output map; size is width, height.
+            places: [J, 2], joints on the output map; inside: [J], which of them are annotated and on it.
+        """
+        out_w = targets['hm'].shape[2]
+        (width, height), cell = size, center.astype(np.int32)
+        radius = radius_of(height, width)
+        targets['wh'][k] = size
+        targets['reg'][k] = center - cell
+        targets['ind'][k] = cell @ (1, out_w)
+        there = inside.nonzero()[0]  # [m], of J
+        joint_cells = places[there].astype(np.int32)  # [m, 2]
+        targets['hps'][k, there] = places[there] - cell
+        targets['hps_mask'][k, there] = 1
+        targets['hp_offset'][k, there] = places[there] - joint_cells
+        targets['hp_ind'][k, there] = joint_cells @ (1, out_w)
+        targets['hp_mask'][k, there] = 1
+        for j, joint_cell in zip(there, joint_cells, strict=True):
+            self.draw(targets['hm_hp'][j], joint_cell, radius)
         if self.opt.dense_hp:
-            targets['dense_hps'] = dense_hps.reshape(2 * joints, out_h, out_w)
-            targets['dense_hps_mask'] = np.repeat(dense_hps_mask, 2, axis=0)
+            for j in there:  # against the centres of the people before, so before this one's is drawn
+                offset, hm = targets['hps'][k, j], targets['hm'][cls]
+                draw_dense_reg(targets['dense_hps'][j], hm, cell, offset, radius, is_offset=True)
+                draw_umich_gaussian(targets['dense_hps_mask'][j], cell, radius)  # as wide as what was filled
+        self.draw(targets['hm'][cls], cell, radius)
+
+    def as_learnt(self, targets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Those of `blank_targets` that the options ask for, in the shapes that the class tells."""
+        opt, slots = self.opt, self.max_objs
+        learnt = {name: targets[name] for name in ('hm', 'reg_mask', 'ind', 'wh')}
+        if opt.dense_hp:
+            learnt['dense_hps'] = targets['dense_hps'].reshape(-1, *targets['hm'].shape[1:])
+            learnt['dense_hps_mask'] = np.repeat(targets['dense_hps_mask'], 2, axis=0)
         else:
-            targets.update(hps=hps.reshape(slots, -1), hps_mask=hps_mask.reshape(slots, -1))
-        if self.opt.reg_offset:
-            targets['reg'] = reg
-        if self.opt.hm_hp:
-            targets['hm_hp'] = hm_hp
-        if self.opt.reg_hp_offset:
-            targets.update(hp_offset=hp_offset.reshape(-1, 2), hp_ind=hp_ind.ravel(), hp_mask=hp_mask.ravel())
-        gt_det = np.array(truth or [[0] * (6 + 2 * joints)], np.float32)
-        return targets, {'gt_det': gt_det, 'gt_seen': np.array(truth_seen or [[False] * joints])}
+            learnt.update({name: targets[name].reshape(slots, -1) for name in ('hps', 'hps_mask')})
+        if opt.reg_offset:
+            learnt['reg'] = targets['reg']
+        if opt.hm_hp:
+            learnt['hm_hp'] = targets['hm_hp']
+        if opt.reg_hp_offset:
+            learnt['hp_offset'] = targets['hp_offset'].reshape(-1, 2)
+            learnt.update({name: targets[name].ravel() for name in ('hp_ind', 'hp_mask')})
+        return learnt
 
     def places(self, objects: Objects, view: View) -> tuple[np.ndarray, np.ndarray]:
         """Joints [n, J, 2] on the output map, not clipped, and which of them are annotated, [n, J].
