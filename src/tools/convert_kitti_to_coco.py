@@ -18,7 +18,7 @@ from centernet.datasets.evaluation.kitti_eval import (
     OCCLUDED,
     ROTATION,
     TRUNCATED,
-    read_objects,
+    read_lines,
 )
 from centernet.datasets.index import Findings
 from centernet.datasets.kitti_files import CATEGORIES
@@ -88,9 +88,9 @@ def read_frame(folder: Path, frame: str, labelled: bool, findings: Findings) -> 
 
 
 def read_annotations(label_path: Path, image_id: int, findings: Findings) -> list[dict]:
-    objects = read_objects(label_path, 15, findings)
+    lines = read_lines(label_path, 15, findings)
     annotations = []
-    for name, row in zip(objects.types, objects.rows, strict=True):
+    for name, row in zip(lines.types, lines.rows, strict=True):
         if name not in CATEGORY_IDS:
             findings.add(f"objects left out, of the unknown class '{name}'", label_path.name)
             continue

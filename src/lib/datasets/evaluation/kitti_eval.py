@@ -44,8 +44,8 @@ ROTATION, SCORE = 13, 14
 
 
 @dataclass
-class Objects:
-    """The rows of one label or result file. `types`: lower-case class names [N]; `rows`: float64 [N, 15]."""
+class LabelLines:
+    """The lines of one label or result file. `types`: lower-case class names [N]; `rows`: float64 [N, 15]."""
 
     types: np.ndarray
     rows: np.ndarray
@@ -55,8 +55,8 @@ class Objects:
 class Frame:
     """One image: its truth, its detections, and for each kind of overlap the matrix [detections, truths]."""
 
-    truth: Objects
-    found: Objects
+    truth: LabelLines
+    found: LabelLines
     overlaps: dict[str, np.ndarray]
     in_dont_care: np.ndarray  # [detections]: the largest share of the box inside one DontCare area
 
@@ -147,7 +147,7 @@ def matched_errors(
         label = Path(gt_dir) / path.name
         if not label.is_file():
             continue
-        truth, found = read_objects(label, 15, findings), read_objects(path, 16, findings)
+        truth, found = read_lines(label, 15, findings), read_lines(path, 16, findings)
         for name in classes:
             rows = found.rows[found.types == name]
             rows = rows[np.argsort(-rows[:, SCORE], kind='stable')]
@@ -184,7 +184,7 @@ def _load_frames(gt_dir: Path, result_dir: Path) -> list[Frame]:
             findings.add('result files left out, without a label file', path.name)
     if not labelled:
         raise UserError(f"no result file of '{result_dir}' has a label file of the same name in '{gt_dir}'")
-    pairs = [(read_objects(gt_dir / path.name, 15, findings), read_objects(path, 16, findings)) for path in labelled]
+    pairs = [(read_lines(gt_dir / path.name, 15, findings), read_lines(path, 16, findings)) for path in labelled]
     findings.report()
     unseen = sum(1 for _ in gt_dir.glob('*.txt')) - len(labelled)
     if unseen:
@@ -192,7 +192,7 @@ def _load_frames(gt_dir: Path, result_dir: Path) -> list[Frame]:
     return _with_overlaps(pairs)
 
 
-def read_objects(path: Path, num_fields: int, findings: Findings) -> Objects:
+def read_lines(path: Path, num_fields: int, findings: Findings) -> LabelLines:
     """Read a KITTI label (15 fields a line) or result file (16: a score follows); lines cut short are named.
 
     Class names are made lower-case; the score of a label is 0.
@@ -211,13 +211,13 @@ def read_objects(path: Path, num_fields: int, findings: Findings) -> Objects:
             continue
         types.append(fields[0].lower())
         rows.append(row + [0.0] * (15 - len(row)))
-    return Objects(np.array(types, dtype=str), np.array(rows, dtype=np.float64).reshape(-1, 15))
+    return LabelLines(np.array(types, dtype=str), np.array(rows, dtype=np.float64).reshape(-1, 15))
 
 
 # ------------------------------------------------------------------------------------------- overlaps
 
 
-def _with_overlaps(pairs: list[tuple[Objects, Objects]]) -> list[Frame]:
+def _with_overlaps(pairs: list[tuple[LabelLines, LabelLines]]) -> list[Frame]:
     """Overlaps of every detection with every truth of its frame; the ground areas of all frames in one go."""
     sizes = [(len(found.rows), len(truth.rows)) for truth, found in pairs]
     found_rows = [np.repeat(found.rows, len(truth.rows), axis=0) for truth, found in pairs]
