@@ -3,6 +3,8 @@
 import os
 from functools import lru_cache
 
+from torch.utils.data import Dataset
+
 from ..utils.errors import UserError, did_you_mean
 from .dataset.coco import COCO
 from .dataset.coco_hp import COCOHP
@@ -43,15 +45,15 @@ def get_dataset(dataset: str, task: str) -> type:
     source = source_factory[dataset] if dataset in source_factory else custom_source(dataset, task)
     sample = sample_factory[task]
 
-    class Dataset(sample, source):
+    class SourceSample(sample, source):
         def __reduce__(self):
             return rebuild, (dataset, task, self.__dict__)
 
-    Dataset.__name__ = Dataset.__qualname__ = f'{source.__name__}_{task}'
-    return Dataset
+    SourceSample.__name__ = SourceSample.__qualname__ = f'{source.__name__}_{task}'
+    return SourceSample
 
 
-def rebuild(dataset: str, task: str, state: dict):
+def rebuild(dataset: str, task: str, state: dict) -> Dataset:
     """A dataset object in another process, from its names and its state."""
     cls = get_dataset(dataset, task)
     copy = cls.__new__(cls)

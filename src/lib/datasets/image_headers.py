@@ -95,6 +95,7 @@ def file_stamps(image_dir: str, names: list[str]) -> dict[str, tuple[int, int]]:
 
 
 def cache_path(image_dir: str) -> Path:
+    """The user's cache file for the headers of that folder's images."""
     root = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
     key = hashlib.sha1(os.path.realpath(image_dir).encode()).hexdigest()[:16]
     return Path(root) / 'centernet' / f'headers-{key}.npz'
@@ -114,6 +115,7 @@ def load_cache(path: Path) -> dict[str, tuple[tuple[int, int], Header]]:
 
 
 def save_cache(path: Path, cache: dict[str, tuple[tuple[int, int], Header]]) -> None:
+    """Write `{file name: (size and time of the file, its header)}`; a disk that refuses it is told, and no error."""
     names = np.array([name.encode() for name in cache])
     rows = np.array([[*stamp, h.state, *h.size, h.turned] for stamp, h in cache.values()], np.int64)
     try:

@@ -29,7 +29,7 @@ class EpochSampler(Sampler[int]):
 
 
 class TrainLoader:
-    """Shuffled training batches; `epoch(e, start)` gives those of epoch e from iteration `start` on.
+    """Shuffled training batches, epoch by epoch.
 
     The last short batch is dropped when there is a full one.
     """
@@ -49,6 +49,7 @@ class TrainLoader:
         return max(len(self.dataset) // self.batch_size, 1)
 
     def epoch(self, epoch: int, start: int = 0) -> DataLoader:
+        """The batches of that epoch (its number from 1), without the first `start`."""
         self.sampler.epoch, self.sampler.skip = epoch, start * self.batch_size
         self.dataset.set_epoch(epoch)
         return self.loader

@@ -1,4 +1,4 @@
-"""From activated maps to detections: peaks of the heat map, and what the other heads say at them.
+"""From activated maps to detections: peaks of the heatmap, and what the other heads say at them.
 
 A cell that equals the maximum of its 3x3 neighbourhood is a detection; that replaces non-maximum
 suppression ("Objects as Points", sections 3 and 4). Decoders take probabilities and, for ddd, depth in
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..external import peaks as peak_kernel
 from .utils import transpose_and_gather_feat
 
-JOINT_THRESH = 0.1  # a joint's heat map peak under this draws no joint
+JOINT_THRESH = 0.1  # a joint's heatmap peak under this draws no joint
 JOINT_REACH = 0.3  # nor does one further away than this share of the box's longer side
 TOP, LEFT, BOTTOM, RIGHT = range(4)  # the order of extreme points everywhere
 LATTICE_LIMIT = 1 << 18  # pairs of pairs that the extreme point decoder scores together
@@ -153,7 +153,7 @@ def _snap_joints(
     regressed = joints.transpose(1, 2)  # [B, J, K, 2]
     corners = boxes.unsqueeze(1)  # [B, 1, K, 4]
 
-    # Each joint's map is a one-class heat map; L peaks of each.
+    # Each joint's map is a one-class heatmap; L peaks of each.
     peaks = top_k(keep_peaks(hm_hp).reshape(B * J, 1, h, w), K)
     peak_scores = peaks.scores.view(B, J, -1)  # [B, J, L]
     cells = peaks.cells.view(B, J, -1, 2)

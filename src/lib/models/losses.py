@@ -22,7 +22,7 @@ class FocalLoss(nn.Module):
     """
 
     def forward(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Of out, probabilities [B, C, h, w], and target, a Gaussian heat map of that shape, 1 at centres."""
+        """Of out, probabilities [B, C, h, w], and target, a Gaussian heatmap of that shape, 1 at centres."""
         out = out.float()
         right = torch.where(target == 1, out, 1 - out)  # probability given to the right answer
         return _focal(1 - right, -right.clamp(min=1e-12).log(), target)
@@ -35,7 +35,7 @@ class FocalLossWithLogits(nn.Module):
     """
 
     def forward(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Of out, logits [B, C, h, w], and target, a Gaussian heat map of that shape, 1 at centres."""
+        """Of out, logits [B, C, h, w], and target, a Gaussian heatmap of that shape, 1 at centres."""
         out = out.float()
         wrong = torch.where(target == 1, -out, out)  # logit of the other answer
         return _focal(wrong.sigmoid(), F.softplus(wrong), target)
@@ -57,11 +57,15 @@ class SigmoidMSELoss(nn.Module):
 
 
 class RegLoss(nn.Module):
-    """Smooth L1 at the objects' cells, divided by the number of *objects*, not of elements [keep]."""
+    """Smooth L1 at the objects' cells.
+
+    It is divided by the number of *objects*, not of elements, as the published `--reg_loss sl1` was trained [keep].
+    """
 
     def forward(
         self, output: torch.Tensor, mask: torch.Tensor, ind: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
+        """Of output [B, d, h, w], mask [B, M], ind [B, M] and target [B, M, d]."""
         pred = transpose_and_gather_feat(output, ind).float()  # [B, M, d]
         weight = _elements(mask, target)
         loss = F.smooth_l1_loss(pred * weight, target * weight, reduction='sum')
@@ -77,6 +81,7 @@ class RegL1Loss(nn.Module):
     def forward(
         self, output: torch.Tensor, mask: torch.Tensor, ind: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
+        """Of output [B, d, h, w], mask, ind [B, M] and target [B, M, d]."""
         pred = transpose_and_gather_feat(output, ind).float()  # [B, M, d]
         weight = _elements(mask, target)
         return (self.distance(pred, target) * weight).sum() / (weight.sum() + SMALL)
@@ -109,11 +114,15 @@ class NormRegL1Loss(RegL1Loss):
 
 
 class L1Loss(nn.Module):
-    """L1 at the objects' cells as a mean over all B * M * d elements, masked zeros included [keep] (ddd)."""
+    """L1 at the objects' cells as a mean over all B * M * d elements (ddd).
+
+    Masked zeros are included, as published: the weights of ddd's parts are set for it [keep].
+    """
 
     def forward(
         self, output: torch.Tensor, mask: torch.Tensor, ind: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
+        """Of output [B, d, h, w], mask [B, M], ind [B, M] and target [B, M, d]."""
         pred = transpose_and_gather_feat(output, ind).float()  # [B, M, d]
         return ((pred - target).abs() * _elements(mask, target)).mean()
 
@@ -130,8 +139,9 @@ class DenseL1Loss(nn.Module):
 class BinRotLoss(nn.Module):
     """Orientation in two overlapping bins (section 4.1 and appendix).
 
-    Cross-entropy of each bin, averaged over all slots, masked ones included as zero logits [keep], plus
-    smooth L1 of sin and cos of the residual, averaged over the slots whose bin is set.
+    Cross-entropy of each bin, averaged over all slots, plus smooth L1 of sin and cos of the residual, averaged over
+    the slots whose bin is set. Masked slots are included in the former as zero logits, as published: `--rot_weight`
+    is set for it [keep].
     """
 
     def forward(

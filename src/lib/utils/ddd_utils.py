@@ -12,6 +12,8 @@ import numpy as np
 
 from .errors import UserError
 
+Numbers = np.ndarray | float  # one an object
+
 DEFAULT_CALIB = np.array(
     [[707.0493, 0, 604.0814, 45.75831], [0, 707.0493, 180.5066, -0.3454157], [0, 0, 1, 0.004981016]],
     np.float32,
@@ -61,7 +63,7 @@ def unproject_2d_to_3d(pt_2d: np.ndarray, depth: np.ndarray | float, P: np.ndarr
     return np.stack([x, y, z], axis=-1).astype(np.float32)
 
 
-def alpha2rot_y(alpha, x, cx, fx):
+def alpha2rot_y(alpha: Numbers, x: Numbers, cx: float, fx: float) -> Numbers:
     """Turn about the y axis of an object seen under the observation angle `alpha` at pixel column `x`.
 
     Args:
@@ -75,12 +77,12 @@ def alpha2rot_y(alpha, x, cx, fx):
     return _wrap(alpha + np.arctan2(x - cx, fx))
 
 
-def rot_y2alpha(rot_y, x, cx, fx):
-    """The inverse of `alpha2rot_y`."""
+def rot_y2alpha(rot_y: Numbers, x: Numbers, cx: float, fx: float) -> Numbers:
+    """The observation angle of an object turned by `rot_y` [...] about the y axis: the inverse of `alpha2rot_y`."""
     return _wrap(rot_y - np.arctan2(x - cx, fx))
 
 
-def _wrap(angle):
+def _wrap(angle: Numbers) -> Numbers:
     return angle - 2 * np.pi * (angle > np.pi) + 2 * np.pi * (angle < -np.pi)
 
 

@@ -1,6 +1,7 @@
 """What the samples of all tasks share: reading, geometric augmentation, the network input, drawing objects."""
 
 import math
+from argparse import Namespace
 from dataclasses import dataclass, field
 
 import cv2
@@ -107,7 +108,7 @@ class Sample(Dataset):
     recenters_flip = True  # the window's centre is mirrored with the image
     colors = True  # colours are augmented
 
-    def __init__(self, opt, split):
+    def __init__(self, opt: Namespace, split: str):
         super().__init__(opt, split)
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.told_damaged: set[int] = set()

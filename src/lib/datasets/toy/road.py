@@ -157,7 +157,9 @@ def place_objects(rng: np.random.Generator, camera: np.ndarray, width: int, heig
     return [thing for thing, share in zip(things, visible, strict=True) if share >= LEAST_VISIBLE]
 
 
-def random_thing(rng, kind, depths, camera, width, height) -> Thing:
+def random_thing(
+    rng: np.random.Generator, kind: str, depths: tuple[float, float], camera: np.ndarray, width: int, height: int
+) -> Thing:
     """An object of a kind somewhere in view; every number rounded as in KITTI's label files."""
     dim = np.round(np.array(KINDS[kind][1]) * rng.normal(1, 0.06, 3).clip(0.85, 1.15), 2)
     depth = np.exp(rng.uniform(*np.log(depths)))
@@ -273,7 +275,7 @@ def on_face(quad: np.ndarray, u: float, v: float) -> np.ndarray:
     return quad[0] + u * (quad[1] - quad[0]) + v * (quad[3] - quad[0])
 
 
-def fill(image: np.ndarray, polygon: np.ndarray, colour) -> None:
+def fill(image: np.ndarray, polygon: np.ndarray, colour: np.ndarray | float) -> None:
     """Fill a polygon [V, 2] of a uint8 picture in place, with smooth edges."""
     shade = tuple(float(v) for v in np.clip(np.atleast_1d(colour), 0, 255))
     cv2.fillPoly(image, [fixed_point(polygon)], shade, lineType=cv2.LINE_AA, shift=FRACTION_BITS)

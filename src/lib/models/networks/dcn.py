@@ -20,6 +20,7 @@ def torchvision_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
 
 
 def has_native(x: torch.Tensor) -> bool:
+    """Whether our operator is for the device and the dtype of `x`."""
     return x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16)
 
 
