@@ -10,10 +10,17 @@ Installed, this package is called `centernet`:
             print(detector.opt.class_names[cls - 1], score, (x1, y1, x2, y2))
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .utils.errors import UserError
+
+if TYPE_CHECKING:
+    from .detectors.base_detector import BaseDetector
+
+__all__ = ['UserError', 'load_detector']
 
 
-def load_detector(checkpoint: str, task: str | None = None, **options: Any):
+def load_detector(checkpoint: str, task: str | None = None, **options: Any) -> 'BaseDetector':
     """A detector from a checkpoint.
 
     Args:
@@ -27,7 +34,7 @@ def load_detector(checkpoint: str, task: str | None = None, **options: Any):
         `detector.opt.class_names` the classes' names.
 
     Raises:
-        lib.utils.errors.UserError: the file or an option is wrong, in one line.
+        centernet.UserError: the file or an option is wrong, in one line.
     """
     from .detectors.detector_factory import detector_factory
     from .models.model import checkpoint_facts
