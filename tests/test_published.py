@@ -1,28 +1,13 @@
 """The benchmarks' peers compute what ours do: a faster form is compared with the same work."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+import published
 from lib.external.nms import soft_nms
 from lib.models.decode import ctdet_decode, exct_decode
 from lib.utils.image import EIG_VAL, EIG_VEC, color_transform, mean_gray, normalize
-
-
-@pytest.fixture(scope='module')
-def published():
-    """benchmarks/published.py, found beside the other benchmarks as they find it."""
-    folder = str(Path(__file__).parent.parent / 'benchmarks')
-    sys.path.insert(0, folder)
-    try:
-        import published
-
-        yield published
-    finally:
-        sys.path.remove(folder)
 
 
 def maps(seed, *channels, side=16):
@@ -30,13 +15,13 @@ def maps(seed, *channels, side=16):
     return [torch.rand(2, count, side, side, generator=generator) for count in channels]
 
 
-def test_centre_decoding(published):
+def test_centre_decoding():
     """Every row, best first."""
     heat, wh, reg = maps(0, 5, 2, 2)
     torch.testing.assert_close(ctdet_decode(heat, wh, reg, K=30), published.ctdet_decode(heat, wh, reg, K=30))
 
 
-def test_extreme_decoding(published):
+def test_extreme_decoding():
     """Every row with a positive score; the lattice has others as well, which are no detections."""
     heats, regs = maps(1, *[3] * 5), maps(2, *[2] * 4)
     up, left = torch.linspace(1, 0, 16)[:, None], torch.linspace(1, 0, 16)
@@ -52,7 +37,7 @@ def test_extreme_decoding(published):
 
 
 @pytest.mark.parametrize('method', [0, 1, 2])
-def test_soft_suppression(published, method):
+def test_soft_suppression(method):
     """The rows kept, in their order."""
     rng = np.random.default_rng(method)
     corners, sides, scores = rng.uniform(0, 60, (80, 2)), rng.uniform(5, 40, (80, 2)), rng.uniform(0, 1, (80, 1))
@@ -64,7 +49,7 @@ def test_soft_suppression(published, method):
     np.testing.assert_allclose(boxes[keep], theirs[keep], rtol=1e-4)
 
 
-def test_colours(published):
+def test_colours():
     """The same draws give the same input."""
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     mean, std = np.float32([[[0.4, 0.45, 0.5]]]), np.float32([[[0.3, 0.25, 0.2]]])
