@@ -4,7 +4,6 @@ On a GPU (`--gpu`) the table of models is made for batches of 1 and 32 in float3
 RESULTS.md beside this file.
 """
 
-import argparse
 import platform
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 import data
 import networks
 import operators
-from centernet.utils.cli import run_cli, track
+from centernet.utils.cli import OneLineParser, run_cli, track
 from centernet.utils.errors import UserError
 from centernet.utils.files import atomic_path
 from timing import Row, table
@@ -26,7 +25,7 @@ SECTIONS = {'operators': operators.rows, 'data': data.rows, 'networks': networks
 
 
 def main(args: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', choices=[*SECTIONS, 'memory', 'models'], help='one part of the table')
     parser.add_argument('--seconds', type=float, default=6, help='for each line, more or less (%(default)s)')
     parser.add_argument('--gpu', action='store_true', help='the models on the first GPU; writes RESULTS.md')

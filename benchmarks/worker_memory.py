@@ -16,7 +16,7 @@ from centernet.datasets.dataset_factory import get_dataset
 from centernet.datasets.index import AnnotationIndex
 from centernet.datasets.loaders import init_worker
 from centernet.opts import opts
-from centernet.utils.cli import run_cli
+from centernet.utils.cli import OneLineParser, run_cli
 from centernet.utils.errors import UserError
 
 SMAPS = Path('/proc/self/smaps_rollup')
@@ -85,7 +85,7 @@ def worker_memory(images: int, objects: int, workers: int) -> list[float]:
 
 
 def main(args: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__.splitlines()[0])
     parser.add_argument('--images', type=int, default=118_287, help='as many as train2017 has (%(default)s)')
     parser.add_argument('--objects', type=int, default=860_001, help='likewise (%(default)s)')
     parser.add_argument('--workers', type=int, default=2, help='%(default)s')

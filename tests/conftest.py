@@ -1,4 +1,4 @@
-"""What tests share: toy data, the scripts, and a cache folder of their own."""
+"""What tests share: toy data, the programs and tools of src/, and a cache folder of their own."""
 
 import importlib.util
 import os
@@ -58,3 +58,19 @@ def run_program(*args, **options) -> subprocess.CompletedProcess:
     """A program of src/ in a process of its own, such as `run_program('main.py', 'ctdet', ...)`."""
     command = [sys.executable, str(SRC / args[0]), *map(str, args[1:])]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+@pytest.fixture
+def tool(tmp_path):
+    """Run a tool in tmp_path: `tool(name, *args)` returns its output, `tool(..., code=1)` the one line of its error."""
+
+    def run(name: str, *args, code: int = 0) -> str:
+        done = run_program(f'tools/{name}.py', *args, cwd=tmp_path)
+        assert done.returncode == code, done.stderr
+        if code == 0:
+            return done.stdout
+        assert 'Traceback' not in done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+        return line
+
+    return run

@@ -1,10 +1,7 @@
 """The converters and evaluators of src/tools, each run as a user runs it."""
 
+import importlib
 import json
-import os
-import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -12,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-ROOT = Path(__file__).parent.parent
+from conftest import SRC
+from tools import convert_hourglass_weight as converter
+
 FIXTURE = Path(__file__).parent / 'fixtures' / 'kitti_eval'
 TOOLS = {
     'convert_voc_to_coco': ['nowhere', 'out'],
@@ -26,33 +25,9 @@ TOOLS = {
     'eval_voc': ['nowhere.json', 'results.json'],
     'eval_kitti': ['nowhere', 'results'],
     'calc_coco_overlap': ['nowhere.json'],
+    'vis_pred': ['nowhere.json', 'results.json', 'images'],
+    'make_toy_data': [f'{__file__}/nowhere'],
 }
-
-
-@pytest.fixture(scope='module')
-def package_path(tmp_path_factory):
-    """A folder in which the package has its installed name, so that the tests need no installation."""
-    folder = tmp_path_factory.mktemp('packages')
-    (folder / 'centernet').symlink_to(ROOT / 'src' / 'lib')
-    return folder
-
-
-@pytest.fixture
-def tool(package_path, tmp_path):
-    """Run a tool in tmp_path: `tool(name, *args)` returns its output, `tool(..., code=1)` the one line of its error."""
-
-    def run(name, *args, code=0):
-        command = [sys.executable, ROOT / 'src' / 'tools' / f'{name}.py', *args]
-        environment = os.environ | {'PYTHONPATH': str(package_path), 'OMP_NUM_THREADS': '1'}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stderr
-        if code == 0:
-            return done.stdout
-        assert 'Traceback' not in done.stderr
-        (line,) = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
-        return line
-
-    return run
 
 
 def write_image(path, width=40, height=30):
@@ -87,6 +62,19 @@ def test_help_and_wrong_path(tool, tmp_path, name):
     assert 'usage' in tool(name, '--help')
     assert 'nowhere' in tool(name, *TOOLS[name], code=1)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('path', sorted((SRC / 'tools').glob('*.py')), ids=lambda path: path.stem)
+def test_wrong_arguments(monkeypatch, capsys, path):
+    """Guards that a missing argument and a misspelled option end in one line, which tells what to do, and status 1."""
+    program = importlib.import_module(f'tools.{path.stem}')
+    for args, words in (([], 'required'), ([*TOOLS[path.stem], '--hlep'], "'--hlep'; did you mean '--help'?")):
+        monkeypatch.setattr('sys.argv', [str(path), *args])
+        with pytest.raises(SystemExit) as stop:
+            program.run_cli(program.main)
+        said = capsys.readouterr()
+        assert stop.value.code == 1 and said.err.startswith('error: ') and said.err.count('\n') == 1, said
+        assert words in said.err
 
 
 def make_voc(folder, count=10):
@@ -350,21 +338,19 @@ def test_hourglass_weights(tool, tmp_path):
     }
 
 
-def test_hourglass_refuses_other_files(package_path, tmp_path, monkeypatch):
+def test_hourglass_refuses_other_files(tmp_path):
     """Guards one-line errors for another network's checkpoint, one cut short, and one that holds code."""
-    monkeypatch.syspath_prepend(package_path)
-    converter = runpy.run_path(str(ROOT / 'src' / 'tools' / 'convert_hourglass_weight.py'))
     path = tmp_path / 'file.pth'
     torch.save({'state_dict': {'conv1.weight': torch.zeros(2)}}, path)
-    weights = converter['read_weights'](str(path))
-    with pytest.raises(converter['UserError'], match='not an ExtremeNet'):
-        converter['convert'](weights)
+    weights = converter.load_checkpoint(path)['state_dict']
+    with pytest.raises(converter.UserError, match='not an ExtremeNet'):
+        converter.convert(weights)
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(converter['UserError'], match='cut short'):
-        converter['read_weights'](str(path))
+    with pytest.raises(converter.UserError, match='cut short'):
+        converter.load_checkpoint(path)
     torch.save({'state_dict': Path('code')}, path)
-    with pytest.raises(converter['UserError'], match='not a checkpoint of tensors'):
-        converter['read_weights'](str(path))
+    with pytest.raises(converter.UserError, match='holds code'):
+        converter.load_checkpoint(path)
 
 
 def test_score_saved_results(tool, tmp_path):

@@ -1,8 +1,6 @@
 """Toy data: each promise of its docstrings, on pictures drawn here."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -20,7 +18,6 @@ from lib.utils.errors import UserError
 from lib.utils.extreme_points import extreme_points
 
 TRAIN, VAL = 32, 6
-TOOLS = Path(__file__).parents[1] / 'src' / 'tools'
 
 
 @pytest.fixture(scope='module')
@@ -321,33 +318,25 @@ def test_other_data_stays(tmp_path):
     assert own.read_text() == '{"images": []}' and len(load(tmp_path, 'train')['images']) == 1
 
 
-def run_tool(name: str, *arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, TOOLS / name, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_tool(tmp_path):
+def test_tool(tool, tmp_path):
     """The command draws what it is asked for, and ends a mistake with one line and status 1."""
     chosen = ('--train', 2, '--val', 1, '--size', '96x64', '--classes', 5, '--seed', 3)
-    done = run_tool('make_toy_data.py', tmp_path / 'toy', *chosen)
-    assert done.returncode == 0, done.stderr
+    tool('make_toy_data', tmp_path / 'toy', *chosen)
     content = load(tmp_path / 'toy', 'train')
     assert [(image['width'], image['height']) for image in content['images']] == [(96, 64)] * 2
     assert len(content['categories']) == 5
-    failed = run_tool('make_toy_data.py', tmp_path / 'toy', '--task', 'ddd', '--joints', 5)
-    assert failed.returncode == 1
-    assert failed.stderr.strip() == 'error: toy data for ddd has no joints to choose'
+    failed = tool('make_toy_data', tmp_path / 'toy', '--task', 'ddd', '--joints', 5, code=1)
+    assert failed == 'error: toy data for ddd has no joints to choose'
+    assert "'96by64' is no size" in tool('make_toy_data', tmp_path / 'toy', '--size', '96by64', code=1)
 
 
-def test_converters_agree(toy, tmp_path):
+def test_converters_agree(toy, tool, tmp_path):
     """The project's own tools make the same annotations from the toy segmentations and KITTI files."""
-    done = run_tool('gen_coco_extreme_points.py', toy('ctdet') / 'annotations/train.json', tmp_path / 'exdet.json')
-    assert done.returncode == 0, done.stderr
+    tool('gen_coco_extreme_points', toy('ctdet') / 'annotations/train.json', tmp_path / 'exdet.json')
     expected = [a['extreme_points'] for a in load(toy('exdet'), 'train')['annotations']]
     assert [a['extreme_points'] for a in load(tmp_path, 'exdet', '{}.json')['annotations']] == expected
 
-    done = run_tool('convert_kitti_to_coco.py', toy('ddd') / 'kitti', tmp_path / 'kitti', '--link')
-    assert done.returncode == 0, done.stderr
+    tool('convert_kitti_to_coco', toy('ddd') / 'kitti', tmp_path / 'kitti', '--link')
     pattern = 'kitti/annotations/kitti_3dop_{}.json'
     converted, drawn = load(tmp_path, 'val', pattern), load(toy('ddd'), 'val', pattern)
     facts = ('dim', 'depth', 'alpha', 'location', 'rotation_y', 'truncated', 'occluded', 'bbox')

@@ -9,7 +9,6 @@ import math
 import os
 from argparse import Namespace
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ import torch
 from .datasets.dataset_factory import check_dataset_name, get_dataset
 from .models.fuse import DTYPES
 from .models.model import ARCHS, checkpoint_facts
+from .utils.cli import OneLineParser
 from .utils.errors import UserError, did_you_mean
 
 TASKS = ('ctdet', 'exdet', 'ddd', 'multi_pose')
@@ -94,13 +94,6 @@ PROGRAM_OPTIONS = {
     ('test.py',): ('not_prefetch_test', 'test_batch_size'),
     ('demo.py',): ('demo', 'output', 'save_video', 'no_display'),
 }
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """argparse whose complaints are a `UserError` of one line instead of a page of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f'{message} (--help lists the options)')
 
 
 def build_parser() -> OneLineParser:
@@ -326,13 +319,7 @@ class opts:
         """Parse alone; `opt.given` are the names of the options on the command line."""
         unset = object()
         defaults = {action.dest: action.default for action in self.parser._actions if action.dest != 'help'}
-        opt, unknown = self.parser.parse_known_args(args, Namespace(**dict.fromkeys(defaults, unset)))
-        if unknown:
-            known = [option for action in self.parser._actions for option in action.option_strings]
-            raise UserError(
-                f"unknown option '{unknown[0]}'"
-                + (did_you_mean(unknown[0].split('=')[0], known) or ' (--help lists the options)')
-            )
+        opt = self.parser.parse_args(args, Namespace(**dict.fromkeys(defaults, unset)))
         opt.given = sorted(name for name in defaults if getattr(opt, name) is not unset)
         for name, default in defaults.items():
             if name not in opt.given:

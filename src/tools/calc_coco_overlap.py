@@ -9,7 +9,7 @@ import numpy as np
 
 from centernet.datasets.evaluation.coco_eval import usable_rows
 from centernet.datasets.index import read_coco
-from centernet.utils.cli import run_cli, track
+from centernet.utils.cli import OneLineParser, run_cli, track
 from centernet.utils.errors import UserError
 
 STRIDE = 4
@@ -42,7 +42,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('annotations', help='annotation file in COCO format')
     args = parser.parse_args()
     num_objects, num_colliding, num_overlapping = count_pairs(

@@ -4,16 +4,15 @@ The networks are the same, only heads are named differently: ExtremeNet's t_heat
 """
 
 import argparse
-import os
-import pickle
 
 import torch
 
-from centernet.utils.cli import run_cli
+from centernet.models.model import load_checkpoint
+from centernet.models.networks.large_hourglass import HourglassNet
+from centernet.utils.cli import OneLineParser, run_cli
 from centernet.utils.errors import UserError
 from centernet.utils.files import atomic_path
 
-TRUNK = ('pre', 'kps', 'cnvs', 'inters', 'inters_', 'cnvs_')
 HEADS = {
     't_heats': 'hm_t',
     'l_heats': 'hm_l',
@@ -25,24 +24,8 @@ HEADS = {
     'b_regrs': 'reg_b',
     'r_regrs': 'reg_r',
 }
+TRUNK = tuple(prefix.removesuffix('.') for prefix in HourglassNet.trunk_prefixes)
 NEW_NAMES = {name: name for name in TRUNK} | HEADS
-
-
-def read_weights(path: str) -> dict[str, torch.Tensor]:
-    """The state dict of a checkpoint, bare or under `state_dict`.
-
-    Raises:
-        UserError: the file is missing, no checkpoint, cut short or holds more than tensors.
-    """
-    if not os.path.isfile(path):
-        raise UserError(f"no such checkpoint: '{path}'")
-    try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"'{path}' is not a checkpoint of tensors, or is cut short ({reason:.80})") from None
-    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
-    return {name: value for name, value in weights.items() if isinstance(value, torch.Tensor)}
 
 
 def convert(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -53,8 +36,6 @@ def convert(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], 
     """
     converted, unknown = {}, {}
     for name, value in weights.items():
-        while name.startswith('module.'):
-            name = name.removeprefix('module.')
         module, _, rest = name.partition('.')
         if module in NEW_NAMES:
             converted[f'{NEW_NAMES[module]}.{rest}'] = value
@@ -67,11 +48,11 @@ def convert(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('checkpoint', help='ExtremeNet checkpoint (ExtremeNet_500000.pkl)')
     parser.add_argument('output', help='checkpoint to write (ExtremeNet_500000.pth)')
     args = parser.parse_args()
-    converted, unknown = convert(read_weights(args.checkpoint))
+    converted, unknown = convert(load_checkpoint(args.checkpoint)['state_dict'])
     if unknown:
         print(f'left out, without a counterpart: {", ".join(unknown)}')
     with atomic_path(args.output) as beside:

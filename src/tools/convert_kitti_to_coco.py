@@ -22,7 +22,7 @@ from centernet.datasets.evaluation.kitti_eval import (
 )
 from centernet.datasets.index import Findings
 from centernet.datasets.kitti_files import CATEGORIES
-from centernet.utils.cli import run_cli, track
+from centernet.utils.cli import OneLineParser, run_cli, track
 from centernet.utils.ddd_utils import read_calib
 from centernet.utils.errors import UserError
 from centernet.utils.files import write_json
@@ -140,7 +140,7 @@ def convert(kitti: Path, output: Path, image_sets: dict[str, list[str]], link: b
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('kitti', help='folder that holds training/')
     parser.add_argument('output', nargs='?', help='folder to write to (data/kitti); default: KITTI itself')
     parser.add_argument('--split', choices=SPLITS, default='3dop', help='name of the split without lists of its own')

@@ -19,7 +19,7 @@ from centernet.datasets.conversion import (
     write_own_data,
 )
 from centernet.datasets.index import Findings
-from centernet.utils.cli import run_cli, track
+from centernet.utils.cli import OneLineParser, run_cli, track
 from centernet.utils.errors import UserError
 from centernet.utils.media import is_image
 
@@ -133,7 +133,7 @@ def split_pictures(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('voc', nargs='+', help='VOC folders')
     parser.add_argument('output', help='folder to make')
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='classes to keep, in order; default: all, sorted')

@@ -17,7 +17,7 @@ from centernet.datasets.conversion import (
     write_own_data,
 )
 from centernet.datasets.index import Findings
-from centernet.utils.cli import run_cli, track
+from centernet.utils.cli import OneLineParser, run_cli, track
 from centernet.utils.errors import UserError
 from centernet.utils.media import is_image
 
@@ -118,7 +118,7 @@ def read_labels(path: Path, picture: Picture, classes: list[str], findings: Find
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('yolo', help='YOLO folder')
     parser.add_argument('output', help='folder to make')
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='names of the classes 0, 1, ...')

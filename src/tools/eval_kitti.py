@@ -1,14 +1,12 @@
 """Score a folder of KITTI result files: 2D AP, AOS, bird's-eye AP and 3D AP by class and difficulty."""
 
-import argparse
-
 from centernet.datasets.evaluation.kitti_eval import evaluate_kitti, format_kitti
-from centernet.utils.cli import run_cli
+from centernet.utils.cli import OneLineParser, run_cli
 from centernet.utils.files import write_json
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OneLineParser(description=__doc__)
     parser.add_argument('gt_dir', help='folder of labels (training/label_2)')
     parser.add_argument('results_dir', help='folder of NNNNNN.txt results; frames without a file do not count')
     parser.add_argument('--loose', action='store_true', help="the published project's BEV and 3D overlaps")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from centernet.datasets.index import Findings, read_coco
-from centernet.utils.cli import run_cli, track
+from centernet.utils.cli import OneLineParser, run_cli, track
 from centernet.utils.errors import UserError
 from centernet.utils.extreme_points import extreme_points
 from centernet.utils.files import write_json
@@ -46,7 +46,7 @@ def default_output(annotations: str) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('annotations', help='annotation file with segmentations (instances_train2017.json)')
     parser.add_argument('output', nargs='?', help='file to write; default: instances_extreme_*.json beside it')
     args = parser.parse_args()

@@ -3,17 +3,20 @@
 import argparse
 
 from centernet.datasets.toy import KINDS, make_toy_data
-from centernet.utils.cli import run_cli
+from centernet.utils.cli import OneLineParser, run_cli
 
 
 def parse_size(text: str) -> tuple[int, int]:
     """`'160'` or `'640x192'` as width and height."""
     width, _, height = text.partition('x')
-    return int(width), int(height or width)
+    try:
+        return int(width), int(height or width)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no size: expected 160 or 640x192") from None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OneLineParser(description=__doc__)
     parser.add_argument('out_dir', help='for ddd a --data_dir (kitti/ is made in it), else a folder for --dataset')
     parser.add_argument('--task', default='ctdet', choices=KINDS, help='whose annotations (default: ctdet)')
     parser.add_argument('--train', type=int, default=600, help='pictures to train on (default: 600)')

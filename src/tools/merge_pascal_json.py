@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from centernet.datasets.index import Findings, read_coco
-from centernet.utils.cli import run_cli
+from centernet.utils.cli import OneLineParser, run_cli
 from centernet.utils.files import write_json
 
 NEEDED = {
@@ -72,7 +72,7 @@ def add_category(categories: dict[str, dict], category: dict) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('files', nargs='+', help='annotation files to merge, in COCO format')
     parser.add_argument('output', help='file to write (pascal_trainval0712.json)')
     args = parser.parse_args()

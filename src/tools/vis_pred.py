@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from centernet.datasets.index import read_coco
-from centernet.utils.cli import one_line, run_cli, track
+from centernet.utils.cli import OneLineParser, one_line, run_cli, track
 from centernet.utils.drawing import READABLE_SIDE, Detection, draw_detections
 from centernet.utils.errors import UserError
 from centernet.utils.files import read_json
@@ -74,7 +74,7 @@ class Dataset:
 
 
 def main(args: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('annotations', help='COCO-format JSON of the images')
     parser.add_argument('results', help='results.json as test.py writes it')
     parser.add_argument('images_dir', help='folder of the images')

@@ -1,14 +1,16 @@
-"""What every command-line program of the project shares: one-line errors, exit codes, progress."""
+"""What every command-line program of the project shares: its parser, one-line errors, exit codes, progress."""
 
+import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import torch
 from progress.bar import Bar
 
-from .errors import UserError
+from .errors import UserError, did_you_mean
 
 
 def run_cli(main: Callable[[], Any]) -> None:
@@ -33,6 +35,24 @@ def run_cli(main: Callable[[], Any]) -> None:
 def one_line(error: BaseException) -> str:
     """The error's message without line breaks."""
     return ' '.join(str(error).split()) or type(error).__name__
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse whose complaints are a `UserError` of one line instead of a page of usage and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f'{message} (--help lists the options)')
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
+        """As argparse's, but of an argument that it does not know it names the nearest option."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            raise UserError(
+                f"unknown argument '{unknown[0]}'"
+                + (did_you_mean(unknown[0].split('=')[0], known) or ' (--help lists the options)')
+            )
+        return parsed
 
 
 class Progress:

@@ -1,8 +1,8 @@
 """The command line that eval_coco, eval_coco_hp and eval_voc share: score a saved results file."""
 
-import argparse
 from collections.abc import Callable
 
+from ...utils.cli import OneLineParser
 from ...utils.errors import UserError
 from ...utils.files import read_json, write_json
 from ..index import read_coco
@@ -14,7 +14,7 @@ def score_file(description: str, evaluate: Callable[[dict, list[dict]], dict[str
     Raises:
         UserError: a file is missing or not of the format expected.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = OneLineParser(description=description)
     parser.add_argument('annotations', help='annotation file in COCO format')
     parser.add_argument('results', help='results.json: a list of {image_id, category_id, bbox, score, ...}')
     parser.add_argument('--json', metavar='FILE', help='also write the figures to FILE')
