@@ -1,3 +1,5 @@
+"""Views of `--debug`: what is drawn, saved or shown, and that no window is opened without a display."""
+
 import subprocess
 from types import SimpleNamespace
 

@@ -1,3 +1,5 @@
+"""demo.py and vis_pred: what they take, what they draw and write, and how mistakes and bad input end."""
+
 import json
 from types import SimpleNamespace
 

@@ -1,3 +1,5 @@
+"""Drawing detections: boxes, labels, joints, extreme points and 3D boxes land on the right pixels."""
+
 import numpy as np
 import pytest
 
