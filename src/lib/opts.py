@@ -8,6 +8,7 @@ import argparse
 import math
 import os
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,24 @@ from .utils.errors import UserError, did_you_mean
 
 TASKS = ('ctdet', 'exdet', 'ddd', 'multi_pose')
 DEFAULT_DATASET = {'ctdet': 'coco', 'exdet': 'coco', 'ddd': 'kitti', 'multi_pose': 'coco_hp'}
+# The heads of each task and their channels, in the published order; `heads_of` leaves out what options switch off.
+HEADS: dict[str, Callable[[Namespace], dict[str, int]]] = {
+    'ctdet': lambda opt: {'hm': opt.num_classes, 'wh': 2 * opt.num_classes if opt.cat_spec_wh else 2, 'reg': 2},
+    'exdet': lambda opt: {
+        **dict.fromkeys(('hm_t', 'hm_l', 'hm_b', 'hm_r'), 1 if opt.agnostic_ex else opt.num_classes),
+        'hm_c': opt.num_classes,
+        **dict.fromkeys(('reg_t', 'reg_l', 'reg_b', 'reg_r'), 2),
+    },
+    'ddd': lambda opt: {'hm': opt.num_classes, 'dep': 1, 'rot': 8, 'dim': 3, 'wh': 2, 'reg': 2},
+    'multi_pose': lambda opt: {
+        'hm': 1,
+        'wh': 2,
+        'hps': 2 * opt.num_joints,
+        'reg': 2,
+        'hm_hp': opt.num_joints,
+        'hp_offset': 2,
+    },
+}
 
 # Options that shape the network or the meaning of its outputs. A checkpoint remembers them, and whoever
 # reads it back (test, demo, resume) takes them from there.
@@ -544,29 +563,11 @@ def set_resolution(opt: Namespace, default: list[int]) -> None:
 
 def heads_of(opt: Namespace) -> dict[str, int]:
     """`{head: channels}` of the network, in the published order."""
-    classes = opt.num_classes
-    if opt.task == 'ctdet':
-        heads = {'hm': classes, 'wh': 2 * classes if opt.cat_spec_wh else 2, 'reg': 2}
-    elif opt.task == 'exdet':
-        sides = 1 if opt.agnostic_ex else classes
-        heads = {'hm_t': sides, 'hm_l': sides, 'hm_b': sides, 'hm_r': sides, 'hm_c': classes}
-        heads.update({'reg_t': 2, 'reg_l': 2, 'reg_b': 2, 'reg_r': 2})
-    elif opt.task == 'ddd':
-        heads = {'hm': classes, 'dep': 1, 'rot': 8, 'dim': 3, 'wh': 2, 'reg': 2}
-    else:
-        heads = {
-            'hm': 1,
-            'wh': 2,
-            'hps': 2 * opt.num_joints,
-            'reg': 2,
-            'hm_hp': opt.num_joints,
-            'hp_offset': 2,
-        }
-    absent = {'reg': opt.reg_offset, 'hm_hp': opt.hm_hp, 'hp_offset': opt.reg_hp_offset}
-    absent.update({f'reg_{side}': opt.reg_offset for side in 'tlbr'})
+    wanted = {'reg': opt.reg_offset, 'hm_hp': opt.hm_hp, 'hp_offset': opt.reg_hp_offset}
+    wanted.update({f'reg_{side}': opt.reg_offset for side in 'tlbr'})
     if opt.task == 'ddd':
-        absent['wh'] = opt.reg_bbox
-    return {head: channels for head, channels in heads.items() if absent.get(head, True)}
+        wanted['wh'] = opt.reg_bbox
+    return {head: channels for head, channels in HEADS[opt.task](opt).items() if wanted.get(head, True)}
 
 
 def brief(value) -> str:
