@@ -8,13 +8,12 @@ from lib.datasets.dataset_factory import get_dataset
 from lib.datasets.loaders import TrainLoader, val_loader
 from lib.logger import Logger
 from lib.models.model import create_model, load_model
-from lib.opts import opts
+from lib.opts import check_training, opts
 from lib.trains.base_trainer import Interrupted
 from lib.trains.run import Run
 from lib.trains.train_factory import train_factory
 from lib.utils.cli import run_cli
 from lib.utils.device import open_device
-from lib.utils.errors import UserError
 from lib.utils.media import writable_folder
 from lib.utils.signals import StopSignals
 
@@ -30,7 +29,7 @@ def main(args: list[str] | None = None) -> None:
 
 def train(opt: Namespace, Dataset: type) -> None:
     """Train from epoch to epoch, validating now and then; the run's folder holds what comes of it."""
-    refuse_for_training(opt)
+    check_training(opt)
     validates = opt.val_intervals > 0
     train_loader = TrainLoader(opt, Dataset(opt, 'train'))
     validation = val_loader(opt, Dataset(opt, 'val')) if validates else None
@@ -54,15 +53,6 @@ def train(opt: Namespace, Dataset: type) -> None:
             run.save_interrupted(stop)
             raise KeyboardInterrupt from None
     run.finish()
-
-
-def refuse_for_training(opt: Namespace) -> None:
-    """Options that are for `--test`, or that training cannot follow."""
-    oracles = [name for name in opt.given if name.startswith('eval_oracle_')]
-    if oracles:
-        raise UserError(f'--{oracles[0]} puts the truth in place of a head: it is for main.py --test, not for training')
-    if opt.keep_res and opt.task == 'ctdet' and opt.batch_size > 1:
-        raise UserError('--keep_res gives inputs of different sizes: train with --batch_size 1, or without it')
 
 
 def evaluate(opt: Namespace, Dataset: type) -> None:

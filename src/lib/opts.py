@@ -499,9 +499,8 @@ def check_combinations(opt: Namespace, program: str) -> None:
     if program == 'main.py' and not opt.test and opt.val_intervals == 0 and opt.metric != 'loss':
         why = '--trainval' if opt.trainval else '--val_intervals 0'
         raise UserError(f'{why} trains without validation, so --metric {opt.metric} has nothing to choose by')
-    oracles = [name for name in opt.given if name.startswith('eval_oracle_')]
-    if oracles and program != 'main.py':
-        raise UserError(f'--{oracles[0]} needs the truth of the training side: use main.py --test')
+    if program != 'main.py' and oracles(opt):
+        raise UserError(f'--{oracles(opt)[0]} needs the truth of the training side: use main.py --test')
     needs = {
         'eval_oracle_offset': opt.reg_offset,
         'eval_oracle_wh': opt.reg_bbox or opt.task == 'ctdet',
@@ -545,6 +544,20 @@ def set_resolution(opt: Namespace, default: list[int]) -> None:
     """Input and output size: h/w over res over the checkpoint's over the dataset's default `[h, w]`."""
     height = opt.facts.get('input_h', default[0])
     width = opt.facts.get('input_w', default[1])
+def check_training(opt: Namespace) -> None:
+    """Refuse options that main.py takes with `--test` only, or that training cannot follow."""
+    if oracles(opt):
+        name = oracles(opt)[0]
+        raise UserError(f'--{name} puts the truth in place of a head: it is for main.py --test, not for training')
+    if opt.keep_res and opt.task == 'ctdet' and opt.batch_size > 1:
+        raise UserError('--keep_res gives inputs of different sizes: train with --batch_size 1, or without it')
+
+
+def oracles(opt: Namespace) -> list[str]:
+    """The options on the command line that put the truth in place of a head."""
+    return [name for name in opt.given if name.startswith('eval_oracle_')]
+
+
     if 'input_res' in opt.given and opt.input_res > 0:
         height = width = opt.input_res
     opt.input_h = opt.input_h if 'input_h' in opt.given and opt.input_h > 0 else height
