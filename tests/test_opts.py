@@ -9,7 +9,7 @@ import torch
 
 from lib.datasets.dataset_factory import get_dataset
 from lib.models.model import save_model
-from lib.opts import chunk_sizes, model_facts, opts
+from lib.opts import TASKS, chunk_sizes, model_facts, opts
 from lib.utils.errors import UserError
 
 
@@ -29,7 +29,8 @@ def prepared(*args):
         (['ctdet', '--dataset', 'cocoo'], ['cocoo', 'coco, ', 'nor a folder', "did you mean 'coco'"]),
         (['ctdet', '--arch', 'dla34'], ['dla34', "did you mean 'dla_34'"]),
         (['ctdet', '--bach_size', '3'], ['--bach_size', "did you mean '--batch_size'"]),
-        (['ctdet', '--batch', '3'], ['--batch']),
+        (['ctdet', '--batch', '3'], ["unknown argument '--batch'"]),
+        (['ctdet', 'coco'], ["unknown argument 'coco'", '--help']),
         (['ctdet', '--lr_step', '90;120'], ['lr_step', '90,120']),
         (['ctdet', '--batch_size', '0'], ['--batch_size 0', 'at least 1']),
         (['ctdet', '--batch_size', 'many'], ['batch_size', 'many']),
@@ -52,7 +53,7 @@ def prepared(*args):
         (['ctdet', '--seed', '9' * 20], ['--seed']),
         (['ctdet', '--load_model', 'nowhere.pth', '--test'], ['nowhere.pth']),
         (['ctdet', '--exp_dir', '/nowhere', '--resume', '--test'], ['model_last.pth']),
-        ([], ['task']),
+        ([], ['TASK', '--help']),
     ],
 )
 def test_mistakes_are_one_line(args, words):
@@ -107,7 +108,7 @@ def test_heads(args, heads):
 
 
 def test_derived():
-    """What options.md derives."""
+    """Attributes that follow from options: lists, switches, what -1 stands for, folders, devices."""
     opt = parse('ctdet', '--exp_id', 'x', '--exp_dir', '/tmp/e', '--lr_step', '3,5', '--test_scales', '0.5,1')
     assert (opt.lr_step, opt.test_scales) == ([3, 5], [0.5, 1.0])
     assert (opt.gpus, opt.reg_offset, opt.fix_res, opt.pad, opt.num_stacks) == ([-1], True, True, 31, 1)
@@ -208,10 +209,13 @@ def test_other_classes_than_the_checkpoint(tmp_path):
 
 
 def test_help_lists_every_option():
-    """--help works and every option has a help text."""
+    """--help works, every option has a help text, and each task has an example."""
     parser = opts().parser
     assert all(action.help for action in parser._actions)
-    assert '--kitti_split' in parser.format_help()
+    text = parser.format_help()
+    assert '--kitti_split' in text
+    for task in TASKS:
+        assert f'python main.py {task} [--dataset' in text
 
 
 ROOT = Path(__file__).resolve().parent.parent

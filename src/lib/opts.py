@@ -115,14 +115,37 @@ PROGRAM_OPTIONS = {
 }
 
 
+EXAMPLES = """\
+run in src/ (without --dataset the task's own, from where data/README.md says; FOLDER, data of yours, holds
+annotations/train.json, annotations/val.json in COCO format and images/):
+  ctdet       python main.py ctdet [--dataset pascal | --dataset FOLDER]
+  multi_pose  python main.py multi_pose [--dataset FOLDER]
+  exdet       python main.py exdet [--dataset FOLDER]    first tools/gen_coco_extreme_points.py adds its points
+  ddd         python main.py ddd [--dataset FOLDER]      first tools/convert_kitti_to_coco.py ../data/kitti
+  toy data    python tools/make_toy_data.py ../data/toy --task TASK
+              python main.py TASK --dataset ../data/toy --pretrained none    (ddd: --data_dir ../data/toy)
+              or, in the folder above, all steps in minutes: make demo | demo-pose | demo-exdet | demo-3d
+  to score    python test.py TASK --load_model ../exp/TASK/default/model_best.pth [--dataset as in training]
+  to look     python demo.py TASK --load_model ../exp/TASK/default/model_best.pth --demo IMAGES
+"""
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Each option with its default, the examples line by line."""
+
+
 def build_parser() -> OneLineParser:
     """All options, in the groups in which `--help` shows them."""
     parser = OneLineParser(
-        description='CenterNet: objects as points.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        usage='%(prog)s TASK [options]',
+        description='CenterNet: objects as points. main.py trains, test.py scores, demo.py looks.',
+        epilog=EXAMPLES,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument('task', help=' | '.join(TASKS))
+    parser.add_argument(
+        'task', metavar='TASK', help='ctdet (boxes) | exdet (extreme points) | ddd (3D boxes) | multi_pose (joints)'
+    )
 
     group = parser.add_argument_group('experiment')
     group.add_argument(
@@ -146,7 +169,9 @@ def build_parser() -> OneLineParser:
 
     group = parser.add_argument_group('system')
     group.add_argument(
-        '--gpus', default='', help="GPU ids, comma-separated; -1 is the CPU; '' is GPU 0 where there is one"
+        '--gpus',
+        default='',
+        help="GPU id; -1 is the CPU; '' is GPU 0 where there is one; several are refused, this version runs on one",
     )
     group.add_argument('--num_workers', type=int, default=4, help='processes that load data; at most the cores')
     group.add_argument('--not_cuda_benchmark', action='store_true', help='no cuDNN auto-tuning')
@@ -169,6 +194,7 @@ def build_parser() -> OneLineParser:
         help='channels of the head conv; 0: none; -1: 256 for dla, 64 otherwise',
     )
     group.add_argument('--down_ratio', type=int, default=4, help='input size / output size; only 4')
+    group.add_argument('--not_reg_offset', action='store_true', help='no sub-pixel offset head')
     group.add_argument('--pretrained', default='imagenet', help='trunk weights to train from: imagenet | none | FILE')
 
     group = parser.add_argument_group('input')
@@ -181,7 +207,12 @@ def build_parser() -> OneLineParser:
     group.add_argument('--lr_step', default='90,120', help='epochs after which the rate drops tenfold')
     group.add_argument('--num_epochs', type=int, default=140, help='epochs of training')
     group.add_argument('--batch_size', type=int, default=32, help='images a step')
-    group.add_argument('--master_batch_size', type=int, default=-1, help="the first GPU's share of the batch")
+    group.add_argument(
+        '--master_batch_size',
+        type=int,
+        default=-1,
+        help="the first GPU's share of the batch: without effect, as this version runs on one device",
+    )
     group.add_argument('--num_iters', type=int, default=-1, help='iterations an epoch; -1: all')
     group.add_argument('--val_intervals', type=int, default=5, help='epochs between validations; 0: never')
     group.add_argument('--trainval', action='store_true', help='no validation; own data and kitti train on val too')
@@ -207,7 +238,6 @@ def build_parser() -> OneLineParser:
     group.add_argument('--aug_rot', type=float, default=0, help='probability of a rotation (multi_pose)')
     group.add_argument('--aug_ddd', type=float, default=0.5, help='probability of shift and scale (ddd)')
     group.add_argument('--rect_mask', action='store_true', help='ignored objects as rectangles (ddd)')
-    group.add_argument('--kitti_split', default='3dop', choices=['3dop', 'subcnn'], help='which split of KITTI')
 
     group = parser.add_argument_group('loss')
     group.add_argument('--mse_loss', action='store_true', help='squared error on heatmaps instead of focal loss')
@@ -224,13 +254,11 @@ def build_parser() -> OneLineParser:
         ('rot', 1, 'orientation'),
     ):
         group.add_argument(f'--{name}_weight', type=float, default=default, help=f'weight of the {what} loss')
-    group.add_argument('--peak_thresh', type=float, default=0.2, help='lowest score of a 3D detection')
 
     group = parser.add_argument_group('ctdet')
     group.add_argument('--norm_wh', action='store_true', help='box size loss relative to the box')
     group.add_argument('--dense_wh', action='store_true', help='box size learnt around centres, not only at them')
     group.add_argument('--cat_spec_wh', action='store_true', help='a box size for each class')
-    group.add_argument('--not_reg_offset', action='store_true', help='no sub-pixel offset head')
 
     group = parser.add_argument_group('exdet')
     group.add_argument('--agnostic_ex', action='store_true', help='extreme point maps without classes')
@@ -238,11 +266,15 @@ def build_parser() -> OneLineParser:
     group.add_argument('--center_thresh', type=float, default=0.1, help='lowest score of a centre')
     group.add_argument('--aggr_weight', type=float, default=0.0, help='weight of edge aggregation')
 
-    group = parser.add_argument_group('multi_pose and ddd')
+    group = parser.add_argument_group('multi_pose')
     group.add_argument('--dense_hp', action='store_true', help='joints learnt around centres, not only at them')
     group.add_argument('--not_hm_hp', action='store_true', help='no joint heatmap')
     group.add_argument('--not_reg_hp_offset', action='store_true', help='no sub-pixel offset of joints')
-    group.add_argument('--not_reg_bbox', action='store_true', help='no box size head (ddd)')
+
+    group = parser.add_argument_group('ddd')
+    group.add_argument('--kitti_split', default='3dop', choices=['3dop', 'subcnn'], help='which split of KITTI')
+    group.add_argument('--peak_thresh', type=float, default=0.2, help='lowest score of a 3D detection')
+    group.add_argument('--not_reg_bbox', action='store_true', help='no box size head')
 
     group = parser.add_argument_group('ground truth in place of a head (main.py --test)')
     for name, what in (
@@ -443,7 +475,7 @@ def adopt_model_options(opt: Namespace) -> None:
 
 
 def derive_options(opt: Namespace) -> None:
-    """What follows from other options (options.md, "Derived")."""
+    """What follows from other options: devices and their shares of a batch, which heads there are, -1 as a default."""
     hourglass = opt.arch == 'hourglass'
     opt.gpus_str = opt.gpus or ('0' if torch.cuda.is_available() else '-1')
     ids = parse_list('gpus', opt.gpus_str, int)
@@ -512,6 +544,20 @@ def check_combinations(opt: Namespace, program: str) -> None:
             raise UserError(f'--{name} replaces a head that the other options switch off')
 
 
+def check_training(opt: Namespace) -> None:
+    """Refuse options that main.py takes with `--test` only, or that training cannot follow."""
+    if oracles(opt):
+        name = oracles(opt)[0]
+        raise UserError(f'--{name} puts the truth in place of a head: it is for main.py --test, not for training')
+    if opt.keep_res and opt.task == 'ctdet' and opt.batch_size > 1:
+        raise UserError('--keep_res gives inputs of different sizes: train with --batch_size 1, or without it')
+
+
+def oracles(opt: Namespace) -> list[str]:
+    """The options on the command line that put the truth in place of a head."""
+    return [name for name in opt.given if name.startswith('eval_oracle_')]
+
+
 def idle_options(opt: Namespace, program: str) -> list[str]:
     """A line for each option on the command line that cannot act in this run."""
     notes = []
@@ -544,20 +590,6 @@ def set_resolution(opt: Namespace, default: list[int]) -> None:
     """Input and output size: h/w over res over the checkpoint's over the dataset's default `[h, w]`."""
     height = opt.facts.get('input_h', default[0])
     width = opt.facts.get('input_w', default[1])
-def check_training(opt: Namespace) -> None:
-    """Refuse options that main.py takes with `--test` only, or that training cannot follow."""
-    if oracles(opt):
-        name = oracles(opt)[0]
-        raise UserError(f'--{name} puts the truth in place of a head: it is for main.py --test, not for training')
-    if opt.keep_res and opt.task == 'ctdet' and opt.batch_size > 1:
-        raise UserError('--keep_res gives inputs of different sizes: train with --batch_size 1, or without it')
-
-
-def oracles(opt: Namespace) -> list[str]:
-    """The options on the command line that put the truth in place of a head."""
-    return [name for name in opt.given if name.startswith('eval_oracle_')]
-
-
     if 'input_res' in opt.given and opt.input_res > 0:
         height = width = opt.input_res
     opt.input_h = opt.input_h if 'input_h' in opt.given and opt.input_h > 0 else height
