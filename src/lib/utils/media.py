@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -96,8 +96,11 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Write a picture in the format that the name's suffix says, whole or not at all.
+def write_image(path: str | os.PathLike, image: np.ndarray, encoding: Sequence[int] = ()) -> None:
+    """Write a picture (BGR uint8 [H, W, 3]) in the format that the name's suffix says, whole or not at all.
+
+    Args:
+        encoding: cv2's flags and their values, such as `[cv2.IMWRITE_JPEG_QUALITY, 92]`.
 
     Raises:
         UserError: the picture is empty or the suffix unknown.
@@ -105,7 +108,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     """
     suffix = Path(path).suffix
     try:
-        written, data = cv2.imencode(suffix, image)
+        written, data = cv2.imencode(suffix, image, encoding)
     except cv2.error:
         written = False
     if not written:

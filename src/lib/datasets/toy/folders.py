@@ -6,11 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ...utils.files import atomic_path
+from ...utils.media import write_image
 from ..kitti_files import CATEGORIES, label_line, write_text
 from .canvas import Scene
 
-ENCODING = {'.jpg': [cv2.IMWRITE_JPEG_QUALITY, 92], '.png': []}
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
 
 class OwnFolder:
@@ -34,7 +34,7 @@ class OwnFolder:
 
     def add(self, name: str, scene: Scene) -> None:
         """Write one picture under a file name."""
-        write_image(self.root / 'images' / name, scene.image)
+        write_image(self.root / 'images' / name, scene.image, JPEG)
 
     def finish(self, split: str, names: list[str]) -> None:
         """Write what lists the pictures of a split, beside the annotation file."""
@@ -80,13 +80,6 @@ class KittiFolder:
         """Write the list of a split's frames."""
         frames = ''.join(f'{Path(name).stem}\n' for name in names)
         write_text(self.root / 'ImageSets_3dop' / f'{split}.txt', frames)
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write uint8 BGR [H, W, 3], whole; the suffix says as what."""
-    encoded = cv2.imencode(path.suffix, image, ENCODING[path.suffix])[1]
-    with atomic_path(path) as beside:
-        beside.write_bytes(encoded.tobytes())
 
 
 def calibration(camera: np.ndarray) -> str:
