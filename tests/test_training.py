@@ -154,6 +154,13 @@ def test_learning_rate_drops_after_the_epoch(uninterrupted):
     assert rates == {'model_2': pytest.approx(1e-3), 'model_last': pytest.approx(1e-4)}
 
 
+def test_resumed_run_tells_the_rate_in_force(toy, uninterrupted, scripts, tmp_path, capsys):
+    """A run that goes on after an epoch of --lr_step starts by telling the lowered rate, with its batch size."""
+    shutil.copytree(uninterrupted, tmp_path / 'ctdet' / 'resumed')
+    scripts('main').main(command(toy, tmp_path, 'resumed', *LOOPS['ctdet'], '--num_workers', 0, '--resume'))
+    assert 'learning rate 0.0001 for batches of 3' in capsys.readouterr().out
+
+
 def test_best_is_the_lowest_loss(uninterrupted):
     """model_best.pth is of the epoch with the lowest validation loss."""
     losses = [float(x) for x in re.findall(r'val epoch \d+: loss ([\d.]+)', (uninterrupted / 'log.txt').read_text())]

@@ -8,7 +8,7 @@ import re
 import socket
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -275,7 +275,7 @@ def load_model(
     optimizer: torch.optim.Optimizer | None = None,
     resume: bool = False,
     lr: float | None = None,
-    lr_step: list[int] | tuple[int, ...] | None = None,
+    lr_step: Sequence[int] | None = None,
     strict: bool = False,
 ) -> nn.Module | tuple[nn.Module, torch.optim.Optimizer, int]:
     """Fill a network from a checkpoint, as far as it fits, and say what doesn't.
@@ -288,8 +288,8 @@ def load_model(
         path: the checkpoint, or a bare state dict.
         optimizer: of this model's parameters; with `resume` it gets the checkpoint's state where that fits.
         resume: go on after the checkpoint's epoch.
-        lr: learning rate of the start; at resume it is multiplied by 0.1 for each of `lr_step` that is not
-            after the checkpoint's epoch. None keeps the optimizer's.
+        lr: learning rate of the start; with `resume` the optimizer gets the rate that is due after the checkpoint's
+            epoch (`set_learning_rate`). None keeps the optimizer's.
         lr_step: epochs after which the rate drops.
         strict: refuse a checkpoint that leaves parameters unfilled.
 
@@ -319,11 +319,20 @@ def load_model(
         return model, optimizer, 0
     restore_optimizer(optimizer, checkpoint.get('optimizer'))
     if lr is not None:
-        rate = lr * 0.1 ** sum(step <= checkpoint['epoch'] for step in lr_step or ())
-        for group in optimizer.param_groups:
-            group['lr'] = rate
+        rate = set_learning_rate(optimizer, lr, lr_step or (), checkpoint['epoch'])
         print(f'going on after epoch {checkpoint["epoch"]} with a learning rate of {rate:g}')
     return model, optimizer, checkpoint['epoch']
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float, lr_step: Sequence[int], epoch: int) -> float:
+    """Give the optimizer the rate for what follows after `epoch` epochs, and return it.
+
+    It is `lr`, a tenth of it after the first of the epochs `lr_step`, a hundredth after the second, and so on.
+    """
+    rate = lr * 0.1 ** sum(step <= epoch for step in lr_step)
+    for group in optimizer.param_groups:
+        group['lr'] = rate
+    return rate
 
 
 class Fit:

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from ..datasets.loaders import TrainLoader
 from ..logger import Logger
-from ..models.model import load_model, save_model
+from ..models.model import load_model, save_model, set_learning_rate
 from ..opts import model_facts
 from .base_trainer import BaseTrainer, Interrupted
 
@@ -44,18 +44,16 @@ class Run:
                 self.iteration = 0
             self.validated = opt.facts.get('validated', self.epoch)
             self.best = opt.facts.get('best') if opt.facts.get('metric') == self.metric else None
-        self.set_learning_rate()
+        rate = self.set_learning_rate()
         self.logger.say(
             f'{opt.task}, {opt.arch}, {opt.num_classes} classes, input {opt.input_h} x {opt.input_w} on {opt.device}: '
-            f'learning rate {opt.lr:g} for batches of {opt.batch_size}, epochs {self.epoch + 1} to {opt.num_epochs}; '
+            f'learning rate {rate:g} for batches of {opt.batch_size}, epochs {self.epoch + 1} to {opt.num_epochs}; '
             f'outputs in {opt.save_dir}'
         )
 
-    def set_learning_rate(self) -> None:
-        """The rate for the next epoch: a tenth for each epoch of `--lr_step` that is done."""
-        rate = self.opt.lr * 0.1 ** sum(step <= self.epoch for step in self.opt.lr_step)
-        for group in self.trainer.optimizer.param_groups:
-            group['lr'] = rate
+    def set_learning_rate(self) -> float:
+        """Set and return the rate for the next epoch, by `--lr` and `--lr_step`."""
+        return set_learning_rate(self.trainer.optimizer, self.opt.lr, self.opt.lr_step, self.epoch)
 
     def train_epoch(self, loader: TrainLoader) -> None:
         """One epoch (or the rest of one), and its checkpoint."""
@@ -90,6 +88,7 @@ class Run:
         self.save('model_last.pth')
 
     def save(self, name: str) -> None:
+        """Write the checkpoint of that file name: the network, the optimizer, and where the run stands."""
         save_model(
             os.path.join(self.opt.save_dir, name),
             self.epoch,
@@ -112,6 +111,7 @@ class Run:
         self.logger.close()
 
     def finish(self) -> None:
+        """Say that the run is done, and close its log; there is a model_best.pth from now on."""
         if self.best is None:
             self.save('model_best.pth')  # a run without validation: the last is the best that is known
         self.logger.say(f'done: {self.epoch} epochs, checkpoints in {self.opt.save_dir}')
