@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,17 +21,11 @@ from typing import Any, NamedTuple, TextIO
 import cv2
 import numpy as np
 
+from lib.detectors.base_detector import TIMES, BaseDetector
 from lib.detectors.detector_factory import detector_factory
 from lib.opts import opts
 from lib.utils.cli import one_line, run_cli, track
-from lib.utils.ddd_utils import picture_calib
-from lib.utils.drawing import (
-    READABLE_SIDE,
-    Detection,
-    bird_view,
-    detections_from_results,
-    draw_detections,
-)
+from lib.utils.drawing import READABLE_SIDE, Detection
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
 from lib.utils.image import read_image
@@ -50,8 +45,6 @@ from lib.utils.media import (
     write_image,
 )
 
-STAGES = ('tot', 'load', 'pre', 'net', 'dec', 'post', 'merge')
-
 
 def main(args: list[str] | None = None) -> None:
     opt = opts().init(args)
@@ -62,19 +55,18 @@ def main(args: list[str] | None = None) -> None:
     demo(opt, detector, source, outputs)
 
 
-def demo(opt: Any, detector: Any, source: 'Source', outputs: 'Outputs') -> None:
+def demo(opt: Namespace, detector: BaseDetector, source: 'Source', outputs: 'Outputs') -> None:
     """Run the detector over the source; what was done by Ctrl-C or an error is kept."""
     window = has_display() and not opt.no_display
     seconds: Counter[str] = Counter()
     try:
         for frame in track(source, 'demo', source.total) if source.total else source:
-            own_calib = picture_calib(opt.calib, frame.name) if opt.task == 'ddd' else None
-            meta = {} if own_calib is None else {'calib': own_calib}
-            ret = detector.run(frame.image, meta)
-            calib = detector.image_calib(meta) if opt.task == 'ddd' else None
-            detections = detections_from_results(ret['results'], opt.task, opt.class_names, ret.get('keypoint_scores'))
-            pictures = outputs.add(frame, detections, calib)
-            seconds.update({stage: ret[stage] for stage in STAGES})
+            meta = detector.picture_meta(frame.name)
+            found = detector.run(frame.image, meta)
+            detections = detector.described(found)
+            pictures = detector.drawings(frame.image, detections, meta, outputs.least_side)
+            outputs.add(frame, detections, pictures)
+            seconds.update({stage: found[stage] for stage in TIMES})
             seconds.update(tot=frame.seconds, load=frame.seconds)
             if window and show_pictures(pictures, pause=source.video is None):
                 break
@@ -93,7 +85,7 @@ def report(source: 'Source', outputs: 'Outputs', seconds: Counter) -> None:
         print(f'{outputs.count} of the {source.total} frames that the file announces were read')
     if outputs.count:
         print(f"{outputs.count} picture(s) drawn in '{outputs.place}', detections in '{outputs.json.path}'")
-        means = ' | '.join(f'{stage} {seconds[stage] / outputs.count:.3f}' for stage in STAGES)
+        means = ' | '.join(f'{stage} {seconds[stage] / outputs.count:.3f}' for stage in TIMES)
         print(f'mean seconds a picture: {means}')
 
 
@@ -169,12 +161,15 @@ def open_source(name: str) -> Source:
 class Outputs:
     """The drawn pictures or video, and the list of detections.
 
+    `least_side` is what pictures are to be enlarged to: those of a video keep their size.
+
     Raises:
         UserError: the pictures would overwrite those that are read, or --save_video has no video to save.
     """
 
-    def __init__(self, opt: Any, source: Source, folder: Path):
-        self.opt, self.folder = opt, folder
+    def __init__(self, opt: Namespace, source: Source, folder: Path):
+        self.folder = folder
+        self.least_side = READABLE_SIDE if source.video is None else 0
         self.json = JsonList(folder / 'results.json')
         self.video: VideoWriter | None = None
         self.place = folder
@@ -189,27 +184,24 @@ class Outputs:
         else:
             refuse_overwriting(folder, source.paths[0].parent)
 
-    def add(self, frame: Frame, detections: list[Detection], calib: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Save one picture's detections and drawings. Returns the drawings by their windows' titles."""
-        least_side = READABLE_SIDE if self.video is None else 0
-        opt = self.opt
-        picture = draw_detections(frame.image, detections, opt.vis_thresh, opt.skeleton or (), calib, least_side)
-        pictures = {opt.task: picture}
-        if opt.task == 'ddd':
-            pictures['bird'] = bird_view(detections, thresh=opt.vis_thresh, theme=opt.debugger_theme)
+    def add(self, frame: Frame, detections: list[Detection], pictures: dict[str, np.ndarray]) -> None:
+        """Save one picture's detections and drawings.
+
+        The first drawing is the picture's, and the only one that goes into a video; files of the others have their
+        names at the end of the picture's.
+        """
+        (_, picture), *others = pictures.items()
         if self.video is not None:
             self.video.write(picture)
         else:
             write_image(self.folder / self._free_name(picture_name(frame.name)), picture)
-            if 'bird' in pictures:
-                name = f'{Path(frame.name).stem}_bird.png'
-                write_image(self.folder / self._free_name(name), pictures['bird'])
+            for title, other in others:
+                write_image(self.folder / self._free_name(f'{Path(frame.name).stem}_{title}.png'), other)
         height, width = frame.image.shape[:2]
         number = {} if frame.number is None else {'frame': frame.number}
         entry = {'image': frame.name, **number, 'width': width, 'height': height, 'detections': detections}
         self.json.append(entry)
         self.count += 1
-        return pictures
 
     def _free_name(self, name: str) -> str:
         """`name`, or `name` with a number where this run has used it, be it in other case."""

@@ -8,15 +8,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from lib.datasets.dataset_factory import get_dataset
 from lib.datasets.loaders import init_worker
-from lib.detectors.base_detector import BaseDetector, PreProcessor
+from lib.detectors.base_detector import TIMES, BaseDetector, PreProcessor
 from lib.detectors.detector_factory import detector_factory
 from lib.opts import opts
 from lib.utils.cli import Progress, run_cli
 from lib.utils.errors import UserError
 from lib.utils.image import read_image
 from lib.utils.media import writable_folder
-
-STAGES = ('tot', 'load', 'pre', 'net', 'dec', 'post', 'merge')
 
 
 def main(args: list[str] | None = None) -> None:
@@ -34,7 +32,7 @@ def main(args: list[str] | None = None) -> None:
 def detect_all(opt: Namespace, dataset: Dataset, detector: BaseDetector) -> dict[int, dict]:
     """`{image_id: results}` of all images; those that cannot be read are named, counted and left out."""
     results, skipped = {}, 0
-    seconds = dict.fromkeys(STAGES, 0.0)
+    seconds = dict.fromkeys(TIMES, 0.0)
     with Progress(len(dataset), f'{opt.task}/{opt.exp_id} test') as progress:
         for batch in batches(inputs(opt, dataset, detector), opt.test_batch_size):
             readable = {image_id: image for image_id, image in batch if not isinstance(image, str)}
@@ -45,9 +43,9 @@ def detect_all(opt: Namespace, dataset: Dataset, detector: BaseDetector) -> dict
                     progress.step()
             for image_id, done in zip(readable, detector.run_batch(list(readable.values())), strict=True):
                 results[image_id] = done['results']
-                for stage in STAGES:
+                for stage in TIMES:
                     seconds[stage] += done[stage]
-                means = {stage: seconds[stage] / len(results) for stage in STAGES}
+                means = {stage: seconds[stage] / len(results) for stage in TIMES}
                 progress.step(' '.join(f'{stage} {mean:.3f}s' for stage, mean in means.items()))
     if skipped:
         print(f'{skipped} of {len(dataset)} images could not be read')

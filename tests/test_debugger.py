@@ -7,11 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.detectors.exdet import add_detections
 from lib.utils import debugger as debugger_module
 from lib.utils import media
-from lib.utils.ddd_utils import DEFAULT_CALIB
 from lib.utils.debugger import Debugger, network_input_to_image
 from lib.utils.errors import UserError
+
+GRAY = np.full((100, 100, 3), 90, np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +46,10 @@ def test_network_input_becomes_the_picture_again():
     'draw',
     [
         lambda view: view.add_box([20, 30, 80, 80], 1, 0.5),
-        lambda view: view.add_keypoints([20, 30, 80, 80]),
         lambda view: view.add_extreme_points([50, 20, 20, 50, 50, 80, 80, 50], 1),
-        lambda view: view.add_3d_detection([1, 1, 1], [-10, 0, 15], 0, DEFAULT_CALIB, 1, 0.9),
         lambda view: view.add_detections([{'class': 'cat', 'class_id': 1, 'box': [9, 9, 50, 50]}]),
     ],
-    ids=['box', 'keypoints', 'extreme', '3d', 'detections'],
+    ids=['box', 'extreme', 'detections'],
 )
 def test_each_kind_is_drawn_on_the_named_picture_alone(draw):
     """A drawing changes the picture it names, and neither the caller's picture nor another one."""
@@ -61,6 +61,25 @@ def test_each_kind_is_drawn_on_the_named_picture_alone(draw):
     draw(view)
     assert (view.imgs['default'] != 90).any()
     assert (view.imgs['other'] == 90).all() and (given == 90).all()
+
+
+@pytest.mark.parametrize(
+    'draw',
+    [
+        lambda view, opt: view.add_boxes(GRAY, np.array([[20, 30, 80, 80, 0.5, 0]]), 'found', opt.vis_thresh),
+        lambda view, opt: view.add_poses(GRAY, np.array([[20, 30, 80, 80, 0.5, 50, 50]]), 'found', opt.vis_thresh),
+        lambda view, opt: add_detections(
+            view, GRAY, np.array([[20, 30, 80, 80, 0.5, 50, 30, 20, 50, 50, 80, 80, 50, 0]]), 'found', opt
+        ),
+    ],
+    ids=['boxes', 'poses', 'extremes'],
+)
+def test_threshold_is_the_lowest_score_that_is_drawn(draw):
+    """--vis_thresh means the same in every view: a score at it is drawn, one under it is not."""
+    for thresh, drawn in ((0.5, True), (0.51, False)):
+        view = Debugger()
+        draw(view, SimpleNamespace(vis_thresh=thresh, down_ratio=1))
+        assert (view.imgs['found'] != GRAY).any() == drawn
 
 
 def test_maps_and_views_have_their_theme():
@@ -81,7 +100,7 @@ def test_without_a_display_every_level_saves_and_says_where(tmp_path, capsys, le
     debugger_module.say_where.cache_clear()
     folder = tmp_path / 'debug'
     for _ in range(2):
-        assert filled().finish(level, folder, 'p_') is False
+        filled().finish(level, folder, 'p_')
     assert sorted(path.name for path in folder.iterdir()) == names
     assert cv2.imread(str(folder / names[0])) is not None
     assert capsys.readouterr().out.count(str(folder)) == 1

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import demo
+from lib.detectors.base_detector import TIMES
+from lib.detectors.detector_factory import detector_factory
 from lib.utils import media
 from lib.utils.ddd_utils import DEFAULT_CALIB
 from lib.utils.errors import UserError
@@ -21,22 +23,23 @@ ROWS = {
 }
 
 
-class FakeDetector:
-    """Finds the same in every picture; `runs` counts, and `on_run` may interfere."""
+def fake_detector(opt, on_run):
+    """The task's detector without a network: finds the same in every picture; `on_run` may interfere."""
 
-    def __init__(self, opt, on_run=lambda count: None):
-        self.opt, self.on_run, self.runs = opt, on_run, 0
+    class FakeDetector(detector_factory[opt.task]):
+        def __init__(self):
+            self.opt, self.runs = opt, 0
+            self.calib, self.told_default = DEFAULT_CALIB, False  # ddd
 
-    def image_calib(self, meta):
-        return meta.get('calib', DEFAULT_CALIB)
+        def run(self, image, meta):
+            assert image.dtype == np.uint8 and image.ndim == 3
+            self.runs += 1
+            on_run(self.runs)
+            results = {cls: np.array(rows, np.float32) for cls, rows in ROWS[opt.task].items()}
+            scores = {'keypoint_scores': {1: np.array([[0.8, 0.05]])}} if opt.task == 'multi_pose' else {}
+            return {'results': results, **scores, **dict.fromkeys(TIMES, 0.5)}
 
-    def run(self, image, meta):
-        assert image.dtype == np.uint8 and image.ndim == 3
-        self.runs += 1
-        self.on_run(self.runs)
-        results = {cls: np.array(rows, np.float32) for cls, rows in ROWS[self.opt.task].items()}
-        scores = {'keypoint_scores': {1: np.array([[0.8, 0.05]])}} if self.opt.task == 'multi_pose' else {}
-        return {'results': results, **scores, **dict.fromkeys(demo.STAGES, 0.5)}
+    return FakeDetector()
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def look(monkeypatch, tmp_path):
         )
         vars(opt).update(options)
         monkeypatch.setattr(demo, 'opts', lambda: SimpleNamespace(init=lambda args: opt))
-        monkeypatch.setattr(demo, 'detector_factory', {task: lambda opt: FakeDetector(opt, on_run)})
+        monkeypatch.setattr(demo, 'detector_factory', {task: lambda opt: fake_detector(opt, on_run)})
         demo.main()
         return output
 

@@ -150,21 +150,16 @@ def test_a_label_without_room_is_left_out():
     np.testing.assert_array_equal(alone, both)
 
 
-def image_of_joint(image, x):
-    """Where red is round the joint at column x, row 200."""
-    return colored(image, (0, 0, 255))[190:210, x - 10 : x + 10]
-
-
 def test_joints_follow_their_visibility():
     """Flag 2 is a filled joint, 1 a hollow one, 0 neither joint nor limb."""
     points = [[200, 200], [600, 200], [1000, 200], [1000, 1000]]
     image = gray(1200, 1200)  # lines of 4 pixels, so that smoothing leaves their middle alone
-    red, blue = (0, 0, 255), (255, 0, 0)
-    colors = [red, red, blue, blue]
-    drawing.draw_keypoints(image, points, [(0, 1), (1, 2), (2, 3), (3, 7)], colors, [2, 1, 1, 0])
-    assert colored(image, red)[200, 200] and colored(image, red)[200, 400]
-    assert colored(image, blue)[200, 800]
-    assert image_of_joint(image, 200).sum() > image_of_joint(image, 600).sum() > 0
+    first, second, third, _ = drawing.rainbow(4)
+    drawing.draw_keypoints(image, points, [(0, 1), (1, 2), (2, 3), (3, 7)], [2, 1, 1, 0])
+    assert colored(image, first)[200, 200] and colored(image, second)[200, 400]
+    assert colored(image, third)[200, 800]
+    disc, ring = colored(image, first)[:, 200], colored(image, second)[:, 600]
+    assert disc[194:200].all() and ring[194] and not ring[197]
     assert not changed(gray(1200, 1200), image)[300:].any()
 
 
@@ -200,17 +195,20 @@ def test_boxes_behind_the_camera_have_no_place():
 
 def test_bird_view_places_boxes_in_metres():
     """10 m ahead of 40 is low in the picture, right is right; truth is filled, broken boxes left out."""
-    empty = drawing.bird_view([], extent=40, size=400)
-    right = {**CAR, 'location': [10, 1, 10], 'rotation_y': 0.0}
+    far = {**CAR, 'score': 1.0, 'location': [0, 1, 39]}  # so that the picture is 40 m high
+    alone = drawing.bird_view([far])
+    right = {**CAR, 'location': [10, 1, 10]}
     broken = {**CAR, 'location': [NAN, 1, 20]}
-    outlined = changed(empty, drawing.bird_view([right, broken], extent=40, size=400))
+    outlined = changed(alone, drawing.bird_view([far, right, broken]))
+    metre, middle = 511 / 40, 3 / 4 * 511  # pixels
     rows, columns = np.nonzero(outlined)
-    assert abs(rows.mean() - 300) < 3 and abs(columns.mean() - 300) < 8
-    assert np.ptp(columns) == pytest.approx(4 * 10, abs=6) and np.ptp(rows) == pytest.approx(1.6 * 10, abs=6)
-    assert outlined[300, 318:323].all() and not outlined[305, 300]
-    filled = changed(empty, drawing.bird_view([], [right], extent=40, size=400))
-    assert filled[305, 290:310].all()
-    assert not changed(empty, drawing.bird_view([right], thresh=0.95, extent=40, size=400)).any()
+    assert abs(rows.mean() - middle) < 3 and abs(columns.mean() - middle) < 8
+    assert np.ptp(columns) == pytest.approx(4 * metre, abs=8) and np.ptp(rows) == pytest.approx(1.6 * metre, abs=8)
+    front = round(middle + 2 * metre)
+    assert outlined[round(middle), front - 2 : front + 3].all() and not outlined[round(middle) + 5, round(middle)]
+    filled = changed(alone, drawing.bird_view([far], [right]))
+    assert filled[round(middle) + 5, round(middle) - 10 : round(middle) + 10].all()
+    assert not changed(alone, drawing.bird_view([far, right], thresh=0.95)).any()
 
 
 def test_heatmap_colors_agree_with_the_slow_form():

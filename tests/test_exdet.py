@@ -92,7 +92,7 @@ def ideal_output(opt, batch):
 
 def ideal_rows(opt, sample):
     """Detections [n, 14] of the ideal output, on the output map."""
-    return detected(decode_extremes(ideal_output(opt, as_batch(sample)), opt).numpy())[0]
+    return detected(decode_extremes(ideal_output(opt, as_batch(sample)), opt)[0].numpy())
 
 
 def nearest(rows, wanted):

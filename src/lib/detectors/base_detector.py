@@ -13,15 +13,19 @@ import torch
 
 from ..models.fuse import FastNetwork, network_dtype
 from ..models.model import create_model, load_model
+from ..models.utils import Output
 from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.device import open_device
-from ..utils.drawing import detections_from_results
+from ..utils.drawing import Detection, detections_from_results, draw_detections
 from ..utils.errors import UserError
 from ..utils.image import get_affine_transform, normalize, read_image
+from ..utils.post_process import Detections
 
 Image = str | os.PathLike | np.ndarray | Mapping  # what `BaseDetector.run` takes
-Output = dict[str, torch.Tensor]
-Detections = dict[int, np.ndarray]
+Window = tuple[np.ndarray, float | np.ndarray, tuple[int, int]]  # centre, scale, and the input's width and height
+
+STAGES = ('load', 'pre', 'net', 'dec', 'post', 'merge')
+TIMES = ('tot', *STAGES)  # whose seconds `BaseDetector.run` tells
 
 
 class PreProcessor:
@@ -64,11 +68,12 @@ class PreProcessor:
         inputs = [self(image, scale) for scale in self.opt.test_scales]
         return {'image': image, 'inputs': inputs, 'meta': meta or {}}
 
-    def window(self, height: int, width: int, new_height: int, new_width: int):
-        """Centre, scale and input size (width, height) of the window on the resized image."""
+    def window(self, height: int, width: int, new_height: int, new_width: int) -> Window:
+        """The window on an image [height, width] that was resized to [new_height, new_width], in pixels of that."""
         opt = self.opt
         if opt.keep_res:
             input_w, input_h = (new_width | opt.pad) + 1, (new_height | opt.pad) + 1
+            # Rounded down as published, unlike the centre below [keep].
             center = np.array([new_width // 2, new_height // 2], np.float32)
             return center, np.array([input_w, input_h], np.float32), (input_w, input_h)
         if new_width > width and not self.warned:
@@ -90,7 +95,8 @@ class Given(NamedTuple):
 
 
 class BaseDetector:
-    """Detects in images. A task's subclass gives `process`, `post_process`, `merge_outputs` and `views`.
+    """Detects in images. A task's subclass gives `process`, `post_process`, `merge_outputs` and `views`, and where they
+    differ `answer`, `picture_meta` and `drawings`.
 
     Args:
         opt: options from `opts().init()`, or from `parse` with the facts of a dataset. Without `load_model` the
@@ -128,7 +134,7 @@ class BaseDetector:
 
         Returns:
             `results`, {1-based class: float32 [n, 5 or more], x1 y1 x2 y2 score first (ddd: see there)}, and
-            the seconds of `tot`, `load`, `pre`, `net`, `dec`, `post`, `merge`.
+            the seconds of each of `TIMES`.
 
         Raises:
             UserError: the path is no image that can be read, or the array is no BGR image.
@@ -212,7 +218,7 @@ class BaseDetector:
     def look_inside(self, pixels: torch.Tensor, output: Output, rows: np.ndarray, name: str) -> None:
         """Show one image's maps [1, c, h, w] over its input [3, H, W], and the rows [n, columns] decoded from them
         (`--debug` 2 and more)."""
-        debugger = self.debugger()
+        debugger = Debugger.of(self.opt)
         picture = network_input_to_image(pixels.cpu(), self.opt.mean, self.opt.std)
         self.views(debugger, picture, output, rows)
         debugger.finish(self.opt.debug, self.opt.debug_dir, name)
@@ -223,20 +229,37 @@ class BaseDetector:
 
     def show_results(self, image: np.ndarray, found: dict, meta: Mapping) -> None:
         """Show the final detections on the image (`--debug` 1 and more)."""
-        debugger = self.debugger()
-        debugger.add_img(image, self.opt.task)
-        self.draw(debugger, found, meta)
+        debugger = Debugger.of(self.opt)
+        for name, picture in self.drawings(image, self.described(found), meta).items():
+            debugger.add_img(picture, name)
         debugger.finish(self.opt.debug, self.opt.debug_dir, f'{self.pictures}_')
         self.pictures += 1
 
-    def draw(self, debugger: Debugger, found: dict, meta: Mapping) -> None:
-        """Draw an image's `answer` onto the picture that is named after the task."""
-        opt = self.opt
-        objects = detections_from_results(found['results'], opt.task, opt.class_names, found.get('keypoint_scores'))
-        debugger.add_detections(objects, opt.task, opt.vis_thresh)
+    def picture_meta(self, name: str) -> dict:
+        """What the options tell `run` of the picture of that file name beside its pixels."""
+        return {}
 
-    def debugger(self) -> Debugger:
-        return Debugger(self.opt.debugger_theme, self.opt.class_names, self.opt.skeleton or ())
+    def described(self, found: Mapping) -> list[Detection]:
+        """What `run` returned of an image as detections (see utils/drawing.py), the best first."""
+        opt = self.opt
+        return detections_from_results(found['results'], opt.task, opt.class_names, found.get('keypoint_scores'))
+
+    def drawings(
+        self, image: np.ndarray, detections: list[Detection], meta: Mapping, least_side: int = 0
+    ) -> dict[str, np.ndarray]:
+        """Pictures of an image's detections of score `--vis_thresh` or more, by name.
+
+        Args:
+            image: uint8 BGR [H, W, 3].
+            detections: as `described` gives them.
+            meta: as `run` takes it.
+            least_side: as `draw_detections` takes it.
+
+        Returns:
+            First the image with the detections on it, under the task's name, then what else the task has to show.
+        """
+        opt = self.opt
+        return {opt.task: draw_detections(image, detections, opt.vis_thresh, opt.skeleton or (), least_side=least_side)}
 
 
 def given(image: Image, meta: Mapping | None) -> Given:
@@ -263,13 +286,11 @@ def same_sizes(inputs: list[tuple[np.ndarray, dict]]) -> list[list[int]]:
 
 
 class StageClock:
-    """Seconds that each stage of a run takes."""
-
-    STAGES = ('load', 'pre', 'net', 'dec', 'post', 'merge')
+    """Seconds that each of `STAGES` takes of a run."""
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.seconds = dict.fromkeys(self.STAGES, 0.0)
+        self.seconds = dict.fromkeys(STAGES, 0.0)
         self.start = self.last = time.perf_counter()
 
     def stage(self, name: str) -> None:
@@ -281,5 +302,5 @@ class StageClock:
         self.last = now
 
     def times(self, share: int = 1) -> dict[str, float]:
-        """The seconds of all stages and of each, divided by `share`."""
+        """The seconds of `TIMES`, divided by `share`."""
         return {stage: time / share for stage, time in {'tot': self.last - self.start, **self.seconds}.items()}

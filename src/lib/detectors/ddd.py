@@ -8,18 +8,19 @@ import numpy as np
 import torch
 
 from ..models.decode import ddd_decode
-from ..models.utils import depth_of
-from ..utils.ddd_utils import common_calib
+from ..models.utils import Output, depth_of
+from ..utils.ddd_utils import common_calib, picture_calib
 from ..utils.debugger import Debugger
-from ..utils.drawing import detections_from_results
-from ..utils.post_process import ddd_post_process
-from .base_detector import BaseDetector, Detections, Output, PreProcessor
+from ..utils.drawing import Detection, bird_view, draw_detections
+from ..utils.post_process import Detections, ddd_post_process
+from .base_detector import BaseDetector, PreProcessor, Window
 
 
 class DddPreProcessor(PreProcessor):
     """The whole image's width fills the input's; there is one test scale."""
 
-    def window(self, height: int, width: int, new_height: int, new_width: int):
+    def window(self, height: int, width: int, new_height: int, new_width: int) -> Window:
+        """The window round the whole image, whose sides the scale are; with `--keep_res` those of the input."""
         opt = self.opt
         size = (opt.input_w, opt.input_h)
         center = np.array([width / 2, height / 2], np.float32)
@@ -62,11 +63,20 @@ class DddDetector(BaseDetector):
     def views(self, debugger: Debugger, picture: np.ndarray, output: Output, rows: np.ndarray) -> None:
         add_flat_views(debugger, picture, output['hm'][0].sigmoid(), rows, self.opt, 'pred')
 
-    def draw(self, debugger: Debugger, found: dict, meta: Mapping) -> None:
-        opt = self.opt
-        objects = detections_from_results(found['results'], opt.task, opt.class_names)
-        debugger.add_detections(objects, opt.task, opt.vis_thresh, self.image_calib(meta))
-        debugger.add_bird_view(objects, thresh=opt.vis_thresh)
+    def picture_meta(self, name: str) -> dict:
+        """The calibration of the picture of that file name, where `--calib` has one for it."""
+        calib = picture_calib(self.opt.calib, name)
+        return {} if calib is None else {'calib': calib}
+
+    def drawings(
+        self, image: np.ndarray, detections: list[Detection], meta: Mapping, least_side: int = 0
+    ) -> dict[str, np.ndarray]:
+        """3D boxes on the image, and seen from above, `bird`."""
+        opt, calib = self.opt, self.image_calib(meta)
+        return {
+            opt.task: draw_detections(image, detections, opt.vis_thresh, calib=calib, least_side=least_side),
+            'bird': bird_view(detections, thresh=opt.vis_thresh, theme=opt.debugger_theme),
+        }
 
 
 def decode_boxes(output: Output, opt: Namespace) -> torch.Tensor:

@@ -8,10 +8,11 @@ import torch
 
 from ..external.nms import soft_nms
 from ..models.decode import agnex_ct_decode, exct_decode
+from ..models.utils import Output
 from ..utils.debugger import Debugger
-from ..utils.post_process import exdet_post_process
-from .base_detector import BaseDetector, Detections, Output
-from .merge import keep_best, merge_scales
+from ..utils.post_process import Detections, exdet_post_process
+from .base_detector import BaseDetector
+from .merge import keep_best, merge_scales, unscaled
 
 MIRRORED_BOX = [2, 1, 0, 3]  # columns of x1 y1 x2 y2 whose mirror images are x1 y1 x2 y2
 MIRRORED_POINTS = [5, 6, 11, 12, 9, 10, 7, 8]  # likewise of the top, left, bottom, right points
@@ -29,16 +30,13 @@ class ExdetDetector(BaseDetector):
         if self.opt.flip_test:
             plain, flipped = np.split(rows, 2)
             rows = np.concatenate([plain, mirrored(flipped, output['hm_c'].shape[3])], 1)  # [B, 2n, 14]
-        return [detected(of_image[None])[0] for of_image in rows]
+        return [detected(of_image) for of_image in rows]
 
     def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
         results = exdet_post_process(
             rows[None], [meta['c']], [meta['s']], meta['out_height'], meta['out_width'], self.opt.num_classes
         )[0]
-        for found in results.values():
-            found[:, :4] /= scale
-            found[:, 5:] /= scale
-        return results
+        return unscaled(results, scale)
 
     def merge_outputs(self, detections: list[Detections]) -> Detections:
         return merge_extremes(detections, self.opt.num_classes)
@@ -67,9 +65,9 @@ def decode_extremes(output: Output, opt: Namespace) -> torch.Tensor:
     )
 
 
-def detected(dets: np.ndarray) -> np.ndarray:
-    """Of one image's rows [1, n, 14] those that are detections: the decoder leaves the rest with a score of 0."""
-    return dets[:, dets[0, :, 4] > 0]
+def detected(rows: np.ndarray) -> np.ndarray:
+    """Those of one image's rows [n, 14] that are detections: the decoder leaves the rest with a score of 0."""
+    return rows[rows[:, 4] > 0]
 
 
 def mirrored(rows: np.ndarray, width: int) -> np.ndarray:
@@ -95,8 +93,8 @@ def add_heatmaps(debugger: Debugger, picture: np.ndarray, heats: Output, name: s
 
 
 def add_detections(debugger: Debugger, picture: np.ndarray, rows: np.ndarray, name: str, opt: Namespace) -> None:
-    """A view of boxes and extreme points: rows [n, 14] on the output map, those with a score over vis_thresh."""
-    rows = rows[rows[:, 4] > opt.vis_thresh]
+    """A view of boxes and extreme points: rows [n, 14] on the output map, those of score `--vis_thresh` or more."""
+    rows = rows[rows[:, 4] >= opt.vis_thresh]
     to_picture = np.array([opt.down_ratio] * 4 + [1] + [opt.down_ratio] * 8 + [1])
     rows = rows * to_picture
     debugger.add_boxes(picture, rows[:, [0, 1, 2, 3, 4, 13]], name)

@@ -4,7 +4,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-Detections = dict[int, np.ndarray]
+from ..utils.post_process import Detections
+
+
+def unscaled(results: Detections, scale: float) -> Detections:
+    """Rows [n, 5 or more] of an image that was resized by `scale`, in the pixels of the image itself.
+
+    All columns but the score (4) are coordinates. The rows are changed in place.
+    """
+    for rows in results.values():
+        rows[:, :4] /= scale
+        rows[:, 5:] /= scale
+    return results
 
 
 def merge_scales(

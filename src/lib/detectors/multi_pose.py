@@ -8,11 +8,11 @@ import torch
 
 from ..external.nms import soft_nms_39
 from ..models.decode import multi_pose_decode
-from ..models.utils import flip_lr, flip_lr_off, flip_tensor, heatmap_probability
+from ..models.utils import Output, flip_lr, flip_lr_off, flip_tensor, heatmap_probability
 from ..utils.debugger import Debugger
-from ..utils.post_process import multi_pose_post_process
-from .base_detector import BaseDetector, Detections, Output
-from .merge import merge_scales
+from ..utils.post_process import Detections, multi_pose_post_process
+from .base_detector import BaseDetector
+from .merge import merge_scales, unscaled
 
 
 class MultiPoseDetector(BaseDetector):
@@ -32,10 +32,8 @@ class MultiPoseDetector(BaseDetector):
     def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
         rows, joint_scores = self.split(rows)
         height, width = meta['out_height'], meta['out_width']
-        found = multi_pose_post_process(rows[None], [meta['c']], [meta['s']], height, width)[0][1]  # [K, 5 + 2J]
-        found[:, :4] /= scale
-        found[:, 5:] /= scale
-        return {1: np.concatenate([found, joint_scores], 1)}
+        found = multi_pose_post_process(rows[None], [meta['c']], [meta['s']], height, width)[0]
+        return {1: np.concatenate([unscaled(found, scale)[1], joint_scores], 1)}  # [K, 5 + 3J]
 
     def merge_outputs(self, detections: list[Detections]) -> Detections:
         thin = len(detections) > 1 or self.opt.nms
@@ -100,7 +98,7 @@ def add_views(
 
     Args:
         maps: heatmaps `hm` and, if there are any, `hm_hp`, [B, c, h, w], of which the first image's are shown.
-        rows: [n, 6 + 2J] on the output map, of which those over vis_thresh are drawn.
+        rows: [n, 6 + 2J] on the output map, of which those with a score of `--vis_thresh` or more are drawn.
         joint_scores: [n, J]; joints with 0 are left out.
     """
     debugger.add_heatmap(picture, maps['hm'][0].cpu().numpy(), f'{name}_hm')

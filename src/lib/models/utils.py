@@ -1,8 +1,10 @@
-"""Reading values off maps at cells, and mirroring maps: shared by decoders, losses and detectors."""
+"""Reading values off maps at cells, and mirroring maps: shared by decoders, losses, detectors and trainers."""
 
 from collections.abc import Sequence
 
 import torch
+
+Output = dict[str, torch.Tensor]  # one stack's raw heads by name, each [B, c, h, w]
 
 
 def transpose_and_gather_feat(feat: torch.Tensor, ind: torch.Tensor) -> torch.Tensor:

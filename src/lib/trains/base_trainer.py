@@ -2,19 +2,21 @@
 
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
+from ..models.utils import Output
 from ..utils.cli import Progress
 from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.device import to_channels_last, to_device
 from ..utils.errors import UserError
 from ..utils.oracle_utils import gen_oracle_map
 
-Output = dict[str, torch.Tensor]
+Spread = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Interrupted(Exception):
@@ -37,7 +39,6 @@ class TaskLoss(nn.Module):
         self.opt = opt
         self.weights = self.part_weights(opt)
         self.stats = ['loss', *self.weights]
-        self.map_size: tuple[int, int] = (0, 0)  # of the batch that is being looked at
 
     def part_weights(self, opt: Namespace) -> dict[str, float]:
         """`{part: weight}`, such as `{'hm_loss': 1.0}`."""
@@ -47,26 +48,26 @@ class TaskLoss(nn.Module):
         """Unweighted parts of one stack's loss, from its raw output; a part that is switched off is left out."""
         raise NotImplementedError
 
-    def true_heads(self, batch: Mapping[str, torch.Tensor]) -> Output:
-        """The raw heads that the `--eval_oracle_*` options replace, made from the targets."""
+    def true_heads(self, batch: Mapping[str, torch.Tensor], spread: Spread) -> Output:
+        """The raw heads that the `--eval_oracle_*` options replace, made from the targets.
+
+        Args:
+            batch: the targets.
+            spread: makes of objects' values [B, M, d] and cells [B, M] a head [B, d, h, w] (`gen_oracle_map`).
+        """
         return {}
 
     def with_oracles(self, output: Output, batch: Mapping[str, torch.Tensor]) -> Output:
         """The output with the heads that are asked for replaced by the truth."""
-        self.map_size = next(maps for name, maps in batch.items() if name.startswith('hm')).shape[2:]
-        return {**output, **self.true_heads(batch)}
-
-    def oracle_map(self, values: torch.Tensor, ind: torch.Tensor) -> torch.Tensor:
-        """Objects' values [B, M, d] spread over the output map, [B, d, h, w]."""
-        height, width = self.map_size
-        return gen_oracle_map(values.detach(), ind, width, height)
+        height, width = next(maps for name, maps in batch.items() if name.startswith('hm')).shape[2:]
+        return {**output, **self.true_heads(batch, partial(gen_oracle_map, w=width, h=height))}
 
     def forward(
         self, outputs: list[Output], batch: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Returns the loss and `{name: scalar}` of the loss and all its parts (0 where one is switched off)."""
-        zero = batch['input'].new_zeros(()) if 'input' in batch else next(iter(outputs[0].values())).new_zeros(())
-        stats = dict.fromkeys(self.weights, zero.float())
+        zero = next(iter(outputs[0].values())).new_zeros((), dtype=torch.float32)
+        stats = dict.fromkeys(self.weights, zero)
         for output in outputs:
             for name, part in self.parts(self.with_oracles(output, batch), batch).items():
                 stats[name] = stats[name] + part / len(outputs)
@@ -90,6 +91,7 @@ class BaseTrainer:
         self.pictures = 0
 
     def create_loss(self, opt: Namespace) -> TaskLoss:
+        """The task's loss."""
         raise NotImplementedError
 
     def request_stop(self) -> None:
@@ -114,7 +116,7 @@ class BaseTrainer:
         """Train one epoch, from iteration `start` on; returns (averages, {}).
 
         Raises:
-            Interrupted: `stop_requested` was set.
+            Interrupted: `request_stop` was called.
             UserError: the loss is not finite any more.
         """
         return self.run_epoch('train', epoch, loader, start)
@@ -124,7 +126,26 @@ class BaseTrainer:
         with torch.inference_mode():
             return self.run_epoch('val', epoch, loader, collect=collect)
 
-    def run_epoch(self, phase: str, epoch: int, loader: Iterable, start: int = 0, collect: bool = False):
+    def run_epoch(
+        self, phase: str, epoch: int, loader: Iterable, start: int = 0, collect: bool = False
+    ) -> tuple[dict[str, float], dict]:
+        """Go through the loader once, or `--num_iters` iterations of training.
+
+        Args:
+            phase: 'train' or 'val'.
+            epoch: its number from 1, to be shown.
+            loader: batches from iteration `start` on.
+            start: iterations of the epoch that are done already.
+            collect: keep the detections ('val').
+
+        Returns:
+            `{name: average}` of the loss and its parts and of `time` in minutes; `{image_id: results}`, empty unless
+            `collect`.
+
+        Raises:
+            Interrupted: `request_stop` was called.
+            UserError: the loss is not finite.
+        """
         training = phase == 'train'
         self.model.train(training)
         total = start + len(loader)
@@ -174,7 +195,7 @@ class BaseTrainer:
         opt = self.opt
         if opt.debug == 0:
             return
-        debugger = Debugger(opt.debugger_theme, opt.class_names, opt.skeleton or ())
+        debugger = Debugger.of(opt)
         picture = network_input_to_image(batch['input'][0].cpu(), opt.mean, opt.std)
         with torch.no_grad():
             self.views(debugger, picture, self.loss.with_oracles(outputs[-1], batch), batch)
@@ -199,6 +220,7 @@ class LossMeter:
         self.first_bad: torch.Tensor | None = None
 
     def add(self, stats: Mapping[str, torch.Tensor], images: int) -> None:
+        """Count the scalars `stats` of a batch of so many images; never waits for the device."""
         values = torch.stack([stats[name].detach().float() for name in self.names])
         if self.total is None:
             self.total, self.first_bad = torch.zeros_like(values), values
@@ -246,6 +268,7 @@ class EpochLog:
             self.bar.close()
 
     def minutes(self) -> float:
+        """Since the epoch, or the rest of it that is run, began."""
         return (time.time() - self.started) / 60
 
     def iteration(self, meter: LossMeter) -> None:
@@ -261,6 +284,7 @@ class EpochLog:
         self.bar.step(self.text)
 
     def status(self, meter: LossMeter) -> str:
+        """The averages so far, and the seconds an iteration of waiting for data and of computing."""
         losses = ' | '.join(f'{name} {value:.4f}' for name, value in meter.averages().items())
         count = self.done - self.first
         elapsed = (time.time() - self.started) / count

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from ..models.decode import ctdet_decode
+from ..detectors.ctdet import activated, add_views, decode_boxes
 from ..models.losses import (
     REGRESSION_LOSSES,
     DenseL1Loss,
@@ -14,10 +14,10 @@ from ..models.losses import (
     NormRegL1Loss,
     RegWeightedL1Loss,
 )
-from ..models.utils import heatmap_logits, heatmap_probability
+from ..models.utils import Output, heatmap_logits
 from ..utils.debugger import Debugger
 from ..utils.post_process import ctdet_post_process
-from .base_trainer import BaseTrainer, Output, TaskLoss
+from .base_trainer import BaseTrainer, Spread, TaskLoss
 
 
 class CtdetLoss(TaskLoss):
@@ -49,16 +49,16 @@ class CtdetLoss(TaskLoss):
             parts['off_loss'] = self.offset_loss(output['reg'], mask, ind, batch['reg'])
         return parts
 
-    def true_heads(self, batch: Mapping[str, torch.Tensor]) -> Output:
+    def true_heads(self, batch: Mapping[str, torch.Tensor], spread: Spread) -> Output:
         opt, heads = self.opt, {}
         if opt.eval_oracle_hm:
             heads['hm'] = heatmap_logits(batch['hm'], opt.mse_loss)
         if opt.eval_oracle_wh and opt.dense_wh:
             heads['wh'] = batch['dense_wh']
         elif opt.eval_oracle_wh:
-            heads['wh'] = self.oracle_map(batch['cat_spec_wh' if opt.cat_spec_wh else 'wh'], batch['ind'])
+            heads['wh'] = spread(batch['cat_spec_wh' if opt.cat_spec_wh else 'wh'], batch['ind'])
         if opt.eval_oracle_offset:
-            heads['reg'] = self.oracle_map(batch['reg'], batch['ind'])
+            heads['reg'] = spread(batch['reg'], batch['ind'])
         return heads
 
 
@@ -68,22 +68,13 @@ class CtdetTrainer(BaseTrainer):
     def create_loss(self, opt: Namespace) -> CtdetLoss:
         return CtdetLoss(opt)
 
-    def decode(self, output: Output) -> torch.Tensor:
-        """Detections [B, K, 6] of a raw output, in output-map coordinates."""
-        heat = heatmap_probability(output['hm'], self.opt.mse_loss)
-        return ctdet_decode(heat, output['wh'], output.get('reg'), self.opt.cat_spec_wh, self.opt.K)
-
     def detections(self, output: Output, batch: dict) -> dict:
         meta = batch['meta']
         height, width = output['hm'].shape[2:]
-        dets = self.decode(output).cpu().numpy()
+        dets = decode_boxes(activated(output, self.opt), self.opt)
         return ctdet_post_process(dets, meta['c'].numpy(), meta['s'].numpy(), height, width, self.opt.num_classes)[0]
 
     def views(self, debugger: Debugger, picture: np.ndarray, output: Output, batch: dict) -> None:
-        to_picture = np.array([self.opt.down_ratio] * 4 + [1, 1])
-        heat = heatmap_probability(output['hm'][0], self.opt.mse_loss)
-        debugger.add_heatmap(picture, heat.cpu().numpy(), 'pred_hm')
-        debugger.add_heatmap(picture, batch['hm'][0].cpu().numpy(), 'gt_hm')
-        dets = self.decode(output)[0].cpu().numpy()
-        debugger.add_boxes(picture, dets * to_picture, 'pred_boxes', self.opt.vis_thresh)
-        debugger.add_boxes(picture, batch['meta']['gt_det'][0].numpy() * to_picture, 'gt_boxes')
+        maps, truth = activated(output, self.opt), batch['meta']['gt_det'][0].numpy()
+        add_views(debugger, picture, maps, decode_boxes(maps, self.opt)[0], self.opt, 'pred')
+        add_views(debugger, picture, batch, truth[truth[:, 4] > 0], self.opt, 'gt')

@@ -8,12 +8,12 @@ import torch
 
 from ..detectors.ddd import add_flat_views, decode_boxes, over_threshold
 from ..models.losses import BinRotLoss, FocalLossWithLogits, L1Loss, SigmoidMSELoss
-from ..models.utils import depth_logits, depth_of, heatmap_logits
+from ..models.utils import Output, depth_logits, depth_of, heatmap_logits
 from ..utils.debugger import Debugger
 from ..utils.drawing import detections_from_results
 from ..utils.image import get_affine_transform
 from ..utils.post_process import ddd_post_process
-from .base_trainer import BaseTrainer, Output, TaskLoss
+from .base_trainer import BaseTrainer, Spread, TaskLoss
 
 
 class DddLoss(TaskLoss):
@@ -54,23 +54,23 @@ class DddLoss(TaskLoss):
             parts['off_loss'] = self.regression_loss(output['reg'], objects, ind, batch['reg'])
         return parts
 
-    def true_heads(self, batch: Mapping[str, torch.Tensor]) -> Output:
+    def true_heads(self, batch: Mapping[str, torch.Tensor], spread: Spread) -> Output:
         opt, ind, heads = self.opt, batch['ind'], {}
         if opt.eval_oracle_hm:
             # The objects' cells alone: those of ignored kinds (0.9999) are no objects.
             heads['hm'] = heatmap_logits((batch['hm'] == 1).float(), mse_loss=False)
         if opt.eval_oracle_dep:
-            heads['dep'] = depth_logits(self.oracle_map(batch['dep'], ind))
+            heads['dep'] = depth_logits(spread(batch['dep'], ind))
         if opt.eval_oracle_dim:
-            heads['dim'] = self.oracle_map(batch['dim'], ind)
+            heads['dim'] = spread(batch['dim'], ind)
         if opt.eval_oracle_rot:
             bins, residuals = batch['rotbin'], batch['rotres']  # [B, M, 2]
             rot = torch.stack([-bins, bins, residuals.sin(), residuals.cos()], 3)  # [B, M, 2, 4]
-            heads['rot'] = self.oracle_map(rot.flatten(2), ind)
+            heads['rot'] = spread(rot.flatten(2), ind)
         if opt.eval_oracle_wh:
-            heads['wh'] = self.oracle_map(batch['wh'], ind)
+            heads['wh'] = spread(batch['wh'], ind)
         if opt.eval_oracle_offset:
-            heads['reg'] = self.oracle_map(batch['reg'], ind)
+            heads['reg'] = spread(batch['reg'], ind)
         return heads
 
 

@@ -8,10 +8,10 @@ import torch
 
 from ..detectors.exdet import add_detections, add_heatmaps, decode_extremes, detected, merge_extremes, probabilities
 from ..models.losses import FocalLossWithLogits, RegL1Loss, SigmoidMSELoss
-from ..models.utils import heatmap_logits
+from ..models.utils import Output, heatmap_logits
 from ..utils.debugger import Debugger
 from ..utils.post_process import exdet_post_process
-from .base_trainer import BaseTrainer, Output, TaskLoss
+from .base_trainer import BaseTrainer, Spread, TaskLoss
 
 HEATMAPS = ('hm_t', 'hm_l', 'hm_b', 'hm_r', 'hm_c')
 
@@ -36,14 +36,13 @@ class ExdetLoss(TaskLoss):
             )
         return parts
 
-    def true_heads(self, batch: Mapping[str, torch.Tensor]) -> Output:
+    def true_heads(self, batch: Mapping[str, torch.Tensor], spread: Spread) -> Output:
         heads = {}
         if self.opt.eval_oracle_hm:
             heads.update({head: heatmap_logits(batch[head], mse_loss=False) for head in HEATMAPS})
         if self.opt.eval_oracle_offset:
-            heads.update(
-                {f'reg_{side}': self.oracle_map(batch[f'reg_{side}'], batch[f'ind_{side}']) for side in 'tlbr'}
-            )
+            for side in 'tlbr':
+                heads[f'reg_{side}'] = spread(batch[f'reg_{side}'], batch[f'ind_{side}'])
         return heads
 
 
@@ -56,13 +55,13 @@ class ExdetTrainer(BaseTrainer):
     def detections(self, output: Output, batch: dict) -> dict:
         meta, num_classes = batch['meta'], self.opt.num_classes
         height, width = output['hm_c'].shape[2:]
-        dets = detected(decode_extremes(output, self.opt).cpu().numpy())
-        rows = exdet_post_process(dets, meta['c'].numpy(), meta['s'].numpy(), height, width, num_classes)
+        dets = detected(decode_extremes(output, self.opt)[0].cpu().numpy())
+        rows = exdet_post_process(dets[None], meta['c'].numpy(), meta['s'].numpy(), height, width, num_classes)
         return merge_extremes(rows, num_classes)
 
     def views(self, debugger: Debugger, picture: np.ndarray, output: Output, batch: dict) -> None:
-        dets = decode_extremes(output, self.opt)[0].cpu().numpy()
+        dets = detected(decode_extremes(output, self.opt)[0].cpu().numpy())
         add_heatmaps(debugger, picture, probabilities(output), 'pred', self.opt.debug)
         add_heatmaps(debugger, picture, {head: batch[head] for head in HEATMAPS}, 'gt', self.opt.debug)
         add_detections(debugger, picture, dets, 'pred_boxes', self.opt)
-        add_detections(debugger, picture, batch['meta']['gt_det'][0].numpy(), 'gt_boxes', self.opt)
+        add_detections(debugger, picture, detected(batch['meta']['gt_det'][0].numpy()), 'gt_boxes', self.opt)

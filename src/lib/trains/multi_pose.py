@@ -8,10 +8,10 @@ import torch
 
 from ..detectors.multi_pose import activated, add_views, decode_poses
 from ..models.losses import REGRESSION_LOSSES, DenseL1Loss, FocalLossWithLogits, RegWeightedL1Loss
-from ..models.utils import heatmap_logits
+from ..models.utils import Output, heatmap_logits
 from ..utils.debugger import Debugger
 from ..utils.post_process import multi_pose_post_process
-from .base_trainer import BaseTrainer, Output, TaskLoss
+from .base_trainer import BaseTrainer, Spread, TaskLoss
 
 
 class MultiPoseLoss(TaskLoss):
@@ -55,20 +55,20 @@ class MultiPoseLoss(TaskLoss):
             parts['off_loss'] = self.box_loss(output['reg'], mask, ind, batch['reg'])
         return parts
 
-    def true_heads(self, batch: Mapping[str, torch.Tensor]) -> Output:
+    def true_heads(self, batch: Mapping[str, torch.Tensor], spread: Spread) -> Output:
         opt, ind, heads = self.opt, batch['ind'], {}
         if opt.eval_oracle_hm:
             heads['hm'] = heatmap_logits(batch['hm'], mse_loss=False)
         if opt.eval_oracle_wh:
-            heads['wh'] = self.oracle_map(batch['wh'], ind)
+            heads['wh'] = spread(batch['wh'], ind)
         if opt.eval_oracle_offset:
-            heads['reg'] = self.oracle_map(batch['reg'], ind)
+            heads['reg'] = spread(batch['reg'], ind)
         if opt.eval_oracle_kps:
-            heads['hps'] = batch['dense_hps'] if opt.dense_hp else self.oracle_map(batch['hps'], ind)
+            heads['hps'] = batch['dense_hps'] if opt.dense_hp else spread(batch['hps'], ind)
         if opt.eval_oracle_hmhp:
             heads['hm_hp'] = heatmap_logits(batch['hm_hp'], opt.mse_loss)
         if opt.eval_oracle_hp_offset:
-            heads['hp_offset'] = self.oracle_map(batch['hp_offset'], batch['hp_ind'])
+            heads['hp_offset'] = spread(batch['hp_offset'], batch['hp_ind'])
         return heads
 
 

@@ -1,6 +1,7 @@
 """The debugging views: named pictures that are drawn on, then shown, plotted or saved."""
 
 import functools
+from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -41,6 +42,11 @@ class Debugger:
         self.theme, self.class_names, self.skeleton = theme, class_names, skeleton
         self.imgs: dict[str, np.ndarray] = {}
 
+    @classmethod
+    def of(cls, opt: Namespace) -> 'Debugger':
+        """A debugger with the theme, the class names and the skeleton of a run's options."""
+        return cls(opt.debugger_theme, opt.class_names, opt.skeleton or ())
+
     # -------------------------------------------------------------------------------- pictures
 
     def add_img(self, img: np.ndarray, img_id: str = 'default') -> None:
@@ -65,9 +71,9 @@ class Debugger:
         self.add_blend_img(picture, colormap(maps, picture.shape[1::-1]), img_id)
 
     def add_boxes(self, picture: np.ndarray, rows: np.ndarray, img_id: str, thresh: float = 0.0) -> None:
-        """Keep `picture` with boxes on it: rows x1 y1 x2 y2 score class, those with a score over `thresh`."""
+        """Keep `picture` with boxes on it: rows [n, 6] x1 y1 x2 y2 score class, those with a score >= `thresh`."""
         self.add_img(picture, img_id)
-        for row in rows[rows[:, 4] > thresh]:
+        for row in rows[rows[:, 4] >= thresh]:
             self.add_box(row[:4], int(row[5]), row[4], img_id)
 
     def add_poses(
@@ -78,7 +84,7 @@ class Debugger:
         thresh: float = 0.0,
         joint_scores: np.ndarray | None = None,
     ) -> None:
-        """Keep `picture` with people on it: rows [n, 5 + 2J] of box, score, joints, those with a score over `thresh`.
+        """Keep `picture` with people on it: rows [n, 5 + 2J] of box, score, joints, those with a score >= `thresh`.
 
         `joint_scores` [n, J]: joints that are hardly seen are drawn hollow. A joint at NaN is left out.
         """
@@ -96,53 +102,18 @@ class Debugger:
         thresh: float = 0.0,
         calib: np.ndarray | None = None,
     ) -> None:
-        """Everything about many detections (see drawing.py); with `calib` [3, 4] their 3D boxes."""
+        """Everything about the detections (see drawing.py) of score >= `thresh`; with `calib` [3, 4] 3D boxes."""
         self.imgs[img_id] = drawing.draw_detections(self.imgs[img_id], detections, thresh, self.skeleton, calib)
 
-    def add_box(
-        self,
-        box: Sequence[float],
-        cat: int = 0,
-        score: float | None = None,
-        img_id: str = 'default',
-        show_text: bool = True,
-    ) -> None:
+    def add_box(self, box: Sequence[float], cat: int = 0, score: float | None = None, img_id: str = 'default') -> None:
         """A box [x1, y1, x2, y2] with its class's name and its score."""
-        label = self._label(cat, score) if show_text else ''
+        name = drawing.class_name(self.class_names, int(cat) + 1)
+        label = name if score is None else f'{name} {score:.2f}'
         drawing.draw_box(self.imgs[img_id], box, label, drawing.class_color(int(cat)))
-
-    def add_keypoints(
-        self, points: np.ndarray, img_id: str = 'default', visibility: Sequence[int] | None = None
-    ) -> None:
-        """The joints [J, 2] (or 2J numbers) of one object; `visibility` [J] as in COCO."""
-        drawing.draw_keypoints(self.imgs[img_id], points, self.skeleton, visibility=visibility)
 
     def add_extreme_points(self, points: np.ndarray, cat: int = 0, img_id: str = 'default') -> None:
         """The extreme points [4, 2] (or 8 numbers; top, left, bottom, right) of one object."""
         drawing.draw_extreme_points(self.imgs[img_id], points, drawing.class_color(int(cat)))
-
-    def add_3d_detection(
-        self,
-        dim: Sequence[float],
-        location: Sequence[float],
-        rotation_y: float,
-        calib: np.ndarray,
-        cat: int = 0,
-        score: float | None = None,
-        img_id: str = 'default',
-    ) -> None:
-        """One 3D box: `dim` h, w, l and `location` X, Y, Z in metres, `rotation_y` in radians.
-
-        `calib` [3, 4] projects it. A box that isn't wholly in front of the camera is left out.
-        """
-        detection = {'dim': dim, 'location': location, 'rotation_y': rotation_y}
-        corners = drawing.projected_box(detection, calib)
-        if corners is None:
-            return
-        image, color = self.imgs[img_id], drawing.class_color(int(cat))
-        drawing.draw_box_3d(image, corners, color)
-        around = (*corners.min(axis=0), *corners.max(axis=0))
-        drawing.draw_labels(image, [(around, self._label(cat, score), color)])
 
     def add_bird_view(
         self,
@@ -151,51 +122,30 @@ class Debugger:
         img_id: str = 'bird',
         thresh: float = 0.0,
     ) -> None:
-        """A picture of 3D boxes from above: predicted ones outlined, true ones filled in grey."""
+        """A picture of 3D boxes from above: predicted ones of score >= `thresh` outlined, true ones filled in grey."""
         self.imgs[img_id] = drawing.bird_view(predicted, truth, thresh, theme=self.theme)
-
-    def _label(self, cat: int, score: float | None) -> str:
-        name = drawing.class_name(self.class_names, int(cat) + 1)
-        return name if score is None else f'{name} {score:.2f}'
 
     # ---------------------------------------------------------------------------------- output
 
-    def finish(self, level: int, folder: str | Path, prefix: str = '', pause: bool = True) -> bool:
-        """Bring out the pictures as `--debug` asks: 1, 2 in windows, 3 with matplotlib, 4 into `folder`.
-
-        Returns:
-            Whether Esc was pressed in a window.
-        """
+    def finish(self, level: int, folder: str | Path, prefix: str = '') -> None:
+        """Bring out the pictures as `--debug` asks: 1, 2 in windows, 3 with matplotlib, 4 into `folder`."""
         if level >= SAVE_LEVEL:
             self.save_all_imgs(folder, prefix)
         elif level == PLOT_LEVEL:
             self.plot_all_imgs(folder, prefix)
+        elif has_display():
+            show_pictures(self.imgs, pause=True)
         else:
-            return self.show_all_imgs(pause, folder, prefix)
-        return False
-
-    def show_all_imgs(self, pause: bool = True, folder: str | Path = 'debug', prefix: str = '') -> bool:
-        """Show each picture in a window, and wait for a key if `pause`; without a display save them.
-
-        Returns:
-            Whether Esc was pressed.
-        """
-        if not has_display():
             self.save_all_imgs(folder, prefix)
-            return False
-        return show_pictures(self.imgs, pause)
 
-    def save_all_imgs(self, folder: str | Path, prefix: str = '') -> list[Path]:
-        """Write each picture to FOLDER/PREFIX + name + .png. Returns the paths."""
+    def save_all_imgs(self, folder: str | Path, prefix: str = '') -> None:
+        """Write each picture to FOLDER/PREFIX + name + .png."""
         say_where(Path(folder))
-        paths = []
         for img_id, img in self.imgs.items():
             if img.size:
-                paths.append(Path(folder) / f'{prefix}{img_id}.png')
-                write_image(paths[-1], img)
-        return paths
+                write_image(Path(folder) / f'{prefix}{img_id}.png', img)
 
-    def plot_all_imgs(self, folder: str | Path = 'debug', prefix: str = '') -> None:
+    def plot_all_imgs(self, folder: str | Path, prefix: str = '') -> None:
         """All pictures in one matplotlib figure: a window, or without a display FOLDER/PREFIX + plot.png."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

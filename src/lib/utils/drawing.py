@@ -18,6 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .ddd_utils import compute_box_3d, project_to_image
 
@@ -27,6 +28,7 @@ Detection = dict[str, Any]
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 SMALLEST_TEXT = 0.4  # font scale, about 9 pixels of height: under it letters run into one another
 READABLE_SIDE = 480  # pixels: what programs enlarge smaller pictures to, so that names can be read
+BIRD_SIDE = 512  # pixels of the view from above
 FARTHEST_PIXEL = 20_000  # cv2 counts in 16 bits of whole pixels when it smooths a line
 NEAR_PLANE = 0.1  # metres: a corner nearer than this, or behind the camera, has no place in the picture
 JOINT_SCORE = 0.1  # the decoder's own threshold of joint peaks: a joint under it is drawn hollow
@@ -93,7 +95,7 @@ def enlarge_small(image: np.ndarray, least: int) -> tuple[np.ndarray, int]:
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST), factor
 
 
-def pixels(points) -> list[tuple[int, int]] | None:
+def pixels(points: ArrayLike) -> list[tuple[int, int]] | None:
     """Whole pixels of `points` [n, 2] for cv2, or None when one of them isn't finite."""
     points = np.asarray(points, np.float64).reshape(-1, 2)  # [n, 2]
     if not np.isfinite(points).all():
@@ -200,7 +202,7 @@ def draw_box(image: np.ndarray, box: Sequence[float], label: str = '', color: Co
     return draw_labels(image, [(box, label, color)])
 
 
-def draw_line(image: np.ndarray, start, end, color: Color, width: int) -> None:
+def draw_line(image: np.ndarray, start: ArrayLike, end: ArrayLike, color: Color, width: int) -> None:
     """A smooth line between two points [2], in place."""
     ends = pixels([start, end])
     if ends is not None:
@@ -211,22 +213,20 @@ def draw_keypoints(
     image: np.ndarray,
     points: np.ndarray,
     skeleton: Sequence[tuple[int, int]] = (),
-    colors: Sequence[Color] | None = None,
     visibility: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Joints and the limbs between them, in place.
+    """Joints in the colours of the rainbow, and the limbs between them in those of their second joints, in place.
 
     Args:
         points: [J, 2] in pixels.
         skeleton: limbs as pairs of 0-based joints; pairs that name no joint are left out.
-        colors: BGR, one a joint; a limb has its second joint's. Default: the rainbow.
         visibility: [J], COCO's flags: 0 not drawn, 1 (hidden) hollow, 2 filled. Default: all filled.
     """
     points = np.asarray(points, np.float64).reshape(-1, 2)  # [J, 2]
     count = len(points)
     if image.size == 0 or count == 0:
         return image
-    colors = rainbow(count) if colors is None else colors
+    colors = rainbow(count)
     visibility = [VISIBLE] * count if visibility is None else visibility
     shown = [flag > 0 and np.isfinite(point).all() for flag, point in zip(visibility, points, strict=True)]
     width = line_width(image)
@@ -400,7 +400,13 @@ def _label(detection: Detection) -> str:
     return f'{name} {detection["score"]:.2f}' if 'score' in detection else name
 
 
-def _draw_shape(picture, detection: Detection, factor: int, skeleton, calib) -> None:
+def _draw_shape(
+    picture: np.ndarray,
+    detection: Detection,
+    factor: int,
+    skeleton: Sequence[tuple[int, int]],
+    calib: np.ndarray | None,
+) -> None:
     """Everything of one detection but its label."""
     color = _color(detection)
     corners = None if calib is None else projected_box(detection, calib)
@@ -415,7 +421,7 @@ def _draw_shape(picture, detection: Detection, factor: int, skeleton, calib) -> 
         if visibility is None and 'keypoint_scores' in detection:
             seen = np.array(detection['keypoint_scores']) >= JOINT_SCORE  # [J]
             visibility = np.where(seen, VISIBLE, HIDDEN)
-        draw_keypoints(picture, np.multiply(detection['keypoints'], factor), skeleton, visibility=visibility)
+        draw_keypoints(picture, np.multiply(detection['keypoints'], factor), skeleton, visibility)
 
 
 def projected_box(detection: Detection, calib: np.ndarray) -> np.ndarray | None:
@@ -441,32 +447,29 @@ def bird_view(
     predicted: Iterable[Detection],
     truth: Iterable[Detection] = (),
     thresh: float = 0.0,
-    size: int = 512,
-    extent: float | None = None,
     theme: str = 'white',
 ) -> np.ndarray:
-    """Boxes seen from above: a picture [size, size, 3] with a grid in metres, the camera below in the middle.
+    """Boxes seen from above: a picture [512, 512, 3] with a grid in metres, the camera below in the middle.
+
+    From its lower to its upper edge, and from left to right, are as many metres as the boxes need: 20 to 100.
 
     Args:
         predicted: detections with `dim`, `location`, `rotation_y` and a score >= `thresh`, in the colours of
             their classes; the thick side is the front.
         truth: annotations alike, filled in grey.
-        extent: metres from the lower to the upper edge, and from left to right; default: what the boxes need,
-            from 20 to 100.
         theme: 'white' or 'black', the ground's colour.
     """
     predicted = _grounds(each for each in predicted if each.get('score', 1.0) >= thresh)
     truth = _grounds(truth)
-    if extent is None:
-        every = np.concatenate([corners for corners, _ in predicted + truth] or [np.zeros((1, 2))])  # [n, 2]
-        needed = max(2 * np.abs(every[:, 0]).max(), every[:, 1].max())
-        extent = float(np.clip(np.ceil(needed / 10) * 10, 20, 100))
+    every = np.concatenate([corners for corners, _ in predicted + truth] or [np.zeros((1, 2))])  # [n, 2]
+    needed = max(2 * np.abs(every[:, 0]).max(), every[:, 1].max())
+    extent = float(np.clip(np.ceil(needed / 10) * 10, 20, 100))
     ground, lines, filled = (WHITE, 215, 170) if theme == 'white' else (BLACK, 60, 110)
-    picture = np.full((size, size, 3), ground, np.uint8)
+    picture = np.full((BIRD_SIDE, BIRD_SIDE, 3), ground, np.uint8)
 
-    def to_pixels(corners) -> np.ndarray:
+    def to_pixels(corners: ArrayLike) -> np.ndarray:
         x, z = np.asarray(corners, np.float64).T
-        return np.stack([x / extent + 0.5, 1 - z / extent], 1) * (size - 1)  # [n, 2]
+        return np.stack([x / extent + 0.5, 1 - z / extent], 1) * (BIRD_SIDE - 1)  # [n, 2]
 
     for corners, _ in truth:
         cv2.fillPoly(picture, [np.array(pixels(to_pixels(corners)))], (filled,) * 3, cv2.LINE_AA)

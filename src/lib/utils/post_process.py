@@ -5,6 +5,7 @@ went into `get_affine_transform`; h and w are the sides of the output map. Input
 come out 1-based, and each class keeps the order of the rows.
 """
 
+from argparse import Namespace
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from .ddd_utils import alpha2rot_y, compute_box_3d, get_alpha, project_to_image, unproject_2d_to_3d
 from .image import transform_preds
 
-Detections = dict[int, np.ndarray]
+Detections = dict[int, np.ndarray]  # rows [n, columns] by 1-based class
 
 
 def ctdet_post_process(
@@ -46,7 +47,9 @@ def exdet_post_process(
     return _map_to_image(dets, c, s, h, w, num_classes)
 
 
-def ddd_post_process(dets: np.ndarray, c: Sequence, s: Sequence, calibs: Sequence[np.ndarray], opt) -> list[Detections]:
+def ddd_post_process(
+    dets: np.ndarray, c: Sequence, s: Sequence, calibs: Sequence[np.ndarray], opt: Namespace
+) -> list[Detections]:
     """3D boxes in camera coordinates, each image with its own camera; no row is dropped.
 
     Args:
@@ -65,7 +68,9 @@ def ddd_post_process(dets: np.ndarray, c: Sequence, s: Sequence, calibs: Sequenc
     ]
 
 
-def _locate(rows: np.ndarray, center: Sequence, scale, size: tuple[int, int], P: np.ndarray) -> np.ndarray:
+def _locate(
+    rows: np.ndarray, center: Sequence, scale: float | Sequence, size: tuple[int, int], P: np.ndarray
+) -> np.ndarray:
     """One image's decoded rows [K, 16 or 18] as result rows [K, 13]."""
     middle = transform_preds(rows[:, :2], center, scale, size)  # [K, 2]
     score, alpha, depth, dim = rows[:, 2], get_alpha(rows[:, 3:11]), rows[:, 11], rows[:, 12:15]
