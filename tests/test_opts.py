@@ -169,6 +169,15 @@ def test_oracles_belong_to_the_training_side():
         parse('ctdet', '--eval_oracle_hm', program='test.py')
 
 
+def test_oracles_need_their_head():
+    """The truth of a head that is switched off is refused; multi_pose has its boxes also under --not_reg_bbox."""
+    with pytest.raises(UserError, match='--eval_oracle_wh replaces a head'):
+        parse('ddd', '--test', '--not_reg_bbox', '--eval_oracle_wh')
+    with pytest.raises(UserError, match='--eval_oracle_hmhp replaces a head'):
+        parse('multi_pose', '--test', '--not_hm_hp', '--eval_oracle_hmhp')
+    assert parse('multi_pose', '--test', '--not_reg_bbox', '--eval_oracle_wh').eval_oracle_wh
+
+
 def checkpoint(path, *args):
     opt = prepared(*args)
     save_model(path, 1, torch.nn.Linear(1, 1), **model_facts(opt))

@@ -535,7 +535,7 @@ def check_combinations(opt: Namespace, program: str) -> None:
         raise UserError(f'--{oracles(opt)[0]} needs the truth of the training side: use main.py --test')
     needs = {
         'eval_oracle_offset': opt.reg_offset,
-        'eval_oracle_wh': opt.reg_bbox or opt.task == 'ctdet',
+        'eval_oracle_wh': opt.reg_bbox or opt.task != 'ddd',
         'eval_oracle_hmhp': opt.hm_hp,
         'eval_oracle_hp_offset': opt.reg_hp_offset,
     }
