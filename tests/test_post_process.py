@@ -60,9 +60,10 @@ def test_boxes_and_points_are_mapped_and_grouped(function, columns):
 
 @pytest.mark.parametrize('joints', [1, 5, 17])
 def test_people_of_any_number_of_joints(joints):
-    """Box and J joints are mapped; all rows are of class 1."""
+    """Box and J joints are mapped; all rows are of class 1, whatever their last column says."""
     dets = random_dets(6 + 2 * joints, classes=1)
-    results = multi_pose_post_process(dets, CENTERS, SCALES, HEIGHT, WIDTH)
+    of_classes = np.concatenate([dets[..., :-1], dets[..., -1:] + np.arange(15)[:, None] % 3], 2)
+    results = multi_pose_post_process(of_classes, CENTERS, SCALES, HEIGHT, WIDTH)
     for image, result in enumerate(results):
         assert list(result) == [1]
         assert result[1].shape == (15, 5 + 2 * joints)

@@ -24,7 +24,7 @@ def ctdet_post_process(
     Args:
         dets: [B, K, 6] of box, score, class.
     """
-    return _map_to_image(dets, c, s, h, w, num_classes)
+    return _map_by_class(dets, c, s, h, w, num_classes)
 
 
 def multi_pose_post_process(dets: np.ndarray, c: Sequence, s: Sequence, h: int, w: int) -> list[Detections]:
@@ -33,7 +33,7 @@ def multi_pose_post_process(dets: np.ndarray, c: Sequence, s: Sequence, h: int, 
     Args:
         dets: [B, K, 4 + 1 + 2J + 1] of box, score, joints, class; any number J of joints.
     """
-    return _map_to_image(dets, c, s, h, w, num_classes=1)
+    return [{1: mapped} for mapped in _map_to_image(dets, c, s, h, w)]
 
 
 def exdet_post_process(
@@ -44,7 +44,7 @@ def exdet_post_process(
     Args:
         dets: [B, n, 14] of box, score, top, left, bottom, right point, class.
     """
-    return _map_to_image(dets, c, s, h, w, num_classes)
+    return _map_by_class(dets, c, s, h, w, num_classes)
 
 
 def ddd_post_process(
@@ -86,17 +86,23 @@ def _locate(
     return np.column_stack([alpha, box, dim, location, rotation_y, score])  # [K, 13]
 
 
-def _map_to_image(dets: np.ndarray, c: Sequence, s: Sequence, h: int, w: int, num_classes: int) -> list[Detections]:
-    """Map every point of rows `x1, y1, x2, y2, score, further points ..., class` and group them by class."""
+def _map_by_class(dets: np.ndarray, c: Sequence, s: Sequence, h: int, w: int, num_classes: int) -> list[Detections]:
+    """As `_map_to_image`, grouped by class."""
+    images = zip(_map_to_image(dets, c, s, h, w), np.asarray(dets), strict=True)
+    return [_by_class(mapped, rows[:, -1], num_classes) for mapped, rows in images]
+
+
+def _map_to_image(dets: np.ndarray, c: Sequence, s: Sequence, h: int, w: int) -> list[np.ndarray]:
+    """Rows `x1, y1, x2, y2, score, further points ..., class` in pixels of their images, float32, without the class."""
     dets = np.asarray(dets)
     points = np.r_[0:4, 5 : dets.shape[2] - 1]  # the columns that are coordinates
-    results = []
+    images = []
     for rows, center, scale in zip(dets, c, s, strict=True):
-        mapped = rows[:, :-1].copy()
+        mapped = rows[:, :-1].astype(np.float32)
         coords = rows[:, points].reshape(len(rows), len(points) // 2, 2)  # [K, points, 2]
         mapped[:, points] = transform_preds(coords, center, scale, (w, h)).reshape(len(rows), len(points))
-        results.append(_by_class(mapped, rows[:, -1], num_classes))
-    return results
+        images.append(mapped)
+    return images
 
 
 def _by_class(rows: np.ndarray, classes: np.ndarray, num_classes: int) -> Detections:
