@@ -171,13 +171,14 @@ class Outputs:
         self.folder = folder
         self.least_side = READABLE_SIDE if source.video is None else 0
         self.json = JsonList(folder / 'results.json')
-        self.video: VideoWriter | None = None
+        self.fps: float | None = None  # of the video that is read
+        self.videos: dict[str, VideoWriter] = {}  # by what its name ends in
         self.place = folder
         self.count = 0
         self.names: set[str] = set()
         if source.video is not None:
             self.place = Path(opt.save_video or folder / f'{Path(source.video.name).stem}.mp4')
-            self.video = VideoWriter(self.place, source.video.fps)
+            self.fps = source.video.fps
             refuse_overwriting(self.place, opt.demo)
         elif opt.save_video:
             raise UserError(f"--save_video needs a video or a camera, '{opt.demo}' is neither")
@@ -187,21 +188,27 @@ class Outputs:
     def add(self, frame: Frame, detections: list[Detection], pictures: dict[str, np.ndarray]) -> None:
         """Save one picture's detections and drawings.
 
-        The first drawing is the picture's, and the only one that goes into a video; files of the others have their
-        names at the end of the picture's.
+        The first drawing gets the picture's (or the video's) name; those of the others end in what they are.
         """
         (_, picture), *others = pictures.items()
-        if self.video is not None:
-            self.video.write(picture)
-        else:
-            write_image(self.folder / self._free_name(picture_name(frame.name)), picture)
-            for title, other in others:
-                write_image(self.folder / self._free_name(f'{Path(frame.name).stem}_{title}.png'), other)
+        self._save(picture, picture_name(frame.name), '')
+        for title, other in others:
+            self._save(other, f'{Path(frame.name).stem}_{title}.png', f'_{title}')
         height, width = frame.image.shape[:2]
         number = {} if frame.number is None else {'frame': frame.number}
         entry = {'image': frame.name, **number, 'width': width, 'height': height, 'detections': detections}
         self.json.append(entry)
         self.count += 1
+
+    def _save(self, drawing: np.ndarray, name: str, ending: str) -> None:
+        """Save a drawing as the picture `name`, or as the next frame of the video whose name has that ending."""
+        if self.fps is None:
+            write_image(self.folder / self._free_name(name), drawing)
+            return
+        if ending not in self.videos:
+            path = self.place.with_name(f'{self.place.stem}{ending}{self.place.suffix}')
+            self.videos[ending] = VideoWriter(path, self.fps)
+        self.videos[ending].write(drawing)
 
     def _free_name(self, name: str) -> str:
         """`name`, or `name` with a number where this run has used it, be it in other case."""
@@ -214,12 +221,11 @@ class Outputs:
         return name
 
     def close(self) -> None:
-        """Move the list and the video to their places."""
-        try:
+        """Move the list and the videos to their places."""
+        with contextlib.ExitStack() as stack:
+            for video in self.videos.values():
+                stack.callback(video.close)
             self.json.close()
-        finally:
-            if self.video is not None:
-                self.video.close()
 
 
 class JsonList:

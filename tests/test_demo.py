@@ -165,6 +165,13 @@ def test_video_keeps_length_rate_and_size(look, tmp_path, capsys):
     assert 'frames that the file announces' not in capsys.readouterr().out
 
 
+def test_video_from_above(look, tmp_path):
+    """ddd writes a second video, of the bird's-eye views, beside the first."""
+    out = look(write_video(tmp_path / 'in' / 'ride.mp4'), 'ddd')
+    assert {path.name for path in out.iterdir()} == {'ride.mp4', 'ride_bird.mp4', 'results.json'}
+    assert len(list(media.open_video(out / 'ride_bird.mp4'))) == 7
+
+
 def test_save_video_names_the_file(look, tmp_path):
     """--save_video moves the video elsewhere, and is refused where there is none."""
     video = write_video(tmp_path / 'in' / 'ride.mp4', frames=2)
