@@ -105,9 +105,14 @@ def test_keypoints(num_joints):
     moved = copy.deepcopy(detections)
     for row in moved:
         row['keypoints'] = (np.array(row['keypoints']) + 8).tolist()
-    lenient = evaluate_coco(truth, moved, 'keypoints', sigmas=[0.5] * num_joints)['kp_AP']
-    strict = evaluate_coco(truth, moved, 'keypoints', sigmas=[0.01] * num_joints)['kp_AP']
-    assert lenient > 0.9 and strict == 0
+    scores = {}
+    for sigma in (0.5, 0.01):
+        truth['categories'] = [{'id': 1, 'name': 'person', 'sigmas': [sigma] * num_joints}]
+        scores[sigma] = evaluate_coco(truth, moved, 'keypoints')['kp_AP']
+    assert scores[0.5] > 0.9 and scores[0.01] == 0
+    truth['categories'][0]['sigmas'] = [0.1] * num_joints + ['x']
+    with pytest.raises(UserError, match=f"'person': expected sigmas to be {num_joints} numbers over 0"):
+        evaluate_coco(truth, moved, 'keypoints')
 
 
 def test_unusable_requests(truth):

@@ -372,6 +372,22 @@ def test_score_saved_results(tool, tmp_path):
     assert 'results file' in tool('eval_coco', 'truth.json', 'broken.json', code=1)
 
 
+def test_eval_coco_hp_scores_as_training_does(tool, tmp_path):
+    """Guards own sigmas, and that boxes of classes without joints count neither as found nor as missed."""
+    row = {'image_id': 1, 'category_id': 1, 'bbox': [5, 5, 20, 20], 'keypoints': [10, 10, 2] * 5}
+    ball = {'id': 2, 'image_id': 1, 'category_id': 2, 'bbox': [50, 50, 9, 9]}
+    found = [row | {'score': 0.5, 'keypoints': [13, 10, 2] * 5}]
+    write_text(tmp_path / 'results.json', json.dumps(found))
+    for sigma, figure in ((1, 1), (0.001, 0)):
+        person = {'id': 1, 'name': 'person', 'keypoints': [*'abcde'], 'sigmas': [sigma] * 5}
+        coco = {'images': [{'id': 1, 'file_name': 'a.png'}], 'annotations': [row | {'id': 1, 'area': 4000}, ball]}
+        coco['categories'] = [person, {'id': 2, 'name': 'ball'}]
+        write_text(tmp_path / 'truth.json', json.dumps(coco))
+        tool('eval_coco_hp', 'truth.json', 'results.json', '--json', 'figures.json')
+        figures = read(tmp_path / 'figures.json')
+        assert (figures['kp_AP'], figures['AP']) == pytest.approx((figure, 1)) and 'AP/ball' not in figures
+
+
 def test_eval_kitti(tool, tmp_path):
     """Guards eval_kitti's table and its JSON, which has the structure of the official figures."""
     assert 'car_3d' in tool('eval_kitti', FIXTURE / 'label_2', FIXTURE / 'results', '--json', 'figures.json')

@@ -1,13 +1,13 @@
-"""Score a saved results.json of people by COCO's keypoint metric, then by its box metric."""
+"""Score a saved results.json of people by COCO's keypoint metric, then their boxes by its box metric."""
 
-from centernet.datasets.evaluation.coco_eval import evaluate_coco
+from centernet.datasets.evaluation.coco_eval import categories_with_keypoints, evaluate_coco
 from centernet.datasets.evaluation.score_file import score_file
 from centernet.utils.cli import run_cli
 
 
 def evaluate(ground_truth: dict, detections: list[dict]) -> dict[str, float]:
     figures = evaluate_coco(ground_truth, detections, 'keypoints')
-    return figures | evaluate_coco(ground_truth, detections, 'bbox')
+    return figures | evaluate_coco(ground_truth, detections, 'bbox', categories_with_keypoints(ground_truth))
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ class Source:
         default_resolution: [h, w] of the network input.
         mean, std: [1, 1, 3] float32, of BGR channels on [0, 1].
         max_objs: slots of the targets.
-        num_joints, flip_idx, skeleton, sigmas: joints, their left/right pairs, limbs (0-based) and OKS sigmas, or None.
+        num_joints, flip_idx, skeleton: joints, their left/right pairs and limbs (0-based), or None.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ()
@@ -41,7 +41,6 @@ class Source:
     num_joints: ClassVar[int | None] = None
     flip_idx: ClassVar[list | None] = None
     skeleton: ClassVar[list | None] = None
-    sigmas: ClassVar[list | None] = None
     metrics: ClassVar[tuple[str, ...]] = BOX_FIGURES
     main_metric = 'AP'
 
@@ -195,5 +194,5 @@ class Source:
         """COCO's box figures, and its keypoint figures where the task predicts joints."""
         metrics = evaluate_coco(ground_truth, detections, 'bbox')
         if 'keypoints' in self.annotation_fields():
-            metrics.update(evaluate_coco(ground_truth, detections, 'keypoints', sigmas=self.sigmas))
+            metrics.update(evaluate_coco(ground_truth, detections, 'keypoints'))
         return metrics

@@ -13,10 +13,6 @@ COCO_SKELETON = [  # 0-based, where COCO's files count from 1
     [15, 13], [13, 11], [16, 14], [14, 12], [11, 12], [5, 11], [6, 12], [5, 6], [5, 7], [6, 8],
     [7, 9], [8, 10], [1, 2], [0, 1], [0, 2], [1, 3], [2, 4], [3, 5], [4, 6],
 ]
-COCO_SIGMAS = [
-    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087,
-    0.089, 0.089,
-]
 # fmt: on
 
 
@@ -30,7 +26,6 @@ class COCOHP(COCO):
     num_joints = len(COCO_JOINTS)
     flip_idx = [[left, left + 1] for left in range(1, len(COCO_JOINTS), 2)]
     skeleton = COCO_SKELETON
-    sigmas = COCO_SIGMAS
 
     @staticmethod
     def annotation_kind(task: str) -> str:

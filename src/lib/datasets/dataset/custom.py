@@ -4,9 +4,8 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
-
 from ...utils.errors import UserError
+from ..evaluation.coco_eval import own_sigmas
 from ..evaluation.kitti_eval import figure_names
 from ..index import read_coco
 from ..kitti_files import field_name
@@ -119,10 +118,10 @@ def category_of(row: dict, path: str) -> dict:
 
 
 def joint_facts(category: dict, path: str) -> dict:
-    """Joints, limbs, left/right pairs and OKS sigmas of a category.
+    """Joints, limbs and left/right pairs of a category.
 
     `keypoints` (names) and `skeleton` (pairs from 1) are COCO's keys. Optional are `flip_pairs` (pairs from 0; else the
-    names `left_X` and `right_X` tell them) and `sigmas` (else None: the metric has its own).
+    names `left_X` and `right_X` tell them) and `sigmas`, which evaluation reads.
 
     Raises:
         UserError: one of them is of another form; names the file.
@@ -136,17 +135,8 @@ def joint_facts(category: dict, path: str) -> dict:
     pairs = pairs_by_name(names) if pairs is None else joint_pairs(pairs, 0, count, f"'{path}': flip_pairs")
     if len({joint for pair in pairs for joint in pair}) < 2 * len(pairs):
         raise UserError(f"'{path}': flip_pairs names a joint twice")
-    sigmas = category.get('sigmas')
-    if sigmas is not None and not (
-        isinstance(sigmas, list) and len(sigmas) == count and all(isinstance(s, (int, float)) and s > 0 for s in sigmas)
-    ):
-        raise UserError(f"'{path}': expected sigmas to be {count} numbers over 0, found {sigmas}")
-    return {
-        'num_joints': count,
-        'skeleton': skeleton,
-        'flip_idx': pairs,
-        'sigmas': None if sigmas is None else np.array(sigmas, np.float64),
-    }
+    own_sigmas(category, count)  # what the metric would refuse after training is refused before it
+    return {'num_joints': count, 'skeleton': skeleton, 'flip_idx': pairs}
 
 
 def joint_pairs(value: object, first: int, count: int, what: str) -> list[list[int]]:

@@ -27,7 +27,7 @@ def evaluate_coco(
     ground_truth: dict,
     detections: Sequence[dict],
     iou_type: str = 'bbox',
-    sigmas: Sequence[float] | None = None,
+    categories: Sequence[dict] | None = None,
 ) -> dict[str, float]:
     """COCO AP and AR; prints the usual 12 (keypoints: 10) lines.
 
@@ -35,10 +35,11 @@ def evaluate_coco(
         ground_truth: a COCO-format object (`images`, `annotations`, `categories`; ids are any integers). What
             annotations lack is filled in: `iscrowd` 0, `area` that of the box, `num_keypoints` counted. An
             annotation without `keypoints` is ignored by the keypoint metric, as COCO does with num_keypoints 0.
+            A category's `sigmas` are the OKS tolerances; by default COCO's for 17 joints, else 1/J each.
         detections: `{image_id, category_id, bbox [x, y, w, h], score}`; for keypoints also
             `keypoints` (3 J numbers x, y, anything), and `bbox` may be absent.
         iou_type: 'bbox' or 'keypoints'.
-        sigmas: the keypoints' J tolerances. By default COCO's where J is 17, else 1/J each.
+        categories: those of the ground truth that count; by default all, or for keypoints those that have any.
 
     Neither argument is changed. Rows that cannot be used are named, counted and left out.
 
@@ -48,15 +49,16 @@ def evaluate_coco(
         kp_AR50 kp_AR75 kp_ARm kp_ARl.
 
     Raises:
-        UserError: an unknown `iou_type`, or keypoints whose number is unknown.
+        UserError: an unknown `iou_type`, keypoints whose number is unknown, or sigmas that are no such numbers.
     """
     if iou_type not in FIGURES:
         raise UserError(f"iou_type is 'bbox' or 'keypoints', found '{iou_type}'")
-    categories = ground_truth.get('categories', [])
     num_joints = 0
     if iou_type == 'keypoints':
-        num_joints = _count_joints(ground_truth, sigmas)
-        categories = _with_keypoints(ground_truth)
+        num_joints = _count_joints(ground_truth)
+        categories = categories_with_keypoints(ground_truth) if categories is None else categories
+    elif categories is None:
+        categories = ground_truth.get('categories', [])
     truth = usable_rows(ground_truth, ground_truth.get('annotations', []), {'bbox': 4}, 'annotations')
     wanted = {'keypoints': 3 * num_joints, 'score': 1} if num_joints else {'bbox': 4, 'score': 1}
     found = usable_rows(ground_truth, detections, wanted, 'detections')
@@ -73,7 +75,7 @@ def evaluate_coco(
     )
     evaluation.params.catIds = [category['id'] for category in categories]
     if iou_type == 'keypoints':
-        evaluation.params.kpt_oks_sigmas = _tolerances(num_joints, sigmas)
+        evaluation.params.kpt_oks_sigmas = _tolerances(categories, num_joints)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
@@ -119,7 +121,7 @@ def _has_numbers(value: object, count: int) -> bool:
     )
 
 
-def _with_keypoints(ground_truth: dict) -> list[dict]:
+def categories_with_keypoints(ground_truth: dict) -> list[dict]:
     """The categories that have keypoints, told by themselves or by their annotations."""
     annotated = {row['category_id'] for row in ground_truth.get('annotations', []) if row.get('keypoints')}
     return [
@@ -129,9 +131,7 @@ def _with_keypoints(ground_truth: dict) -> list[dict]:
     ]
 
 
-def _count_joints(ground_truth: dict, sigmas: Sequence[float] | None) -> int:
-    if sigmas is not None:
-        return len(sigmas)
+def _count_joints(ground_truth: dict) -> int:
     for category in ground_truth.get('categories', []):
         if category.get('keypoints'):
             return len(category['keypoints'])
@@ -141,9 +141,27 @@ def _count_joints(ground_truth: dict, sigmas: Sequence[float] | None) -> int:
     raise UserError('the keypoint metric needs keypoints: neither a category nor an annotation has any')
 
 
-def _tolerances(num_joints: int, sigmas: Sequence[float] | None) -> np.ndarray:
-    if sigmas is not None:
-        return np.asarray(sigmas, dtype=np.float64)
+def own_sigmas(category: dict, num_joints: int) -> list[float] | None:
+    """A category's OKS sigmas [J]; None where it has none.
+
+    Raises:
+        UserError: they are no J numbers over 0.
+    """
+    sigmas = category.get('sigmas')
+    usable = (
+        isinstance(sigmas, list) and len(sigmas) == num_joints and all(_has_numbers(s, 1) and s > 0 for s in sigmas)
+    )
+    if sigmas is not None and not usable:
+        name = category.get('name', category.get('id'))
+        raise UserError(f"category '{name}': expected sigmas to be {num_joints} numbers over 0, found {sigmas}")
+    return sigmas
+
+
+def _tolerances(categories: Sequence[dict], num_joints: int) -> np.ndarray:
+    """The OKS sigmas [J] of the first category that has its own, else the usual ones."""
+    for category in categories:
+        if sigmas := own_sigmas(category, num_joints):
+            return np.asarray(sigmas, dtype=np.float64)
     coco = COCOeval_faster(iouType='keypoints').params.kpt_oks_sigmas
     return coco if num_joints == len(coco) else np.full(num_joints, 1 / num_joints)
 
