@@ -61,7 +61,11 @@ def demo(opt: Namespace, detector: BaseDetector, source: 'Source', outputs: 'Out
     seconds: Counter[str] = Counter()
     try:
         for frame in track(source, 'demo', source.total) if source.total else source:
-            meta = detector.picture_meta(frame.name)
+            try:
+                meta = detector.picture_meta(frame.name)
+            except UserError as error:
+                source.skip(error)
+                continue
             found = detector.run(frame.image, meta)
             detections = detector.described(found)
             pictures = detector.drawings(frame.image, detections, meta, outputs.least_side)
@@ -79,9 +83,9 @@ def demo(opt: Namespace, detector: BaseDetector, source: 'Source', outputs: 'Out
 
 def report(source: 'Source', outputs: 'Outputs', seconds: Counter) -> None:
     """The last lines: what was left out, where the results are, and the mean time of each stage."""
-    if source.damaged:
-        print(f'skipped {source.damaged} damaged image(s)')
-    if source.video is not None and 0 < outputs.count < source.total:
+    if source.skipped:
+        print(f'skipped {source.skipped} picture(s)')
+    if source.exhausted and 0 < outputs.count < source.total:
         print(f'{outputs.count} of the {source.total} frames that the file announces were read')
     if outputs.count:
         print(f"{outputs.count} picture(s) drawn in '{outputs.place}', detections in '{outputs.json.path}'")
@@ -104,13 +108,14 @@ class Frame(NamedTuple):
 class Source:
     """Pictures one after another, of `paths` or of `video`. `total` is their number, 0 where it is unknown.
 
-    A damaged image is told, counted in `damaged` and left out, unless it is the only one that was asked for.
+    A damaged image is told, counted in `skipped` and left out, unless it is the only one that was asked for.
     """
 
     def __init__(self, paths: list[Path] | None = None, video: Video | None = None, forgiving: bool = True):
         self.paths, self.video, self.forgiving = paths or [], video, forgiving
         self.total = len(self.paths) if video is None else video.length
-        self.damaged = 0
+        self.skipped = 0
+        self.exhausted = False
 
     def __iter__(self) -> Iterator[Frame]:
         return self._images() if self.video is None else self._frames()
@@ -121,10 +126,7 @@ class Source:
             try:
                 image = read_image(path)
             except UserError as error:
-                if not self.forgiving:
-                    raise
-                self.damaged += 1
-                print(f'skipped: {one_line(error)}', file=sys.stderr)
+                self.skip(error)
                 continue
             yield Frame(image, path.name, None, time.perf_counter() - start)
 
@@ -133,6 +135,14 @@ class Source:
         for number, image in enumerate(self.video):
             yield Frame(image, self.video.name, number, time.perf_counter() - start)
             start = time.perf_counter()
+        self.exhausted = True
+
+    def skip(self, error: UserError) -> None:
+        """Leave out the picture at hand for what is wrong with it, or raise that when no other was asked for."""
+        if not self.forgiving:
+            raise error
+        self.skipped += 1
+        print(f'skipped: {one_line(error)}', file=sys.stderr)
 
 
 def open_source(name: str) -> Source:

@@ -1,6 +1,8 @@
 """demo.py and vis_pred: what they take, what they draw and write, and how mistakes and bad input end."""
 
+import errno
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -11,7 +13,7 @@ import demo
 from lib.detectors.base_detector import TIMES
 from lib.detectors.detector_factory import detector_factory
 from lib.utils import media
-from lib.utils.ddd_utils import DEFAULT_CALIB
+from lib.utils.ddd_utils import DEFAULT_CALIB, common_calib
 from lib.utils.errors import UserError
 from tools import vis_pred
 
@@ -29,7 +31,7 @@ def fake_detector(opt, on_run):
     class FakeDetector(detector_factory[opt.task]):
         def __init__(self):
             self.opt, self.runs = opt, 0
-            self.calib, self.told_default = DEFAULT_CALIB, False  # ddd
+            self.calib, self.told_default, self.told_missing = DEFAULT_CALIB, False, set()  # ddd
 
         def run(self, image, meta):
             assert image.dtype == np.uint8 and image.ndim == 3
@@ -141,7 +143,7 @@ def test_folder_survives_damaged_images_and_equal_stems(look, tmp_path, capsys):
     assert [entry['image'] for entry in read_results(out)] == ['b2.bmp', 'b2.jpg', 'b2.png', 'b10.PNG']
     assert {path.name for path in out.iterdir()} == {'b2.bmp.png', 'b2.jpg', 'b2.png', 'b10.PNG', 'results.json'}
     told = capsys.readouterr()
-    assert 'skipped 2 damaged' in told.out and 'b3.jpg' in told.err and 'b4.jpg' in told.err
+    assert 'skipped 2 picture(s)' in told.out and 'b3.jpg' in told.err and 'b4.jpg' in told.err
 
 
 def test_names_that_would_collide_get_a_number(look, tmp_path):
@@ -165,6 +167,19 @@ def test_video_keeps_length_rate_and_size(look, tmp_path, capsys):
     assert 'frames that the file announces' not in capsys.readouterr().out
 
 
+def test_full_disk_is_told(look, tmp_path, monkeypatch):
+    """A picture that cannot be written is named, and what is wrong with the disk; no half file stays."""
+    write_picture(tmp_path / 'in' / 'a.png')
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(Path, 'write_bytes', full)
+    with pytest.raises(UserError, match=r"a\.png' cannot be written: No space left on device"):
+        look(tmp_path / 'in')
+    assert not list((tmp_path / 'out').iterdir())
+
+
 def test_video_from_above(look, tmp_path):
     """ddd writes a second video, of the bird's-eye views, beside the first."""
     out = look(write_video(tmp_path / 'in' / 'ride.mp4'), 'ddd')
@@ -181,7 +196,7 @@ def test_save_video_names_the_file(look, tmp_path):
         look(write_picture(tmp_path / 'in' / 'a.png'), save_video='x.mp4')
 
 
-def test_ctrl_c_keeps_what_was_done(look, tmp_path):
+def test_ctrl_c_keeps_what_was_done(look, tmp_path, capsys):
     """An interrupted video leaves its first frames and their results, whole, and nothing else."""
 
     def interrupt(count):
@@ -191,6 +206,7 @@ def test_ctrl_c_keeps_what_was_done(look, tmp_path):
     out = tmp_path / 'out'
     with pytest.raises(KeyboardInterrupt):
         look(write_video(tmp_path / 'in' / 'ride.mp4'), on_run=interrupt)
+    assert 'announces' not in capsys.readouterr().out  # which is said of damaged videos
     assert len(read_results(out)) == 3 and len(list(media.open_video(out / 'ride.mp4'))) == 3
     assert {path.name for path in out.iterdir()} == {'ride.mp4', 'results.json'}
 
@@ -324,6 +340,23 @@ def test_vis_pred_does_not_overwrite_the_images(saved):
     arguments = [str(saved / name) for name in ('truth.json', 'results.json', 'images')]
     with pytest.raises(vis_pred.UserError, match='would overwrite'):
         vis_pred.main([*arguments, '--output', str(saved / 'images')])
+
+
+def test_folder_of_calibrations_with_faults(look, tmp_path, capsys):
+    """A picture whose calibration is malformed is skipped, one without any is named; an empty folder is refused."""
+    for name in ('bad', 'good', 'lost'):
+        write_picture(tmp_path / 'in' / f'{name}.png')
+    calibs = tmp_path / 'calib'
+    calibs.mkdir()
+    with pytest.raises(UserError, match='holds no calibration'):
+        common_calib(str(calibs))
+    (calibs / 'good.txt').write_text('P2: 200 0 150 0 0 200 100 0 0 0 1 0')
+    (calibs / 'bad.txt').write_text('junk')
+    out = look(tmp_path / 'in', 'ddd', calib=str(calibs))
+    assert [entry['image'] for entry in read_results(out)] == ['good.png', 'lost.png']
+    told = capsys.readouterr()
+    assert "bad.txt' is no KITTI calibration" in told.err and "found no line 'P2:'" in told.err
+    assert 'skipped 1 picture(s)' in told.out and "no calibration for 'lost.png'" in told.out
 
 
 def test_folder_of_calibrations(look, tmp_path):

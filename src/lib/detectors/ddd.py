@@ -15,6 +15,8 @@ from ..utils.drawing import Detection, bird_view, draw_detections
 from ..utils.post_process import Detections, ddd_post_process
 from .base_detector import BaseDetector, PreProcessor, Window
 
+PUBLISHED_IS_USED = "KITTI's published calibration is used, depths of other cameras will be off"
+
 
 class DddPreProcessor(PreProcessor):
     """The whole image's width fills the input's; there is one test scale."""
@@ -39,7 +41,8 @@ class DddDetector(BaseDetector):
     def __init__(self, opt: Namespace):
         super().__init__(opt)
         self.calib = common_calib(opt.calib)
-        self.told_default = os.path.isfile(opt.calib)
+        self.told_default = bool(opt.calib)
+        self.told_missing: set[str] = set()  # pictures without a calibration in the folder `--calib`
 
     @torch.inference_mode()
     def process(self, output: Output) -> np.ndarray:
@@ -54,7 +57,7 @@ class DddDetector(BaseDetector):
             return meta['calib']
         if not self.told_default:
             self.told_default = True
-            print("note: no --calib for it: KITTI's published calibration is used, depths of other cameras will be off")
+            print(f'note: no --calib: {PUBLISHED_IS_USED}')
         return self.calib
 
     def merge_outputs(self, detections: list[Detections]) -> Detections:
@@ -65,8 +68,14 @@ class DddDetector(BaseDetector):
 
     def picture_meta(self, name: str) -> dict:
         """The calibration of the picture of that file name, where `--calib` has one for it."""
-        calib = picture_calib(self.opt.calib, name)
-        return {} if calib is None else {'calib': calib}
+        folder = self.opt.calib
+        calib = picture_calib(folder, name)
+        if calib is not None:
+            return {'calib': calib}
+        if os.path.isdir(folder) and name not in self.told_missing:
+            self.told_missing.add(name)
+            print(f"note: '{folder}' has no calibration for '{name}': {PUBLISHED_IS_USED}")
+        return {}
 
     def drawings(
         self, image: np.ndarray, detections: list[Detection], meta: Mapping, least_side: int = 0

@@ -120,12 +120,24 @@ def get_alpha(rot: np.ndarray) -> np.ndarray:
 
 
 def common_calib(path: str) -> np.ndarray:
-    """The camera matrix [3, 4] of pictures that tell none: from the file `--calib`, or KITTI's published P2."""
-    return read_calib(path) if path and not os.path.isdir(path) else DEFAULT_CALIB
+    """The camera matrix [3, 4] of pictures that tell none: from the file `--calib`, or KITTI's published P2.
+
+    Raises:
+        UserError: the file is no calibration, or `--calib` is a folder without any.
+    """
+    if os.path.isdir(path):
+        if not any(Path(path).glob('*.txt')):
+            raise UserError(f"--calib '{path}' holds no calibration: expected a file PICTURE.txt for each picture")
+        return DEFAULT_CALIB
+    return read_calib(path) if path else DEFAULT_CALIB
 
 
 def picture_calib(path: str, picture: str) -> np.ndarray | None:
-    """The camera matrix [3, 4] of the picture of that name, when `--calib` is a folder that has one for it."""
+    """The camera matrix [3, 4] of the picture of that name, when `--calib` is a folder that has one for it.
+
+    Raises:
+        UserError: the file there is no calibration.
+    """
     own = Path(path, Path(picture).stem + '.txt')
     return read_calib(own) if os.path.isdir(path) and own.exists() else None
 
@@ -143,13 +155,14 @@ def read_calib(path: str | os.PathLike) -> np.ndarray:
         raise UserError(f"cannot read the calibration '{path}': {error.strerror}") from None
     except UnicodeDecodeError:
         lines = []
-    numbers = next((words[1:] for words in lines if words[:1] == ['P2:']), [])
+    numbers = next((words[1:] for words in lines if words[:1] == ['P2:']), None)
+    found = "no line 'P2:'" if numbers is None else f"'{' '.join(numbers)}'"
     try:
-        calib = np.array(numbers, np.float32).reshape(3, 4)
+        calib = np.array(numbers or [], np.float32).reshape(3, 4)
     except ValueError:
         calib = np.zeros((3, 4), np.float32)
     if not is_calibration(calib):
-        raise UserError(f"'{path}' is no KITTI calibration: expected 'P2:' and 12 numbers, found '{' '.join(numbers)}'")
+        raise UserError(f"'{path}' is no KITTI calibration: expected 'P2:' and 12 numbers, found {found}")
     return calib
 
 
