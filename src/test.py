@@ -19,6 +19,9 @@ from lib.utils.media import writable_folder
 
 def main(args: list[str] | None = None) -> None:
     opt = opts().parse(args, program='test.py')
+    if not opt.load_model:
+        best = f'{opt.save_dir}/model_best.pth'
+        raise UserError(f"test.py scores a trained network: name its checkpoint, such as --load_model '{best}'")
     EvalDataset = get_dataset(opt.dataset, opt.task)
     opts.update_dataset_info_and_set_heads(opt, EvalDataset)
     if opt.num_workers == 0:

@@ -212,6 +212,12 @@ def test_batches_find_what_single_images_do(toy, checkpoint, scripts, tmp_path, 
     np.testing.assert_allclose(single, batched, atol=0.02)
 
 
+def test_a_network_is_asked_for(scripts):
+    """Without a checkpoint test.py would score a random network over the results of a run."""
+    with pytest.raises(UserError, match="--load_model '.*model_best.pth'"):
+        scripts('test').main(['ctdet', '--gpus', '-1'])
+
+
 def test_broken_images_in_a_batch(toy, checkpoint, scripts, tmp_path, monkeypatch, capsys):
     """They are named, counted and left out; the others of their batch, and a batch without any other, are done."""
     whole = evaluate(scripts, toy, checkpoint, tmp_path / 'whole', '--not_prefetch_test')
