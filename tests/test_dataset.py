@@ -139,6 +139,7 @@ def test_broken_images_are_named_and_left_out(tmp_path, capsys):
         (lambda r: (r / 'annotations/val.json').write_text(''), ['val.json', 'not JSON']),
         (lambda r: (r / 'annotations/val.json').write_text('[]'), ['val.json', 'not COCO']),
         (lambda r: (r / 'annotations/val.json').write_text('{"images": [], "annotations": 3}'), ['not COCO']),
+        (lambda r: (r / 'annotations/val.json').write_text('{"images": [], "annotations": []}'), ['lists no images']),
         (lambda r: [p.unlink() for p in (r / 'images').iterdir()], ['no usable image']),
     ],
 )
@@ -149,6 +150,14 @@ def test_datasets_that_cannot_be_used(tmp_path, make, words):
     with pytest.raises(UserError) as caught:
         build(path)
     assert '\n' not in str(caught.value) and all(word in str(caught.value) for word in words)
+
+
+def test_training_needs_an_object(tmp_path):
+    """A file without annotations cannot be learnt from; as validation or test data it is what it is."""
+    path = folder(tmp_path, annotations=[])
+    assert len(build(path, 'val')) == 2
+    with pytest.raises(UserError, match=r"train.json' has no object to learn.*\(cat, dog\)"):
+        build(path, 'train')
 
 
 def test_nothing_but_unusable_objects_is_refused(tmp_path):
@@ -178,7 +187,8 @@ def test_odd_images_become_inputs(tmp_path):
         cv2.imwrite(str(tmp_path / 'images' / name), picture)
         images.append({'id': i, 'file_name': name, 'width': picture.shape[1], 'height': picture.shape[0]})
     for split in ('train', 'val'):
-        dataset = build(folder(tmp_path, images=images, annotations=[]), split)
+        box = {'id': 1, 'image_id': 0, 'category_id': 7, 'bbox': [4, 4, 9, 9]}
+        dataset = build(folder(tmp_path, images=images, annotations=[box]), split)
         inputs = [dataset[i]['input'] for i in range(4)]
         assert all(x.shape == (3, 64, 64) and np.isfinite(x).all() for x in inputs)
     centers = np.array([x[:, 32, 32] for x in inputs[:3]])

@@ -194,7 +194,9 @@ def build_index(
     images, sizes = usable_images(coco['images'], image_dir, findings)
     if not images:
         findings.report()
-        raise UserError(f"no usable image is left of '{path}': its images are looked for in '{image_dir}'")
+        listed = len(coco['images'])
+        where = f"of the {listed} that '{path}' lists, which are looked for in '{image_dir}'"
+        raise UserError(f'no usable image is left {where}' if listed else f"'{path}' lists no images")
     groups = rows_by_image(coco, images, class_of, other_categories, findings)
     rows = np.array([row for group in groups for row in group], np.int64)
     ordered = [coco['annotations'][row] for row in rows]

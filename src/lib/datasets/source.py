@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..utils.errors import UserError
 from ..utils.files import write_json
 from .evaluation.coco_eval import BOX_FIGURES, evaluate_coco
 from .index import AnnotationIndex, build_index, read_coco
@@ -53,7 +54,7 @@ class Source:
         """Locate, read and check the annotations of `split` ('train', 'val' or 'test').
 
         Raises:
-            UserError: files are missing or no usable image is left.
+            UserError: files are missing, no usable image is left, or there is nothing to train on.
         """
         super().__init__()
         self.opt, self.split = opt, split
@@ -61,6 +62,11 @@ class Source:
         parts = [self.read(path) for path in (self.annotation_file, *self.further_files(opt, split))]
         self.index = self.arrange(reduce(AnnotationIndex.joined, parts))
         print(f'{split}: {len(self.index)} images, {int(self.index.valid.sum())} objects ({self.annotation_file})')
+        if split == 'train' and not (self.index.valid & (self.index.classes >= 0)).any():
+            raise UserError(
+                f"'{self.annotation_file}' has no object to learn: expected a usable annotation of one of the classes "
+                f'({", ".join(self.class_names[:5])}{", ..." if len(self.class_names) > 5 else ""})'
+            )
 
     def __len__(self) -> int:
         return len(self.index)
