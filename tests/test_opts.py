@@ -43,6 +43,8 @@ def prepared(*args):
         (['ctdet', '--test_scales', '0'], ['test_scales']),
         (['ctdet', '--debug', '7'], ['--debug']),
         (['ctdet', '--gpus', '0,0'], ['gpus']),
+        (['ctdet', '--gpus', 'x'], ['gpus', 'GPU id such as 0']),
+        (['ctdet', '--test_scales', '1,0'], ["'1,0'", 'over 0']),
         (['ctdet', '--pretrained', 'nowhere.pth'], ['nowhere.pth']),
         (['ctdet', '--trainval', '--metric', 'AP'], ['--trainval']),
         (['ctdet', '--eval_oracle_offset', '--not_reg_offset'], ['eval_oracle_offset']),

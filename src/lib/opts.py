@@ -390,8 +390,8 @@ def check_names(opt: Namespace) -> None:
 
 def check_values(opt: Namespace) -> None:
     """Each number is in its range; lists are parsed."""
-    opt.lr_step = parse_list('lr_step', opt.lr_step, int)
-    opt.test_scales = parse_list('test_scales', opt.test_scales, float)
+    opt.lr_step = parse_list('lr_step', opt.lr_step, int, 'epochs such as 90,120')
+    opt.test_scales = parse_list('test_scales', opt.test_scales, float, 'scales such as 0.5,1,1.5')
     for name, value in vars(opt).items():
         if any(isinstance(x, float) and not math.isfinite(x) for x in (value if isinstance(value, list) else [value])):
             raise UserError(f'--{name} {value}: expected finite numbers')
@@ -416,7 +416,8 @@ def check_values(opt: Namespace) -> None:
     if opt.seed >= 2**63:
         raise UserError(f'--seed {opt.seed}: expected less than 2**63')
     if not opt.test_scales or min(opt.test_scales) <= 0:
-        raise UserError('--test_scales: expected numbers over 0')
+        found = ','.join(f'{scale:g}' for scale in opt.test_scales)
+        raise UserError(f"--test_scales '{found}': expected numbers over 0")
     if opt.debug not in range(5):
         raise UserError(f'--debug {opt.debug}: expected 0 to 4')
     if opt.down_ratio != 4:
@@ -425,13 +426,16 @@ def check_values(opt: Namespace) -> None:
         raise UserError(f"--pretrained '{opt.pretrained}' is neither imagenet, none nor a file")
 
 
-def parse_list(name: str, text: str, kind: type) -> list:
-    """`'90,120'` as a list of numbers; an empty text is an empty list."""
+def parse_list(name: str, text: str, kind: type, expected: str) -> list:
+    """`'90,120'` as a list of numbers; an empty text is an empty list.
+
+    Raises:
+        UserError: it is none; says what was `expected`.
+    """
     try:
         return [kind(part) for part in text.split(',') if part.strip()]
     except ValueError:
-        example = '90,120' if kind is int else '0.5,1,1.5'
-        raise UserError(f"--{name} '{text}': expected comma-separated numbers such as {example}") from None
+        raise UserError(f"--{name} '{text}': expected {expected}") from None
 
 
 def derive_paths(opt: Namespace) -> None:
@@ -478,7 +482,7 @@ def derive_options(opt: Namespace) -> None:
     """What follows from other options: devices and their shares of a batch, which heads there are, -1 as a default."""
     hourglass = opt.arch == 'hourglass'
     opt.gpus_str = opt.gpus or ('0' if torch.cuda.is_available() else '-1')
-    ids = parse_list('gpus', opt.gpus_str, int)
+    ids = parse_list('gpus', opt.gpus_str, int, 'a GPU id such as 0, or -1 for the CPU')
     if not ids or (min(ids) < 0 and ids != [-1]) or len(set(ids)) < len(ids):
         raise UserError(f"--gpus '{opt.gpus_str}': expected GPU ids such as 0 or 0,1, or -1 for the CPU")
     opt.gpus = [-1] if ids == [-1] else list(range(len(ids)))

@@ -17,6 +17,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
     A kill at any moment leaves the old file or the new one, never a half. Missing folders are made. The
     suffix of `path` is kept, so that writers which choose a format by it work.
+
+    Raises:
+        UserError: the disk is full, or the like.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,9 +30,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         if not os.path.islink(name):  # chmod would reach what a link points to
             os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+        if isinstance(error, OSError) and error.filename is None:  # of writing, which does not say where
+            raise UserError(f"'{path}' cannot be written: {error.strerror}") from None
         raise
 
 
