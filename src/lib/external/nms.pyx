@@ -7,40 +7,36 @@ difference [keep: the published thresholds rest on it]. The loops run in C witho
 
 import numpy as np
 
-from libc.math cimport exp, pow
+from libc.math cimport expf, pow
 
 cdef extern from "per_cpu.h":
     """
-    #define LANES 16  /* values looked at together */
+    #define LANES 32  /* values looked at together */
 
-    /* iou[k] = intersection over union of `top` and the k-th of n boxes, a column each for corners and area; 0 where
-       they do not meet. */
-    PER_CPU static void overlaps(float *restrict iou, const float *x1, const float *y1, const float *x2,
-                                 const float *y2, const float *area, const float *top, Py_ssize_t n) {
+    /* iou[k] = intersection over union of `top` and box k, from i on, of n, a column each for corners and area; 0 where
+       they do not meet. The places of those that do go to `meets`; returns how many. */
+    PER_CPU static Py_ssize_t overlaps(float *restrict iou, Py_ssize_t *restrict meets, const float *x1,
+                                       const float *y1, const float *x2, const float *y2, const float *area,
+                                       const float *top, Py_ssize_t i, Py_ssize_t n) {
         const float left = top[0], up = top[1], right = top[2], down = top[3], own = top[4];
-        for (Py_ssize_t k = 0; k < n; k++) {
+        Py_ssize_t count = 0;
+        for (Py_ssize_t k = i; k < n; k++) {
             const float width = (x2[k] < right ? x2[k] : right) - (x1[k] > left ? x1[k] : left) + 1;
             const float height = (y2[k] < down ? y2[k] : down) - (y1[k] > up ? y1[k] : up) + 1;
             const float both = width * height, ratio = both / (own + area[k] - both);
             iou[k] = (width > 0) & (height > 0) ? ratio : 0;
         }
-    }
-
-    /* The first place from i on, of n, whose value is positive; n if none is. */
-    PER_CPU static Py_ssize_t first_positive(const float *value, Py_ssize_t i, Py_ssize_t n) {
-        for (; i + LANES <= n; i += LANES) {
-            int any = 0;
-            for (int k = 0; k < LANES; k++) any |= value[i + k] > 0;
-            if (any) break;
+        for (Py_ssize_t k = i; k < n; k++) {  /* without a branch, which would often be foreseen wrongly */
+            meets[count] = k;
+            count += iou[k] > 0;
         }
-        while (i < n && !(value[i] > 0)) i++;
-        return i;
+        return count;
     }
 
     /* The first place from i on, of n, with the greatest value. */
     PER_CPU static Py_ssize_t greatest(const float *value, Py_ssize_t i, Py_ssize_t n) {
-        Py_ssize_t k = i + 1;
         float top[LANES], most = value[i];
+        Py_ssize_t k = i + 1;
         for (int lane = 0; lane < LANES; lane++) top[lane] = most;
         for (; k + LANES <= n; k += LANES)
             for (int lane = 0; lane < LANES; lane++) top[lane] = value[k + lane] > top[lane] ? value[k + lane] : top[lane];
@@ -50,10 +46,9 @@ cdef extern from "per_cpu.h":
         return i;
     }
     """
-    Py_ssize_t first_positive(const float *value, Py_ssize_t i, Py_ssize_t n) noexcept nogil
+    Py_ssize_t overlaps(float *iou, Py_ssize_t *meets, const float *x1, const float *y1, const float *x2,
+                        const float *y2, const float *area, const float *top, Py_ssize_t i, Py_ssize_t n) noexcept nogil
     Py_ssize_t greatest(const float *value, Py_ssize_t i, Py_ssize_t n) noexcept nogil
-    void overlaps(float *iou, const float *x1, const float *y1, const float *x2, const float *y2, const float *area,
-                  const float *top, Py_ssize_t n) noexcept nogil
 
 
 cdef inline float _area(const float *box) noexcept nogil:
@@ -72,7 +67,7 @@ cdef inline float _iou(const float *a, const float *b) noexcept nogil:
 cdef inline double _decay(float iou, float sigma, float Nt, int method) noexcept nogil:
     """What the score of a box is multiplied by when a better one overlaps it."""
     if method == 2:
-        return exp(-iou * iou / sigma)
+        return expf(-iou * iou / sigma)
     if iou <= Nt:
         return 1
     return 1 - iou if method == 1 else 0
@@ -84,8 +79,8 @@ cdef enum:
 
 
 cdef Py_ssize_t _soft_nms(
-    float[:, ::1] fields, Py_ssize_t[::1] order, float[:, :] weights, float sigma, float Nt, float threshold,
-    int method, double weight_exp,
+    float[:, ::1] fields, Py_ssize_t[::1] order, Py_ssize_t *meets, float[:, :] weights, float sigma, float Nt,
+    float threshold, int method, double weight_exp,
 ) noexcept nogil:
     """The loop of all the soft variants.
 
@@ -95,12 +90,13 @@ cdef Py_ssize_t _soft_nms(
     Args:
         fields: [FIELDS, N], all but IOU filled. Changed.
         order: [N], travels with the boxes.
+        meets: room for N places.
         weights: [N, 2], or no rows: no averages.
 
     Returns:
         how many boxes are left, in the first places.
     """
-    cdef Py_ssize_t n = fields.shape[1], i, pos
+    cdef Py_ssize_t n = fields.shape[1], i, k, pos, count
     cdef bint merge = weights.shape[0] > 0
     cdef float top[5]
     cdef float *score = &fields[SCORE, 0]
@@ -114,13 +110,14 @@ cdef Py_ssize_t _soft_nms(
         if merge:
             weight1, weight2 = weights[i, 0], weights[i, 1]
             x1, y1, x2, y2 = top[0] * weight1, top[1] * weight1, top[2] * weight2, top[3] * weight2
-        pos = i + 1
-        overlaps(&iou[pos], &fields[X1, pos], &fields[Y1, pos], &fields[X2, pos], &fields[Y2, pos],
-                 &fields[AREA, pos], top, n - pos)
-        while True:
-            pos = first_positive(iou, pos, n)
-            if pos == n:
-                break
+        count = overlaps(iou, meets, &fields[X1, 0], &fields[Y1, 0], &fields[X2, 0], &fields[Y2, 0], &fields[AREA, 0],
+                         top, i + 1, n)
+        k = 0
+        while k < count:
+            pos = meets[k]
+            if pos >= n or not iou[pos] > 0:
+                k += 1
+                continue
             decay = _decay(iou[pos], sigma, Nt, method)
             if merge:
                 share = pow(1 - decay, weight_exp)
@@ -135,7 +132,7 @@ cdef Py_ssize_t _soft_nms(
                 n -= 1
                 _swap(fields, order, pos, n)  # what comes to this place has not been looked at
             else:
-                pos += 1
+                k += 1
         if merge and weight1 != 0:
             fields[X1, i], fields[Y1, i] = <float> (x1 / weight1), <float> (y1 / weight1)
         if merge and weight2 != 0:
@@ -178,9 +175,10 @@ def _run_soft_nms(boxes, columns, float sigma, float Nt, float threshold, int me
     cdef Py_ssize_t[::1] order = places
     cdef float[:, :] weights = boxes[:, 5:7].copy() if merge else np.empty((0, 2), np.float32)
     cdef double exponent = weight_exp if merge else 0
+    cdef Py_ssize_t[::1] meets = np.empty_like(places)
     cdef Py_ssize_t kept
     with nogil:
-        kept = _soft_nms(fields, order, weights, sigma, Nt, threshold, method, exponent)
+        kept = _soft_nms(fields, order, &meets[0], weights, sigma, Nt, threshold, method, exponent)
     if not merge:
         boxes[:kept, 5:] = boxes[places[:kept], 5:]
     boxes[:kept, :4] = columns_first[:AREA, :kept].T
