@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+LEAST_ROUNDS = 5  # of which the median is taken, also of what takes seconds
+
 
 @dataclass
 class Row:
@@ -37,7 +39,7 @@ class Row:
 def alternate(
     functions: Mapping[str, Callable[[], object]], seconds: float, most: int = 200, device: str = 'cpu'
 ) -> dict[str, float]:
-    """Median milliseconds of each function, called in turns for about so many seconds, twice at least, once before."""
+    """Median milliseconds of each function: once before, then in turns for so many seconds, or for `LEAST_ROUNDS`."""
     wait = torch.cuda.synchronize if device.startswith('cuda') else lambda: None
     times: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
@@ -46,7 +48,7 @@ def alternate(
     gc.collect()
     end = time.perf_counter() + seconds
     rounds = 0
-    while rounds < 2 or (rounds < most and time.perf_counter() < end):
+    while rounds < LEAST_ROUNDS or (rounds < most and time.perf_counter() < end):
         for name, function in functions.items():
             start = time.perf_counter()
             function()

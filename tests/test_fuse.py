@@ -4,10 +4,18 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from lib.models import fuse
-from lib.models.fuse import DTYPES, FastNetwork, fold_batch_norm, network_dtype
+from lib.models.fuse import (
+    DTYPES,
+    FastNetwork,
+    InFloat32,
+    fold_batch_norm,
+    network_dtype,
+    widen_grouped_up_sampling,
+)
 from lib.models.model import create_model
 from lib.models.networks import large_hourglass
 from lib.models.networks.dcn import DCN
@@ -184,6 +192,15 @@ def test_large_layers_keep_their_norms(monkeypatch, most):
     assert_same(folded(x), network(x), 1e-5)
 
 
+def test_large_up_sampling_is_folded(monkeypatch):
+    """A transposed convolution's map is large: its norm goes, however many weights it has."""
+    monkeypatch.setattr(fuse, 'MOST_FOLDED', 1)
+    network = lively(nn.Sequential(nn.ConvTranspose2d(3, 4, 4, 2, 1, bias=False), nn.BatchNorm2d(4)))
+    folded, x = fold_batch_norm(network), torch.randn(1, 3, 8, 8)
+    assert not batch_norms(folded)
+    assert_same(folded(x), network(x), 1e-5)
+
+
 def test_only_what_is_folded_takes_memory():
     """A layer without a batch norm lies where the network's does; a folded one has weights of its own."""
     network = lively(Small()).eval()
@@ -232,10 +249,23 @@ def test_bfloat16_is_nearly_float32(arch):
     images = torch.randn(1, 3, 32, 32)
     fast = FastNetwork(DTYPES['bfloat16'])
     output, wanted = fast(network, images), FastNetwork()(network, images)
-    assert {parameter.dtype for parameter in fast.copy.parameters()} == {torch.bfloat16}
+    narrow = [name for name, parameter in fast.copy.named_parameters() if parameter.dtype == torch.bfloat16]
+    wide = [name for name, parameter in fast.copy.named_parameters() if parameter.dtype != torch.bfloat16]
+    assert len(narrow) > 40 and all('.up_' in name for name in wide)  # DLA's grouped up-sampling
     for head in wanted:
         assert output[head].dtype == torch.float32 and not torch.equal(output[head], wanted[head])
         assert_same(output[head], wanted[head], 0.1)
+
+
+def test_grouped_up_sampling_in_float32():
+    """Only the grouped transposed convolutions of a bfloat16 model compute in float32; what they answer is bfloat16."""
+    model = nn.Sequential(nn.ConvTranspose2d(4, 4, 4, 2, 1, groups=4), nn.ConvTranspose2d(4, 4, 4, 2, 1)).bfloat16()
+    x = torch.randn(1, 4, 5, 5).bfloat16()
+    want = F.conv_transpose2d(x.float(), model[0].weight.float(), model[0].bias.float(), 2, 1, groups=4).bfloat16()
+    widen_grouped_up_sampling(model)
+    assert isinstance(model[0], InFloat32) and type(model[1]) is nn.ConvTranspose2d
+    assert torch.equal(model[0](x), want)
+    assert model(x).dtype == torch.bfloat16
 
 
 def test_where_bfloat16_does_not_suit(monkeypatch, capsys):

@@ -14,7 +14,7 @@ from .networks.dcn import DCN
 from .winograd import use_winograd
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
-MOST_FOLDED = 1 << 19  # weights of a layer: the larger are not copied, and their norms are quick on their small maps
+MOST_FOLDED = 1 << 19  # weights of a convolution: larger are not copied, and their norms are quick on their small maps
 SAMPLE = 8  # values of each tensor that are compared to see whether it has changed
 
 
@@ -39,8 +39,8 @@ class FastNetwork:
         """Raw outputs of the last stack, {head: float32 [B, c, h, w], contiguous}, for images [B, 3, H, W]."""
         if self.weights is None or not self.weights.are_those_of(network):
             self.copy = fast_copy(network).to(self.dtype, memory_format=torch.channels_last)
-            if images.device.type == 'cpu' and self.dtype == torch.float32:
-                use_winograd(self.copy)
+            if images.device.type == 'cpu':
+                use_winograd(self.copy) if self.dtype == torch.float32 else widen_grouped_up_sampling(self.copy)
             self.weights = Weights(network)
         with torch.inference_mode():
             output = self.copy(images.to(self.dtype, memory_format=torch.channels_last))
@@ -126,7 +126,8 @@ def shared_copy(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def fold_batch_norm(model: nn.Module) -> fx.GraphModule:
-    """A copy of `model` for evaluation without the batch norms that follow a convolution of no more than `MOST_FOLDED`.
+    """A copy of `model` for evaluation without the batch norms that follow transposed convolutions, or others of no
+    more than `MOST_FOLDED`.
 
     At evaluation batch norm is one affine map a channel, y = (x - mean) / sqrt(var + eps) * weight + bias: scale
     and shift go into the weight and bias of the convolution (plain, transposed or deformable) before it, where
@@ -150,7 +151,7 @@ def fold_batch_norm(model: nn.Module) -> fx.GraphModule:
             isinstance(norm, nn.BatchNorm2d)
             and norm.running_mean is not None  # without it, statistics are the batch's also at evaluation
             and isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d, DCN))
-            and conv.weight.numel() <= MOST_FOLDED
+            and (conv.weight.numel() <= MOST_FOLDED or isinstance(conv, nn.ConvTranspose2d))
             and len(node.args[0].users) == calls[conv] == 1
         ):
             fold(conv, norm)
@@ -190,6 +191,25 @@ def fold(conv: nn.Conv2d | nn.ConvTranspose2d | DCN, norm: nn.BatchNorm2d) -> No
         weight = conv.weight * scale.view(-1, 1, 1, 1)
     conv.weight = nn.Parameter(weight, requires_grad=False)
     conv.bias = nn.Parameter(bias, requires_grad=False)
+
+
+class InFloat32(nn.Module):
+    """A layer that computes in float32 whatever the type of its input, and answers in that type."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer.float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.float()).to(x.dtype)
+
+
+def widen_grouped_up_sampling(model: nn.Module) -> None:
+    """Let grouped transposed convolutions compute in float32, in place: on the CPU bfloat16 takes ten times as long."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.ConvTranspose2d) and child.groups > 1 and not isinstance(module, InFloat32):
+                setattr(module, name, InFloat32(child))
 
 
 def network_dtype(name: str, device: torch.device) -> torch.dtype:
