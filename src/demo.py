@@ -178,7 +178,7 @@ class Outputs:
     """
 
     def __init__(self, opt: Namespace, source: Source, folder: Path):
-        self.folder = folder
+        self.folder, self.demo = folder, opt.demo
         self.least_side = READABLE_SIDE if source.video is None else 0
         self.json = JsonList(folder / 'results.json')
         self.fps: float | None = None  # of the video that is read
@@ -217,6 +217,7 @@ class Outputs:
             return
         if ending not in self.videos:
             path = self.place.with_name(f'{self.place.stem}{ending}{self.place.suffix}')
+            refuse_overwriting(path, self.demo)
             self.videos[ending] = VideoWriter(path, self.fps)
         self.videos[ending].write(drawing)
 

@@ -185,6 +185,10 @@ def test_video_from_above(look, tmp_path):
     out = look(write_video(tmp_path / 'in' / 'ride.mp4'), 'ddd')
     assert {path.name for path in out.iterdir()} == {'ride.mp4', 'ride_bird.mp4', 'results.json'}
     assert len(list(media.open_video(out / 'ride_bird.mp4'))) == 7
+    before = (out / 'ride_bird.mp4').read_bytes()
+    with pytest.raises(UserError, match='would overwrite'):
+        look(out / 'ride_bird.mp4', 'ddd', output=tmp_path / 'other', save_video=str(out / 'ride.mp4'))
+    assert (out / 'ride_bird.mp4').read_bytes() == before
 
 
 def test_save_video_names_the_file(look, tmp_path):
