@@ -1,4 +1,7 @@
-"""Soft-NMS (Bodla et al. 2017) as the published extension has it: typed scalars, a pair of boxes at a time, NumPy's exp."""
+"""Soft-NMS (Bodla et al. 2017) as the published extension has it.
+
+Typed scalars, a pair of boxes at a time, NumPy's exp.
+"""
 
 import numpy as np
 

@@ -400,7 +400,7 @@ def test_broken_joint_facts_are_one_line(tmp_path, facts):
     from lib.datasets.dataset.custom import custom_source
 
     path = folder(tmp_path, categories=[{'id': 7, 'name': 'hand', **facts}])
-    with pytest.raises(UserError, match='keypoints|skeleton|sigmas|flip_pairs'):
+    with pytest.raises(UserError, match='json.*(keypoints|skeleton|sigmas|flip_pairs)'):
         custom_source(path, 'multi_pose')
     folder(tmp_path, categories=[{'id': 7, 'name': 'hand', 'keypoints': ['a'], 'skeleton': None}])
     assert custom_source(path, 'multi_pose').skeleton == []

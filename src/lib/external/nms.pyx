@@ -39,7 +39,8 @@ cdef extern from "per_cpu.h":
         Py_ssize_t k = i + 1;
         for (int lane = 0; lane < LANES; lane++) top[lane] = most;
         for (; k + LANES <= n; k += LANES)
-            for (int lane = 0; lane < LANES; lane++) top[lane] = value[k + lane] > top[lane] ? value[k + lane] : top[lane];
+            for (int lane = 0; lane < LANES; lane++)
+                top[lane] = value[k + lane] > top[lane] ? value[k + lane] : top[lane];
         for (; k < n; k++) most = value[k] > most ? value[k] : most;
         for (int lane = 0; lane < LANES; lane++) most = top[lane] > most ? top[lane] : most;
         while (i < n - 1 && value[i] != most) i++;

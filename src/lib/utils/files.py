@@ -34,7 +34,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         if isinstance(error, OSError) and error.filename is None:  # of writing, which does not say where
-            raise UserError(f"'{path}' cannot be written: {error.strerror}") from None
+            raise UserError(f"'{path}' cannot be written: {error.strerror or error}") from None
         raise
 
 

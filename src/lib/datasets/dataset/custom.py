@@ -135,7 +135,10 @@ def joint_facts(category: dict, path: str) -> dict:
     pairs = pairs_by_name(names) if pairs is None else joint_pairs(pairs, 0, count, f"'{path}': flip_pairs")
     if len({joint for pair in pairs for joint in pair}) < 2 * len(pairs):
         raise UserError(f"'{path}': flip_pairs names a joint twice")
-    own_sigmas(category, count)  # what the metric would refuse after training is refused before it
+    try:
+        own_sigmas(category, count)  # what the metric would refuse after training is refused before it
+    except UserError as error:
+        raise UserError(f"'{path}': {error}") from None
     return {'num_joints': count, 'skeleton': skeleton, 'flip_idx': pairs}
 
 
