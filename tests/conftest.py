@@ -17,6 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / 'src'
 
 
+@pytest.fixture(autouse=True, scope='session')
+def shown_messages():
+    """The library's messages appear on the screen, as in the programs."""
+    from lib.utils.log import configure_logging
+
+    configure_logging()
+
+
 @pytest.fixture
 def seeded():
     torch.manual_seed(0)

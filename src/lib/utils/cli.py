@@ -11,6 +11,7 @@ import torch
 from progress.bar import Bar
 
 from .errors import UserError, did_you_mean
+from .log import configure_logging
 
 
 def run_cli(main: Callable[[], Any]) -> None:
@@ -19,6 +20,7 @@ def run_cli(main: Callable[[], Any]) -> None:
     A `UserError` and the operating system's refusals (a full disk, a folder that is read-only) become
     that one line; anything else is a fault of ours and keeps its traceback.
     """
+    configure_logging()
     try:
         main()
     except (UserError, OSError) as error:
