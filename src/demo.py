@@ -25,7 +25,8 @@ from lib.detectors.base_detector import TIMES, BaseDetector
 from lib.detectors.detector_factory import detector_factory
 from lib.opts import opts
 from lib.utils.cli import one_line, run_cli, track
-from lib.utils.drawing import READABLE_SIDE, Detection
+from lib.utils.detections import Detection
+from lib.utils.drawing import READABLE_SIDE
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path, refuse_overwriting, writable_folder
 from lib.utils.image import read_image
@@ -34,12 +35,12 @@ from lib.utils.media import (
     Video,
     VideoWriter,
     camera_number,
+    drawing_name,
     has_display,
     image_files,
     is_image,
     open_video,
-    picture_name,
-    show_pictures,
+    show_images,
     write_image,
 )
 
@@ -70,7 +71,7 @@ def demo(opt: Namespace, detector: BaseDetector, source: 'Source', outputs: 'Out
             outputs.add(frame, detections, pictures)
             seconds.update({stage: found[stage] for stage in TIMES})
             seconds.update(tot=frame.seconds, load=frame.seconds)
-            if window and show_pictures(pictures, pause=source.video is None):
+            if window and show_images(pictures, pause=source.video is None):
                 break
     finally:
         outputs.close()
@@ -199,7 +200,7 @@ class Outputs:
         The first drawing gets the picture's (or the video's) name; those of the others end in what they are.
         """
         (_, picture), *others = pictures.items()
-        self._save(picture, picture_name(frame.name), '')
+        self._save(picture, drawing_name(frame.name), '')
         for title, other in others:
             self._save(other, f'{Path(frame.name).stem}_{title}.png', f'_{title}')
         height, width = frame.image.shape[:2]
