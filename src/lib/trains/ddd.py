@@ -10,7 +10,7 @@ from ..detectors.ddd import add_flat_views, decode_boxes, over_threshold
 from ..models.losses import BinRotLoss, FocalLossWithLogits, L1Loss, SigmoidMSELoss
 from ..models.utils import Output, depth_logits, depth_of, heatmap_logits
 from ..utils.debugger import Debugger
-from ..utils.drawing import detections_from_results
+from ..utils.detections import describe_box_3d, detections_from_results
 from ..utils.image import get_affine_transform
 from ..utils.post_process import ddd_post_process
 from .base_trainer import BaseTrainer, Spread, TaskLoss
@@ -99,7 +99,7 @@ class DddTrainer(BaseTrainer):
         found = {}
         for name, rows in (('pred', pred), ('gt', truth)):
             results = ddd_post_process(rows[None], [np.divide(size, 2)], [size], [calib], opt)[0]
-            found[name] = detections_from_results(results, opt.task, opt.class_names)
+            found[name] = detections_from_results(results, describe_box_3d, opt.class_names)
             debugger.add_img(picture, f'{name}_3d')
             debugger.add_detections(found[name], f'{name}_3d', opt.vis_thresh, calib)
         debugger.add_bird_view(found['pred'], found['gt'], thresh=opt.vis_thresh)

@@ -8,11 +8,12 @@ import numpy as np
 from ...utils.ddd_utils import alpha_bins, common_calib, is_calibration
 from ...utils.errors import UserError
 from ...utils.image import gaussian_radius
+from ...utils.windows import Scale, Window, stretched_window
 from ..dataset.kitti import DROPPED, IGNORED_FOR_ALL
 from ..evaluation.kitti_eval import NO_ORIENTATION, evaluate_kitti, flatten_kitti, format_kitti, matched_errors
 from ..index import AnnotationIndex, Findings, Objects
 from ..kitti_files import field_name, write_labels, write_results
-from .base import Sample, Scale, Targets, View
+from .base import Sample, Targets, View
 
 NEARLY_ONE = 0.9999  # of a heatmap: no object stands there, yet nothing is learnt from it
 
@@ -76,12 +77,10 @@ class DddSample(Sample):
         """What a detector is told of image i."""
         return {'calib': self.index.image_fields['calib'][i]}
 
-    def whole(self, width: int, height: int) -> tuple[np.ndarray, Scale, tuple[int, int]]:
+    def whole(self, width: int, height: int) -> Window:
         """The window round the whole image, whose sides the scale are; with `--keep_res` those of the input."""
         opt = self.opt
-        sides = (opt.input_w, opt.input_h) if opt.keep_res else (width, height)
-        center = np.array([width / 2, height / 2], np.float32)
-        return center, np.array(sides, np.float32), (opt.input_w, opt.input_h)
+        return stretched_window((width, height), (opt.input_w, opt.input_h), opt.keep_res)
 
     def view(self, rng: np.random.Generator, size: tuple[int, int]) -> View:
         """The whole image; in training shifted and scaled with the probability `--aug_ddd`, never mirrored."""
