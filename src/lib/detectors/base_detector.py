@@ -14,9 +14,9 @@ import torch
 from ..models.fuse import FastNetwork, network_dtype
 from ..models.model import create_model, load_model
 from ..models.utils import Output
+from ..tasks import TASKS
 from ..utils.debugger import Debugger, network_input_to_image
-from ..utils.detections import DESCRIBE_ROW, Detection, detections_from_results
-from ..utils.device import open_device
+from ..utils.detections import Detection, detections_from_results
 from ..utils.drawing import draw_detections
 from ..utils.errors import UserError
 from ..utils.image import get_affine_transform, normalize, read_image, warp_image
@@ -109,7 +109,6 @@ class BaseDetector:
 
     def __init__(self, opt: Namespace):
         self.opt = opt
-        opt.device = open_device(opt)
         self.fast = FastNetwork(network_dtype(opt.dtype, opt.device))
         self.model = create_model(opt.arch, opt.heads, opt.head_conv)
         if opt.load_model:
@@ -238,7 +237,7 @@ class BaseDetector:
     def described(self, found: Mapping) -> list[Detection]:
         """What `run` returned of an image as detections (see utils/detections.py), the best first."""
         opt = self.opt
-        describe, scores = DESCRIBE_ROW[opt.task], found.get('keypoint_scores')
+        describe, scores = TASKS[opt.task].describe_row, found.get('keypoint_scores')
         return detections_from_results(found['results'], describe, opt.class_names, scores)
 
     def drawings(

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .rows import Box, Box3d
+
 Detection = dict[str, Any]
 
 
@@ -52,36 +54,27 @@ def _rounded(values: np.ndarray, decimals: int = 2) -> list:
 
 
 def describe_box(row: np.ndarray) -> Detection:
-    """Name the numbers of a row [5 or more] of box and score."""
-    return {'score': float(row[4]), 'box': _rounded(row[:4])}
+    """Name the numbers of a row [5 or more] of box and score (`rows.Box`)."""
+    return {'score': float(row[Box.SCORE]), 'box': _rounded(row[Box.BOX])}
 
 
 def describe_pose(row: np.ndarray) -> Detection:
-    """Name the numbers of a row [5 + 2J] of box, score and joints."""
-    return {**describe_box(row), 'keypoints': _rounded(row[5:].reshape(-1, 2))}
+    """Name the numbers of a row [5 + 2J] of box, score and joints (`rows.Box`)."""
+    return {**describe_box(row), 'keypoints': _rounded(row[Box.POINTS].reshape(-1, 2))}
 
 
 def describe_extreme_points(row: np.ndarray) -> Detection:
-    """Name the numbers of a row [13] of box, score and extreme points."""
-    return {**describe_box(row), 'extreme_points': _rounded(row[5:13].reshape(4, 2))}
+    """Name the numbers of a row [13] of box, score and extreme points (`rows.Box`)."""
+    return {**describe_box(row), 'extreme_points': _rounded(row[Box.POINTS].reshape(4, 2))}
 
 
 def describe_box_3d(row: np.ndarray) -> Detection:
-    """Name the numbers of a row [13] of alpha, box, h, w, l, location, rotation_y and score."""
+    """Name the numbers of a row [13] of a 3D box (`rows.Box3d`)."""
     return {
-        'score': float(row[12]),
-        'box': _rounded(row[1:5]),
-        'alpha': _rounded(row[0], 4),
-        'dim': _rounded(row[5:8], 4),
-        'location': _rounded(row[8:11], 4),
-        'rotation_y': _rounded(row[11], 4),
+        'score': float(row[Box3d.SCORE]),
+        'box': _rounded(row[Box3d.BOX]),
+        'alpha': _rounded(row[Box3d.ALPHA], 4),
+        'dim': _rounded(row[Box3d.DIM], 4),
+        'location': _rounded(row[Box3d.LOCATION], 4),
+        'rotation_y': _rounded(row[Box3d.ROTATION_Y], 4),
     }
-
-
-# Task -> function that describes a row of its results.
-DESCRIBE_ROW: dict[str, Callable[[np.ndarray], Detection]] = {
-    'ctdet': describe_box,
-    'exdet': describe_extreme_points,
-    'multi_pose': describe_pose,
-    'ddd': describe_box_3d,
-}

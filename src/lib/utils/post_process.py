@@ -12,6 +12,7 @@ import numpy as np
 
 from .ddd_utils import alpha2rot_y, compute_box_3d, get_alpha, project_to_image, unproject_2d_to_3d
 from .image import transform_preds
+from .rows import DecodedBox3d as Decoded
 
 Detections = dict[int, np.ndarray]  # rows [n, columns] by 1-based class
 
@@ -90,13 +91,14 @@ def _locate(
     rows: np.ndarray, center: Sequence, scale: float | Sequence, size: tuple[int, int], P: np.ndarray
 ) -> np.ndarray:
     """Turn one image's decoded rows [K, 16 or 18] into result rows [K, 13]."""
-    middle = transform_preds(rows[:, :2], center, scale, size)  # [K, 2]
-    score, alpha, depth, dim = rows[:, 2], get_alpha(rows[:, 3:11]), rows[:, 11], rows[:, 12:15]
+    middle = transform_preds(rows[:, Decoded.CENTER], center, scale, size)  # [K, 2]
+    score, depth, dim = rows[:, Decoded.SCORE], rows[:, Decoded.DEPTH], rows[:, Decoded.DIM]
+    alpha = get_alpha(rows[:, Decoded.ROTATION])  # [K]
     location = unproject_2d_to_3d(middle, depth, P)  # [K, 3], middle of the box
     location[:, 1] += dim[:, 0] / 2  # the middle of its bottom
     rotation_y = alpha2rot_y(alpha, middle[:, 0], P[0, 2], P[0, 0])
-    if rows.shape[1] > 16:
-        half = rows[:, 15:17] * (np.ravel(scale)[0] / size[0]) / 2  # [K, 2], scaled without a shift
+    if rows.shape[1] == Decoded.COLUMNS:
+        half = rows[:, Decoded.SIZE] * (np.ravel(scale)[0] / size[0]) / 2  # [K, 2], scaled without a shift
         box = np.hstack([middle - half, middle + half])  # [K, 4]
     else:
         corners = project_to_image(compute_box_3d(dim, location, rotation_y), P)  # [K, 8, 2]
