@@ -17,6 +17,7 @@ def main(args: list[str] | None = None) -> None:
     opt = opts().parse(args)
 
     import torch
+
     from lib.datasets.dataset_factory import get_dataset
 
     Dataset = get_dataset(opt.dataset, opt.task)
@@ -31,6 +32,7 @@ def main(args: list[str] | None = None) -> None:
 def train(opt: 'Options', Dataset: type) -> None:
     """Train from epoch to epoch, validating now and then; the run's folder holds what comes of it."""
     import torch
+
     from lib.datasets.loaders import TrainLoader, val_loader
     from lib.logger import Logger
     from lib.models.model import create_model

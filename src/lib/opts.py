@@ -80,9 +80,7 @@ class Options(Namespace):
     dataset: str = option(
         '', "coco | coco_hp | kitti | pascal, or a folder of your own; '' is the task's own", group='experiment'
     )
-    exp_id: str = option(
-        'default', 'name of the run: outputs go to exp/TASK/EXP_ID', group='experiment', per_call=True
-    )
+    exp_id: str = option('default', 'name of the run: outputs go to exp/TASK/EXP_ID', group='experiment', per_call=True)
     test: bool = option(
         False,
         'evaluate with the training-side decoder on val, then exit',
@@ -163,9 +161,7 @@ class Options(Namespace):
     )
 
     # input
-    input_res: int = option(
-        -1, "input height and width; -1: the dataset's", group='input', check=positive_or_default()
-    )
+    input_res: int = option(-1, "input height and width; -1: the dataset's", group='input', check=positive_or_default())
     input_h: int = option(-1, 'input height; -1: as input_res', group='input', check=positive_or_default())
     input_w: int = option(-1, 'input width; -1: as input_res', group='input', check=positive_or_default())
     max_pixels: int = option(
@@ -176,9 +172,7 @@ class Options(Namespace):
     )
 
     # train
-    lr: float = option(
-        1.25e-4, 'learning rate, for the batch size given', group='train', check=over(0), **TRAINING
-    )
+    lr: float = option(1.25e-4, 'learning rate, for the batch size given', group='train', check=over(0), **TRAINING)
     lr_step: list[int] = option(
         '90,120',
         'epochs after which the rate drops tenfold',
@@ -196,19 +190,17 @@ class Options(Namespace):
         idle=lambda opt: 'does not act on one device' if len(opt.gpus) == 1 else '',
         **TRAINING,
     )
-    num_iters: int = option(
-        -1, 'iterations an epoch; -1: all', group='train', check=positive_or_default(), **TRAINING
-    )
-    val_intervals: int = option(
-        5, 'epochs between validations; 0: never', group='train', check=at_least(0), **TRAINING
-    )
+    num_iters: int = option(-1, 'iterations an epoch; -1: all', group='train', check=positive_or_default(), **TRAINING)
+    val_intervals: int = option(5, 'epochs between validations; 0: never', group='train', check=at_least(0), **TRAINING)
     trainval: bool = option(
         False, 'no validation; own data and kitti train on val too', group='train', programs=(MAIN, TEST)
     )
 
     # test
     eval_metric: str = option(
-        '', "metric that scores: bbox | keypoints | voc | kitti; '' is the dataset's own", group='test',
+        '',
+        "metric that scores: bbox | keypoints | voc | kitti; '' is the dataset's own",
+        group='test',
         programs=(MAIN, TEST),
     )
     flip_test: bool = option(
@@ -294,9 +286,7 @@ class Options(Namespace):
     )
 
     # loss
-    mse_loss: bool = option(
-        False, 'squared error on heatmaps instead of focal loss', group='loss', in_checkpoint=True
-    )
+    mse_loss: bool = option(False, 'squared error on heatmaps instead of focal loss', group='loss', in_checkpoint=True)
     hm_gauss: float = option(
         -1.0,
         'sigma of the MSE heatmap; -1: input_res / 128',
