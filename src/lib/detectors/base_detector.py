@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import PIL.Image
 import torch
 
 from ..models.fuse import FastNetwork, network_dtype
@@ -18,12 +19,11 @@ from ..tasks import TASKS
 from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.detections import Detection, detections_from_results
 from ..utils.drawing import draw_detections
-from ..utils.errors import UserError
-from ..utils.image import get_affine_transform, normalize, read_image, warp_image
+from ..utils.image import as_bgr_image, get_affine_transform, normalize, warp_image
 from ..utils.post_process import Detections
 from ..utils.windows import Window, fixed_window, unresized_window
 
-Image = str | os.PathLike | np.ndarray | Mapping  # what `BaseDetector.run` takes
+Image = str | os.PathLike | np.ndarray | PIL.Image.Image | Mapping  # what `BaseDetector.run` takes
 
 STAGES = ('load', 'pre', 'net', 'dec', 'post', 'merge')
 TIMES = ('tot', *STAGES)  # whose seconds `BaseDetector.run` tells
@@ -123,8 +123,8 @@ class BaseDetector:
         """Detect in one image.
 
         Args:
-            image: a path, a uint8 BGR array [H, W, 3], or what `PreProcessor.prefetch` made of an image: a dict of
-                `image`, `meta` and, unless they are still to be made, `inputs`.
+            image: a path, a uint8 BGR array [H, W, 3], an image of Pillow, or what `PreProcessor.prefetch` made of an
+                image: a dict of `image`, `meta` and, unless they are still to be made, `inputs`.
             meta: what is known of the image beside its pixels (ddd: `calib` [3, 4]); a dict brings its own.
 
         Returns:
@@ -265,12 +265,7 @@ def given(image: Image, meta: Mapping | None) -> Given:
         UserError: as `run`.
     """
     parts = image if isinstance(image, Mapping) else {'image': image, 'meta': meta or {}}
-    pixels = parts['image']
-    if not isinstance(pixels, np.ndarray):
-        pixels = read_image(pixels)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
-        raise UserError(f'expected a uint8 BGR image [H, W, 3]; found {pixels.dtype} {list(pixels.shape)}')
-    return Given(pixels, parts['meta'], parts.get('inputs'))
+    return Given(as_bgr_image(parts['image']), parts['meta'], parts.get('inputs'))
 
 
 def same_sizes(inputs: list[tuple[np.ndarray, dict]]) -> list[list[int]]:
