@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from lib.tasks import TASKS
 from lib.utils import drawing
 from lib.utils.ddd_utils import DEFAULT_CALIB
-from lib.utils.detections import DESCRIBE_ROW, detections_from_results
+from lib.utils.detections import detections_from_results
 from lib.utils.drawing.labels import fit_text
 from lib.utils.drawing.shapes import octagon
 
@@ -244,18 +245,18 @@ def test_results_become_detections_of_each_task():
     """Rows are read by the task's columns, named, sorted by score; scores are in full, coordinates short."""
     score = float(np.float32(0.123456789))
     rows = {1: np.array([[1.006, 2, 3, 4, score]], np.float32), 2: np.array([[0, 0, 1, 1, 0.5]], np.float32)}
-    best, last = detections_from_results(rows, DESCRIBE_ROW['ctdet'], ['cat'])
+    best, last = detections_from_results(rows, TASKS['ctdet'].describe_row, ['cat'])
     assert best == {'class': '2', 'class_id': 2, 'score': 0.5, 'box': [0, 0, 1, 1]}
     assert last == {'class': 'cat', 'class_id': 1, 'score': score, 'box': [1.01, 2, 3, 4]}
 
     row = np.arange(13, dtype=np.float32)[None]  # [1, 13]
-    (ddd,) = detections_from_results({1: row}, DESCRIBE_ROW['ddd'], ['car'])
+    (ddd,) = detections_from_results({1: row}, TASKS['ddd'].describe_row, ['car'])
     assert ddd['box'] == [1, 2, 3, 4] and ddd['dim'] == [5, 6, 7] and ddd['location'] == [8, 9, 10]
     assert (ddd['alpha'], ddd['rotation_y'], ddd['score']) == (0, 11, 12)
-    (exdet,) = detections_from_results({1: row}, DESCRIBE_ROW['exdet'], ['car'])
+    (exdet,) = detections_from_results({1: row}, TASKS['exdet'].describe_row, ['car'])
     assert exdet['extreme_points'] == [[5, 6], [7, 8], [9, 10], [11, 12]] and exdet['score'] == 4
     pose = detections_from_results(
-        {1: row[:, :9]}, DESCRIBE_ROW['multi_pose'], ['person'], {1: np.array([[0.5, 0.25]])}
+        {1: row[:, :9]}, TASKS['multi_pose'].describe_row, ['person'], {1: np.array([[0.5, 0.25]])}
     )
     assert pose[0]['keypoints'] == [[5, 6], [7, 8]] and pose[0]['keypoint_scores'] == [0.5, 0.25]
-    assert detections_from_results({1: np.zeros((0, 5), np.float32)}, DESCRIBE_ROW['ctdet']) == []
+    assert detections_from_results({1: np.zeros((0, 5), np.float32)}, TASKS['ctdet'].describe_row) == []
