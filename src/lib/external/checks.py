@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 LARGEST = 2**31 - 1  # of the whole numbers that kernels take: products of two of them do not overflow 64 bits
-MOST_THREADS = 1024  # OpenMP ends the process when it cannot start as many threads as asked
+MOST_THREADS = 256  # OpenMP ends the process when it cannot start as many threads as asked
 
 
 def check_array(

@@ -120,7 +120,8 @@ def native_deform_conv2d_backward(
 
 @native_deform_conv2d_backward.register_fake
 def _(grad, x, offset, weight, mask, stride, padding, dilation):
-    return (*map(empty_channels_last, (x, offset, weight)), weight.new_empty(weight.shape[0]), empty_channels_last(mask))
+    grad_x, grad_offset, grad_weight, grad_mask = map(empty_channels_last, (x, offset, weight, mask))
+    return grad_x, grad_offset, grad_weight, weight.new_empty(weight.shape[0]), grad_mask
 
 
 def _setup_context(ctx, inputs, output):
