@@ -291,9 +291,17 @@ def make_decoder(rng: np.random.Generator) -> Made:
         (decode.ctdet_decode, {**heat, 'wh': maps(2), 'reg': maps(2)}, 6),
         (decode.multi_pose_decode, {**heat, 'wh': maps(2), **pose}, 6 + 2 * joints),
         (decode.ddd_decode, {**heat, 'rot': maps(8), 'depth': maps(1), 'dim': maps(3)}, 16),
-        (decode.exct_decode, {**sides, 'ct_heat': maps(classes), 't_regr': maps(2), 'num_dets': 20}, 14),
+        (
+            decode.exct_decode,
+            {
+                **sides,
+                'ct_heat': maps(classes),
+                't_regr': maps(2),
+            },
+            14,
+        ),
     )[rng.integers(4)]
-    cells = 20 if 'num_dets' in arguments else min(options['K'], classes * height * width)
+    cells = 1000 if 'ct_heat' in arguments else min(options['K'], classes * height * width)
 
     def check(rows):
         assert rows.shape == (batch, cells, columns) and rows.isfinite().all()
@@ -334,7 +342,13 @@ def damage(rng: np.random.Generator, arguments: Arguments) -> str:
     kind = str(rng.choice(list(kinds)))
     try:
         arguments[name] = kinds[kind](rng, value, others)
-    except (IndexError, ValueError, TypeError, RuntimeError):  # an earlier damage left nothing to change in this way
+    except (
+        ArithmeticError,
+        IndexError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+    ):  # an earlier damage left nothing to change in this way
         return f'{name} as it was'
     return f'{name}: {kind}'
 

@@ -77,10 +77,9 @@ def top_k(heat: torch.Tensor, K: int) -> Peaks:
     Raises:
         ValueError: a K below 1, or a heatmap without cells.
     """
-    if K < 1 or heat.dim() != 4 or not all(heat.shape[1:]):
-        raise ValueError(
-            f'expected K of 1 or more and a heatmap [B, C, h, w] with cells, found {K}, {list(heat.shape)}'
-        )
+    if K < 1:
+        raise ValueError(f'expected K of 1 or more, found {K}')
+    check_heatmap(heat)
     B, C, h, w = heat.shape
     rows = heat.reshape(B, C * h, w)
     best_rows = rows.amax(2).topk(min(K, C * h)).indices  # [B, R]

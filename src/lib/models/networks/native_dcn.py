@@ -61,7 +61,7 @@ def native_deform_conv2d(
         products.append(torch.conv2d(pixels, kernel, bias)[0, :, :, 0].t())  # [positions, out]
     out = products[0] if len(products) == 1 else torch.cat([x.new_empty(0, weight.shape[0]), *products])
     out = out.contiguous()  # maps of one channel or cell may come from torch in another order
-    return out.view(mask.shape[0], *mask.shape[2:], weight.shape[0]).permute(0, 3, 1, 2).to(weight.dtype)
+    return out.to(weight.dtype).view(mask.shape[0], *mask.shape[2:], weight.shape[0]).permute(0, 3, 1, 2)
 
 
 @native_deform_conv2d.register_fake
@@ -97,7 +97,7 @@ def native_deform_conv2d_backward(
     matrix = as_matrix(weight).float()  # [out, k * k * in]
     pixels, offsets, masks = channels_last(x, torch.float32), offset.float(), mask.float()
     grad = channels_last(grad, torch.float32).view(-1, weight.shape[0])  # [B * h * w, out]
-    grad_x, grad_matrix = torch.zeros_like(pixels), torch.zeros_like(matrix)
+    grad_x, grad_matrix = torch.zeros(pixels.shape), torch.zeros(matrix.shape)
     grad_offset, grad_mask = (torch.empty(t.permute(0, 2, 3, 1).shape) for t in (offsets, masks))  # [B, h, w, ...]
     geometry = (weight.shape[2], stride, padding, dilation, torch.get_num_threads())
     arrays = [t.numpy() for t in (pixels, offsets, masks)]
@@ -108,13 +108,14 @@ def native_deform_conv2d_backward(
         dcn.differentiate(*arrays, *buffers, first_row, *geometry)
         grad_matrix.addmm_(grad[positions].t(), columns)
     out_channels, in_channels, kernel, _ = weight.shape
-    grad_weight = grad_matrix.view(out_channels, kernel, kernel, in_channels).permute(0, 3, 1, 2)
+    grad_weight = grad_matrix.view(out_channels, kernel, kernel, in_channels)
+    # Types before axes: a conversion of permuted maps of one channel or cell changes their order in memory.
     return (
-        grad_x.permute(0, 3, 1, 2).to(x.dtype),
-        grad_offset.permute(0, 3, 1, 2).to(offset.dtype),
-        grad_weight.to(weight.dtype),
+        grad_x.to(x.dtype).permute(0, 3, 1, 2),
+        grad_offset.to(offset.dtype).permute(0, 3, 1, 2),
+        grad_weight.to(weight.dtype).permute(0, 3, 1, 2),
         grad.sum(0).to(weight.dtype),
-        grad_mask.permute(0, 3, 1, 2).to(mask.dtype),
+        grad_mask.to(mask.dtype).permute(0, 3, 1, 2),
     )
 
 
