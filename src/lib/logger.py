@@ -1,5 +1,6 @@
 """What a run leaves to read: its options, a log, TensorBoard scalars."""
 
+import contextlib
 import json
 import logging
 import os
@@ -33,12 +34,15 @@ class Logger:
     def __init__(self, opt: Namespace):
         self.broken: set[str] = set()
         try:
-            os.makedirs(opt.save_dir, exist_ok=True)
-            self.lock = FolderLock(opt.save_dir, LOCK, 'another run trains in')
-            freed = remove_abandoned(opt.save_dir)
-            write_options(os.path.join(opt.save_dir, 'opt.txt'), opt)
-            self.log = open(os.path.join(opt.save_dir, 'log.txt'), 'a')  # noqa: SIM115  closed in close()
-            self.writer = SummaryWriter(os.path.join(opt.save_dir, 'logs'))
+            with contextlib.ExitStack() as after_error:
+                os.makedirs(opt.save_dir, exist_ok=True)
+                self.lock = FolderLock(opt.save_dir, LOCK, 'another run trains in')
+                after_error.callback(self.lock.release)
+                freed = remove_abandoned(opt.save_dir)
+                write_options(os.path.join(opt.save_dir, 'opt.txt'), opt)
+                self.log = open(os.path.join(opt.save_dir, 'log.txt'), 'a')  # noqa: SIM115  closed in close()
+                self.writer = SummaryWriter(os.path.join(opt.save_dir, 'logs'))
+                after_error.pop_all()
         except OSError as error:
             raise UserError(f"cannot write to the run's folder '{opt.save_dir}': {error.strerror}") from None
         if freed:

@@ -105,7 +105,8 @@ class Batches:
             self.notes = torch.full((num_workers, 2), -1, dtype=torch.int64).share_memory_()  # [workers, 2]
             options |= {'worker_init_fn': partial(init_noted_worker, self.notes)}
             dataset, collate_fn = NotedDataset(dataset, self.notes), partial(collate_noted, collate_fn)
-        self.loader = DataLoader(dataset, num_workers=num_workers, collate_fn=collate_fn, **options)
+        self.make = partial(DataLoader, dataset, num_workers=num_workers, collate_fn=collate_fn, **options)
+        self.loader = self.make()
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -140,10 +141,17 @@ class Batches:
             deaths = [death for loader in self.alive for death in loader._deaths()]
             if not deaths and not any(words in str(error) for words in SHARING_ERRORS):
                 raise
-            for loader in self.alive:
-                for process in loader.processes:  # one that waits for a lock of the dead would not end by itself
-                    process.kill()
+            for loader in list(self.alive):
+                loader._drop_processes()
             raise UserError('; '.join(dict.fromkeys(deaths)) or NO_MEMORY_TO_SHARE) from None
+
+    def _drop_processes(self) -> None:
+        """Kill the loader processes: one that waits for a lock of the dead would not end by itself."""
+        for process in self.processes:
+            process.kill()
+        self.processes.clear()
+        self.alive.discard(self)
+        self.loader = self.make()
 
     def _deaths(self) -> list[str]:
         """A line for each of the loader processes that has died."""

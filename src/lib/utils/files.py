@@ -12,11 +12,11 @@ from typing import Any
 
 from .errors import UserError
 
-WRITING = '.writing-'
+WRITING = '-writing-'  # no dot before it: that would make it the suffix of a name without one
 RANDOM_CHARACTERS = 8  # that mkstemp puts into a name
 LONGEST_NAME = 255  # bytes
 # Names that atomic_path gives, and those that it gave to checkpoints before.
-TEMPORARY = re.compile(r'\..*\.writing-[a-z0-9_]{8}(\.[^.]*)?|\.model_(last|best|\d+)-[a-z0-9_]{8}\.pth', re.DOTALL)
+TEMPORARY = re.compile(r'\..*-writing-[a-z0-9_]{8}(\.[^.]*)?|\.model_(last|best|\d+)-[a-z0-9_]{8}\.pth', re.DOTALL)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import time
+import weakref
 from pathlib import Path
 
 from .errors import UserError
@@ -19,8 +20,8 @@ UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 class FolderLock:
     """A file in a folder, locked for as long as its owner trains there.
 
-    The lock is the operating system's (POSIX): it goes with the process, however that ends, and is not inherited by
-    loader processes. The file itself may survive its owner and is then no obstacle.
+    The lock is the operating system's: it goes with the process, however that ends. Loader processes, which may
+    outlive it by seconds, do not keep it. The file itself may survive its owner and is then no obstacle.
 
     Args:
         folder: it must exist.
@@ -37,13 +38,14 @@ class FolderLock:
         self.file: int | None = None
         while self.file is None:
             self.file = self._take(f"{blocked} '{folder}'")
+        _held.add(self)
 
     def _take(self, blocked: str) -> int | None:
         """The locked file; None when its owner removed it in the meantime."""
         file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             owner = self._owner(os.pread(file, 4096, 0))
             os.close(file)
             raise UserError(
@@ -77,9 +79,25 @@ class FolderLock:
         except (ValueError, TypeError, KeyError):
             return ''
 
+    def forget(self) -> None:
+        """Close the file of a lock that another process holds: this one was forked from it."""
+        if self.file is not None:
+            os.close(self.file)
+            self.file = None
+
     def release(self) -> None:
         """Give the folder free and remove the file; once is enough, more does no harm."""
         if self.file is not None:
             self.path.unlink(missing_ok=True)
-            os.close(self.file)
-            self.file = None
+            self.forget()
+
+
+_held: 'weakref.WeakSet[FolderLock]' = weakref.WeakSet()
+
+
+def _forget_inherited() -> None:
+    for lock in list(_held):
+        lock.forget()
+
+
+os.register_at_fork(after_in_child=_forget_inherited)
