@@ -52,11 +52,10 @@ def train(opt: 'Options', Dataset: type) -> None:
     model = create_model(opt.arch, opt.heads, opt.head_conv, 'none' if opt.load_model else opt.pretrained)
     optimizer = torch.optim.Adam(model.parameters(), opt.lr, fused=True)
     trainer = train_factory[opt.task](opt, model, optimizer)
-    run = Run(opt, trainer, Logger(opt), Dataset.main_metric)
-    run.start()
-    trainer.set_device(opt.device)
-
-    with StopSignals(trainer.request_stop):
+    with Logger(opt) as logger, StopSignals(trainer.request_stop):
+        run = Run(opt, trainer, logger, Dataset.main_metric)
+        run.start()
+        trainer.set_device(opt.device)
         try:
             if validates and run.owes_validation():
                 run.validate(validation)
@@ -66,8 +65,8 @@ def train(opt: 'Options', Dataset: type) -> None:
                     run.validate(validation)
         except Interrupted as stop:
             run.save_interrupted(stop)
-            raise KeyboardInterrupt from None
-    run.finish()
+            raise (stop.reason or KeyboardInterrupt) from None
+        run.finish()
 
 
 def evaluate(opt: 'Options', Dataset: type) -> None:

@@ -4,10 +4,10 @@ from argparse import Namespace
 from collections.abc import Iterator
 from itertools import islice
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from lib.datasets.dataset_factory import get_dataset
-from lib.datasets.loaders import init_worker
+from lib.datasets.loaders import Batches
 from lib.detectors.base_detector import TIMES, BaseDetector, PreProcessor
 from lib.detectors.detector_factory import detector_factory
 from lib.opts import opts
@@ -15,6 +15,7 @@ from lib.utils.cli import Progress, run_cli
 from lib.utils.errors import UserError
 from lib.utils.files import writable_folder
 from lib.utils.image import read_image
+from lib.utils.signals import stop_signals_interrupt
 
 
 def main(args: list[str] | None = None) -> None:
@@ -29,7 +30,8 @@ def main(args: list[str] | None = None) -> None:
     writable_folder(opt.save_dir)
     dataset = EvalDataset(opt, 'test' if opt.trainval else 'val')
     detector = detector_factory[opt.task](opt)
-    dataset.run_eval(detect_all(opt, dataset, detector), opt.save_dir)
+    with stop_signals_interrupt():
+        dataset.run_eval(detect_all(opt, dataset, detector), opt.save_dir)
 
 
 def detect_all(opt: Namespace, dataset: Dataset, detector: BaseDetector) -> dict[int, dict]:
@@ -67,11 +69,7 @@ def inputs(opt: Namespace, dataset: Dataset, detector: BaseDetector) -> Iterator
         images = TestImages(dataset, pre_process=None)
         return (images[i] for i in range(len(images)))
     images = TestImages(dataset, detector.pre_process)
-    return iter(
-        DataLoader(
-            images, batch_size=None, collate_fn=as_it_is, num_workers=opt.num_workers, worker_init_fn=init_worker
-        )
-    )
+    return iter(Batches(images, opt.num_workers, as_it_is, batch_size=None))
 
 
 class TestImages(Dataset):
@@ -85,6 +83,10 @@ class TestImages(Dataset):
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def image_path(self, i: int) -> str:
+        """The file of image `i`, for messages."""
+        return self.dataset.image_path(i)
 
     def __getitem__(self, i: int) -> tuple[int, dict | str]:
         image_id = int(self.dataset.index.image_ids[i])
