@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import math
 import os
 import re
 import tempfile
@@ -127,9 +128,47 @@ def _umask() -> int:
 
 
 def write_json(path: str | os.PathLike, value: Any, indent: int | None = None) -> None:
-    """Write `value` as JSON, whole or not at all."""
+    """Write `value` as JSON, whole or not at all.
+
+    Raises:
+        UserError: a number in it is not finite, or the disk is full.
+    """
+    text = encode_json(value, f"'{path}'", indent)
     with atomic_path(path) as beside, open(beside, 'w') as file:
-        json.dump(value, file, indent=indent)
+        file.write(text)
+
+
+def encode_json(value: Any, name: str, indent: int | None = None) -> str:
+    """Return `value` as JSON text.
+
+    Args:
+        value: what `json.dumps` takes.
+        name: for the message: the file, or the entry of it.
+        indent: as `json.dumps` takes it.
+
+    Raises:
+        UserError: a number in it is NaN or infinite, which JSON does not know; names its place.
+    """
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        place = _place_of_nonfinite(value)
+        if place is None:
+            raise
+        raise UserError(f'{name} is not written: {place}, which JSON cannot hold') from None
+
+
+def _place_of_nonfinite(value: Any, place: str = '') -> str | None:
+    """Return where the first number that is not finite lies, such as `[3].score is nan`; None without one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'{place or "the number"} is {value}'
+    if isinstance(value, dict):
+        inner = ((each, f'{place}.{key}') for key, each in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((each, f'{place}[{index}]') for index, each in enumerate(value))
+    else:
+        return None
+    return next(filter(None, (_place_of_nonfinite(each, where) for each, where in inner)), None)
 
 
 def read_json(path: str | os.PathLike) -> Any:
