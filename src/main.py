@@ -6,19 +6,21 @@ What a function needs is imported in it, once the command line is found right: t
 from typing import TYPE_CHECKING
 
 from lib.utils.cli import run_cli
+from lib.utils.signals import stop_signals_exit
 
 if TYPE_CHECKING:
     from lib.opts import Options
 
 
 def main(args: list[str] | None = None) -> None:
-    from lib.opts import opts
+    with stop_signals_exit():
+        from lib.opts import opts
 
-    opt = opts().parse(args)
+        opt = opts().parse(args)
 
-    import torch
+        import torch
 
-    from lib.datasets.dataset_factory import get_dataset
+        from lib.datasets.dataset_factory import get_dataset
 
     Dataset = get_dataset(opt.dataset, opt.task)
     opts.update_dataset_info_and_set_heads(opt, Dataset)
@@ -39,12 +41,13 @@ def train(opt: 'Options', Dataset: type) -> None:
     from lib.opts import check_training
     from lib.trains.base_trainer import Interrupted
     from lib.trains.run import Run
-    from lib.trains.run_folder import claim_folder
     from lib.trains.train_factory import train_factory
+    from lib.utils.run_folder import refuse_used_folder
     from lib.utils.signals import StopSignals
 
     check_training(opt)
-    claim_folder(opt.save_dir, opt.resume, opt.overwrite)
+    if not (opt.resume or opt.overwrite):
+        refuse_used_folder(opt.save_dir)
     validates = opt.val_intervals > 0
     train_loader = TrainLoader(opt, Dataset(opt, 'train'))
     validation = val_loader(opt, Dataset(opt, 'val')) if validates else None
