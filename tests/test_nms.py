@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from kernel_references import slow_iou, slow_nms, slow_soft_nms
 
+from kernel_references import slow_iou, slow_nms, slow_soft_nms
 from lib.external.nms import nms, soft_nms, soft_nms_39, soft_nms_merge
 
 
