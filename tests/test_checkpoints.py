@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from lib.models import model as model_module
 from lib.models.model import (
     checkpoint_facts,
     create_model,
@@ -19,6 +18,7 @@ from lib.models.model import (
     save_model,
     unwrap_model,
 )
+from lib.models.networks import large_hourglass
 from lib.models.networks.common import CenterNet, small_normal
 from lib.utils.errors import UserError
 
@@ -26,7 +26,7 @@ from lib.utils.errors import UserError
 class TinyNet(CenterNet):
     """A trunk of one layer, for tests that need no backbone."""
 
-    trunk_prefixes = ('trunk.',)
+    backbone_prefixes = ('trunk.',)
 
     def __init__(self, heads: dict[str, int], head_conv: int = 4, width: int = 4):
         super().__init__()
@@ -112,20 +112,21 @@ def test_wrapped_models(path):
 
 
 def test_facts(path):
-    """Facts come back as plain data, NumPy's too; what holds tensors is for load_checkpoint only."""
+    """Facts come back as plain data, NumPy's too; None and keys that are no facts are for load_checkpoint only."""
     model, optimizer = trained()
     facts = {
         'task': 'ctdet',
         'heads': HEADS,
-        'mean': np.float32([0.5, 0.25]),
+        'mean': np.float32([0.5, 0.25, 0.125]),
         'best': np.float64(1.5),
         'class_names': ['a', 'b'],
-        'nothing': None,
-        'data_dir': path.parent,
+        'options': {'lr': 1e-3, 'lr_step': [90, 120], 'dataset': path.parent, 'heads': HEADS, 'nothing': None},
     }
-    save_model(path, 7, model, optimizer, **facts, rng={'torch': torch.get_rng_state(), 'python': (3, (1, 2), None)})
+    more = {'validated': None, 'rng': {'torch': torch.get_rng_state(), 'python': (3, (1, 2), None)}}
+    save_model(path, 7, model, optimizer, **facts, **more)
     read = checkpoint_facts(path)
-    assert read == {**facts, 'mean': [0.5, 0.25], 'best': 1.5, 'data_dir': str(path.parent)}
+    options = {**facts['options'], 'dataset': str(path.parent)}
+    assert read == {**facts, 'mean': [0.5, 0.25, 0.125], 'best': 1.5, 'options': options}
     assert torch.equal(load_checkpoint(path)['rng']['torch'], torch.get_rng_state())
 
     save_model(path, 7, model, optimizer)
@@ -296,7 +297,15 @@ def test_published_dla_checkpoint(path, capsys):
     assert load_model(other, path, strict=True) is other
     assert same_state(model, other)
     assert capsys.readouterr().out.splitlines() == [f"loaded '{path}', epoch 140"]
-    assert checkpoint_facts(path) == {}
+    assert checkpoint_facts(path) == {
+        'task': 'ctdet',
+        'arch': 'dla_34',
+        'heads': heads,
+        'head_conv': 256,
+        'num_classes': 80,
+        'cat_spec_wh': False,
+        'not_reg_offset': False,
+    }
 
     own = create_model('dla_34', {**heads, 'hm': 3}, 256)
     load_model(own, path)
@@ -410,7 +419,7 @@ def test_imagenet_weights_from_the_cache(hub, arch, file, prefix):
     weights = {
         name.removeprefix(prefix): torch.full_like(value, 7)
         for name, value in model.state_dict().items()
-        if name.startswith(model.trunk_prefixes) and not name.startswith(model.unused_prefixes)
+        if name.startswith(model.backbone_prefixes) and not name.startswith(model.unused_prefixes)
     }
     hub.mkdir()
     torch.save({**weights, 'fc.bias': torch.zeros(1000)}, hub / file)
@@ -420,7 +429,7 @@ def test_imagenet_weights_from_the_cache(hub, arch, file, prefix):
 
     del weights[next(iter(weights))]
     torch.save(weights, hub / file)
-    with pytest.raises(UserError, match='does not fit the trunk.*missing'):
+    with pytest.raises(UserError, match='does not fit the backbone.*missing'):
         create_model(arch, {'hm': 1}, 0, pretrained='imagenet')
 
 
@@ -431,7 +440,7 @@ def test_trunk_from_a_file(path):
     other = create_model('res_18', {'hm': 2}, 0, pretrained=str(path))
     assert torch.equal(other.layer4[1].conv2.weight, model.layer4[1].conv2.weight)
     assert not torch.equal(other.hm.weight, model.hm.weight)
-    with pytest.raises(UserError, match='does not fit the trunk'):
+    with pytest.raises(UserError, match='does not fit the backbone'):
         create_model('res_34', {'hm': 2}, 0, pretrained=str(path))
     with pytest.raises(UserError, match="no such checkpoint: 'imagnet'"):
         create_model('res_18', {'hm': 2}, 0, pretrained='imagnet')
@@ -439,7 +448,6 @@ def test_trunk_from_a_file(path):
 
 def test_no_imagenet_weights_for_the_hourglass(hub, monkeypatch, capsys):
     """Hourglass has none: it starts from random weights and says so."""
-    tiny = model_module.Family(lambda layers, heads, head_conv: TinyNet(heads, head_conv))
-    monkeypatch.setitem(model_module.model_factory, 'hourglass', tiny)
+    monkeypatch.setattr(large_hourglass, 'get_large_hourglass_net', lambda layers, heads, width: TinyNet(heads, width))
     create_model('hourglass', HEADS, 4, pretrained='imagenet')
     assert 'there are no ImageNet weights' in capsys.readouterr().out

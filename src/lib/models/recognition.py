@@ -38,15 +38,15 @@ def infer_facts(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def infer_arch(shapes: Shapes) -> str | None:
-    """The arch of whose network, but for the heads, every parameter is there in its shape; None without one."""
-    for family in model_factory:
-        archs = archs_of(family)
-        if not headless_shapes(archs[0]).keys() & shapes.keys():
-            continue  # the networks of one family have names in common
-        for arch in archs:
-            if all(shapes.get(name) == shape for name, shape in headless_shapes(arch).items()):
-                return arch
-    return None
+    """The largest arch of which every parameter, but for the heads, is there in its shape; None without one."""
+    fitting = [
+        arch
+        for family in model_factory
+        if headless_shapes(archs_of(family)[0]).keys() & shapes.keys()  # networks of one family have names in common
+        for arch in archs_of(family)
+        if all(shapes.get(name) == shape for name, shape in headless_shapes(arch).items())
+    ]
+    return max(fitting, key=lambda arch: len(headless_shapes(arch)), default=None)
 
 
 @lru_cache
