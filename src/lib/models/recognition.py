@@ -54,11 +54,7 @@ def headless_shapes(arch: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of an arch's parameters without heads, and without the counters that old files lack."""
     with torch.device('meta'):
         network = family_of(arch).build(split_arch(arch)[1], {}, 0)
-    return {
-        name: tuple(value.shape)
-        for name, value in network.state_dict().items()
-        if not name.endswith('.num_batches_tracked')
-    }
+    return {name: tuple(value.shape) for name, value in network.state_dict().items() if not is_counter(name)}
 
 
 def infer_heads(shapes: Shapes, arch: str) -> tuple[dict[str, int], set[int]]:
@@ -67,10 +63,10 @@ def infer_heads(shapes: Shapes, arch: str) -> tuple[dict[str, int], set[int]]:
     Args:
         shapes: of all parameters of a network of this arch.
     """
-    backbone = {name.partition('.')[0] for name in headless_shapes(arch)}
+    backbone = {head_of(name) for name in headless_shapes(arch)}
     convs: dict[str, list[tuple[int, ...]]] = {}
     for name, shape in shapes.items():
-        head = name.partition('.')[0]
+        head = head_of(name)
         if head not in backbone and name.endswith('.weight') and len(shape) == 4:
             convs.setdefault(head, []).append(shape)  # [out, in, k, k]
     heads = {head: weights[-1][0] for head, weights in convs.items()}
@@ -98,3 +94,13 @@ def infer_task(heads: Mapping[str, int]) -> dict[str, Any]:
         per_class = heads['hm'] > 1 and heads['wh'] == 2 * heads['hm']  # of one class, both are the same
         return {'task': 'ctdet'} | facts | {'cat_spec_wh': per_class}
     return {}
+
+
+def head_of(name: str) -> str:
+    """The head that a parameter of this name would belong to."""
+    return name.partition('.')[0]
+
+
+def is_counter(name: str) -> bool:
+    """Whether it is a batch norm's count of batches, which nothing reads and old files lack."""
+    return name.endswith('.num_batches_tracked')
