@@ -349,7 +349,10 @@ def test_networks_are_recognised(arch, task):
     [
         ({'hm': 3, 'wh': 6, 'reg': 2}, {'task': 'ctdet', 'cat_spec_wh': True, 'not_reg_offset': False}),
         ({'hm': 1, 'wh': 2}, {'task': 'ctdet', 'cat_spec_wh': False, 'not_reg_offset': True}),
-        ({'hm_t': 1, 'hm_c': 5}, {'task': 'exdet', 'agnostic_ex': True, 'not_reg_offset': True, 'num_classes': 5}),
+        (
+            {**dict.fromkeys(('hm_t', 'hm_l', 'hm_b', 'hm_r'), 1), 'hm_c': 5},
+            {'task': 'exdet', 'agnostic_ex': True, 'not_reg_offset': True, 'num_classes': 5},
+        ),
         ({'hm': 3, 'dep': 1, 'rot': 8, 'dim': 3}, {'task': 'ddd', 'not_reg_bbox': True, 'not_reg_offset': True}),
         (
             {'hm': 1, 'wh': 2, 'hps': 10, 'hm_hp': 5},

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..tasks import infer_task
 from .families import archs_of, family_of, model_factory, split_arch
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -72,28 +73,6 @@ def infer_heads(shapes: Shapes, arch: str) -> tuple[dict[str, int], set[int]]:
     heads = {head: weights[-1][0] for head, weights in convs.items()}
     widths = {weights[0][0] if weights[0][2:] == (3, 3) else 0 for weights in convs.values()}
     return heads, widths
-
-
-def infer_task(heads: Mapping[str, int]) -> dict[str, Any]:
-    """The task that has the heads `{name: channels}`, its classes and joints, and the options that shaped them."""
-    names = heads.keys()
-    if 'hm_c' in names:
-        agnostic = heads.get('hm_t') == 1 and heads['hm_c'] > 1
-        facts = {'task': 'exdet', 'num_classes': heads['hm_c'], 'agnostic_ex': agnostic}
-        return facts | {'not_reg_offset': 'reg_t' not in names}
-    if 'hm' not in names:
-        return {}
-    facts = {'num_classes': heads['hm'], 'not_reg_offset': 'reg' not in names}
-    if 'hps' in names:
-        joints = {'num_joints': heads['hps'] // 2}
-        options = {'not_hm_hp': 'hm_hp' not in names, 'not_reg_hp_offset': 'hp_offset' not in names}
-        return {'task': 'multi_pose'} | facts | joints | options
-    if {'dep', 'rot', 'dim'} <= names:
-        return {'task': 'ddd'} | facts | {'not_reg_bbox': 'wh' not in names}
-    if 'wh' in names:
-        per_class = heads['hm'] > 1 and heads['wh'] == 2 * heads['hm']  # of one class, both are the same
-        return {'task': 'ctdet'} | facts | {'cat_spec_wh': per_class}
-    return {}
 
 
 def head_of(name: str) -> str:
