@@ -2,9 +2,7 @@
 
 import os
 
-from torch.utils.data import DataLoader
-
-from ..datasets.loaders import TrainLoader
+from ..datasets.loaders import Batches, TrainLoader
 from ..logger import Logger
 from ..models.model import load_model, save_model
 from ..opts import Options, model_facts
@@ -40,7 +38,8 @@ class Run:
         if opt.resume:
             self.iteration = opt.facts.get('iteration', 0)
             if self.iteration and opt.facts.get('batch_size') != opt.batch_size:
-                print(f'another --batch_size than before: epoch {self.epoch + 1} starts again from its first image')
+                again = f'epoch {self.epoch + 1} starts again from its first image'
+                self.logger.say(f'another --batch_size than before: {again}')
                 self.iteration = 0
             self.validated = opt.facts.get('validated', self.epoch)
             self.best = opt.facts.get('best') if opt.facts.get('metric') == self.metric else None
@@ -71,7 +70,7 @@ class Run:
         due = self.epoch % self.opt.val_intervals == 0 or self.epoch >= self.opt.num_epochs
         return self.epoch > 0 and due and self.validated < self.epoch and self.iteration == 0
 
-    def validate(self, loader: DataLoader) -> None:
+    def validate(self, loader: Batches) -> None:
         """Validate; keep the checkpoint as `model_best.pth` when its figure is the best so far."""
         by_loss = self.metric == 'loss'
         figures, results = self.trainer.val(self.epoch, loader, collect=not by_loss)
@@ -103,8 +102,8 @@ class Run:
         )
 
     def save_interrupted(self, stop: Interrupted) -> None:
-        """Keep the state in the middle of an epoch; a stop while validating has nothing to add."""
-        if stop.epoch == self.epoch + 1:
+        """Keep the state in the middle of an epoch, where iterations were done since the last checkpoint."""
+        if stop.epoch == self.epoch + 1 and stop.iteration > self.iteration:
             self.iteration = stop.iteration
             self.save('model_last.pth')
         self.logger.say(f'{stop}: go on with --resume')
