@@ -24,7 +24,20 @@ os.environ['OMP_NUM_THREADS'] = '1'  # sums may depend on the number of threads
 import torch
 
 SRC = Path(__file__).resolve().parents[2] / 'src'
-TINY = ['--arch', 'res_18', '--head_conv', '0', '--input_res', '64', '--batch_size', '3', '--lr', '1e-3', '--gpus', '-1']
+TINY = [
+    '--arch',
+    'res_18',
+    '--head_conv',
+    '0',
+    '--input_res',
+    '64',
+    '--batch_size',
+    '3',
+    '--lr',
+    '1e-3',
+    '--gpus',
+    '-1',
+]
 LOOP = ['--pretrained', 'none', '--num_epochs', '3', '--lr_step', '2', '--val_intervals', '1', '--print_iter', '1']
 PHASES = ('start', 'epoch', 'save', 'validation')
 SIGNALS = [signal.SIGKILL] * 4 + [signal.SIGTERM, signal.SIGINT]
