@@ -340,7 +340,7 @@ def test_killed_loader_process_loses_no_iteration(toy, uninterrupted, scripts, t
     )
     assert 'Traceback' not in ''.join(said)
     last = torch.load(tmp_path / 'ctdet/lost/model_last.pth', weights_only=True)
-    assert last['epoch'] == 1 and last['iteration'] > 0
+    assert (last['epoch'], last['iteration']) >= (1, 1)
     scripts('main').main([*args, '--resume'])
     for name in ('model_last.pth', 'model_best.pth'):
         assert_same_weights(uninterrupted / name, tmp_path / 'ctdet/lost' / name)
