@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from .utils.errors import UserError
 from .utils.files import atomic_path, remove_abandoned
 from .utils.lock import FolderLock
+from .utils.run_folder import clear_folder, refuse_used_folder
 
 LOCK = 'training.lock'
 
@@ -26,7 +27,7 @@ class Logger:
     """Writes `opt.txt`, `log.txt` and TensorBoard events (`logs/`) into the run's folder.
 
     The folder is this run's alone until `close` (or the end of the `with` block); files that an earlier one was
-    killed over are removed. A disk that refuses the log or the events later on is reported once, and training goes on.
+    killed over are removed, and all of an earlier one's unless this run resumes it. A disk that refuses the log or the events later on is reported once, and training goes on.
 
     Raises:
         UserError: the folder cannot be written to, or another process trains in it.
@@ -40,6 +41,10 @@ class Logger:
                 self.lock = FolderLock(opt.save_dir, LOCK, 'another run trains in')
                 after_error.callback(self.lock.release)
                 freed = remove_abandoned(opt.save_dir)
+                if not opt.resume:
+                    if not opt.overwrite:
+                        refuse_used_folder(opt.save_dir)  # again: another run may have ended since it was asked
+                    clear_folder(opt.save_dir)
                 write_options(os.path.join(opt.save_dir, 'opt.txt'), opt)
                 self.log = open(os.path.join(opt.save_dir, 'log.txt'), 'a')  # noqa: SIM115  closed in close()
                 silence_event_thread()

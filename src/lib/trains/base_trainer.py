@@ -220,14 +220,14 @@ class BaseTrainer:
         if opt.debug == 0:
             return
         debugger = Debugger.of(opt)
-        picture = network_input_to_image(batch['input'][0].cpu(), opt.mean, opt.std)
+        image = network_input_to_image(batch['input'][0].cpu(), opt.mean, opt.std)
         with torch.no_grad():
-            self.views(debugger, picture, self.loss.with_oracles(outputs[-1], batch), batch)
+            self.views(debugger, image, self.loss.with_oracles(outputs[-1], batch), batch)
         debugger.finish(opt.debug, opt.debug_dir, f'{self.pictures}_')
         self.pictures += 1
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, batch: dict) -> None:
-        """Add the task's views of a raw output and of the truth; `picture` is the network's input."""
+    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
+        """Add the task's views of a raw output and of the truth; `image` is the network's input."""
         raise NotImplementedError
 
 

@@ -1,12 +1,12 @@
 """One training run: where it stands, and the checkpoints from which it can go on."""
 
 import os
-from argparse import Namespace
 
 from ..datasets.loaders import Batches, TrainLoader
 from ..logger import Logger
-from ..models.model import load_model, save_model, set_learning_rate
-from ..opts import model_facts
+from ..models.model import load_model, save_model
+from ..opts import Options, model_facts
+from ..utils.schedule import set_learning_rate
 from .base_trainer import BaseTrainer, Interrupted
 
 
@@ -23,7 +23,7 @@ class Run:
         validated: epoch that was validated last.
     """
 
-    def __init__(self, opt: Namespace, trainer: BaseTrainer, logger: Logger, main_metric: str):
+    def __init__(self, opt: Options, trainer: BaseTrainer, logger: Logger, main_metric: str):
         self.opt, self.trainer, self.logger = opt, trainer, logger
         self.metric = main_metric if opt.metric == 'AP' else opt.metric
         self.epoch, self.iteration, self.validated = 0, 0, 0
@@ -34,7 +34,7 @@ class Run:
         opt = self.opt
         if opt.load_model:
             model, optimizer = self.trainer.model, self.trainer.optimizer
-            _, _, self.epoch = load_model(model, opt.load_model, optimizer, opt.resume, opt.lr, opt.lr_step)
+            _, _, self.epoch = load_model(model, opt.load_model, optimizer, opt.resume)
         if opt.resume:
             self.iteration = opt.facts.get('iteration', 0)
             if self.iteration and opt.facts.get('batch_size') != opt.batch_size:

@@ -3,10 +3,11 @@
 import contextlib
 import fcntl
 import json
+import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,47 @@ def _umask() -> int:
 
 
 def write_json(path: str | os.PathLike, value: Any, indent: int | None = None) -> None:
-    """Write `value` as JSON, whole or not at all."""
+    """Write `value` as JSON, whole or not at all.
+
+    Raises:
+        UserError: a number in it is not finite, or the disk is full.
+    """
+    text = encode_json(value, f"'{path}'", indent)
     with atomic_path(path) as beside, open(beside, 'w') as file:
-        json.dump(value, file, indent=indent)
+        file.write(text)
+
+
+def encode_json(value: Any, name: str, indent: int | None = None) -> str:
+    """Return `value` as JSON text.
+
+    Args:
+        value: what `json.dumps` takes.
+        name: for the message: the file, or the entry of it.
+        indent: as `json.dumps` takes it.
+
+    Raises:
+        UserError: a number in it is NaN or infinite, which JSON does not know; names its place.
+    """
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        place = _place_of_nonfinite(value)
+        if place is None:
+            raise
+        raise UserError(f'{name} is not written: {place}, which JSON cannot hold') from None
+
+
+def _place_of_nonfinite(value: Any, place: str = '') -> str | None:
+    """Return where the first number that is not finite lies, such as `[3].score is nan`; None without one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'{place or "the number"} is {value}'
+    if isinstance(value, dict):
+        inner = ((each, f'{place}.{key}') for key, each in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((each, f'{place}[{index}]') for index, each in enumerate(value))
+    else:
+        return None
+    return next(filter(None, (_place_of_nonfinite(each, where) for each, where in inner)), None)
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -145,3 +184,76 @@ def read_json(path: str | os.PathLike) -> Any:
         raise UserError(f"no such file: '{path}'") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"'{path}' is not JSON: {error}") from None
+
+
+def writable_folder(path: str | os.PathLike, option: str = '--output') -> Path:
+    """Return the folder at `path`, made where it is missing.
+
+    Args:
+        path: the folder.
+        option: the option or argument by which the user names it, for the message.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the output folder '{path}': {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"the output folder '{path}' is read-only; name another one with {option}")
+    return path
+
+
+class ReadPaths:
+    """The files and folders that a program reads, which it must not write over.
+
+    Two paths are the same if they resolve to one place (symbolic links, `..`) or lead to one inode (hard
+    links, mounts, other case on file systems that ignore it).
+    """
+
+    def __init__(self, paths: Iterable[str | os.PathLike]):
+        self.path_of = {identity: path for path in paths for identity in _identities(path)}
+
+    def refuse(self, output: str | os.PathLike, option: str = '--output') -> None:
+        """Raise a UserError if `output` is one of them; `option` is what the user names the output with."""
+        for identity in _identities(output):
+            if identity in self.path_of:
+                read = os.fspath(self.path_of[identity])
+                raise UserError(f"{option}: '{output}' would overwrite '{read}', which is read; name another place")
+
+
+def refuse_overwriting(
+    output: str | os.PathLike, inputs: Iterable[str | os.PathLike], option: str = '--output'
+) -> None:
+    """Raise a UserError if `output` is one of the files or folders `inputs`, by whatever name.
+
+    Args:
+        output: the file or folder that is going to be written; it need not exist.
+        inputs: the files or folders that are read. `ReadPaths` is faster where there are many outputs.
+        option: the option or argument by which the user names the output, for the message.
+    """
+    ReadPaths(inputs).refuse(output, option)
+
+
+def refuse_replacing(output: str | os.PathLike, is_own: Callable[[Path], bool], option: str = '--output') -> None:
+    """Raise a UserError if there is a file at `output` that another program (or the user) made.
+
+    Args:
+        output: the file that is going to be written.
+        is_own: whether an existing file is an earlier output of the program, which may be replaced.
+        option: the option or argument by which the user names the output, for the message.
+    """
+    path = Path(output)
+    if os.path.lexists(path) and not is_own(path):
+        raise UserError(f"{option}: '{output}' exists and is no earlier output of this program; name another place")
+
+
+def _identities(path: str | os.PathLike) -> set[str | tuple[int, int]]:
+    """The place that a path resolves to and, if it exists, its device and inode."""
+    found: set[str | tuple[int, int]] = {os.path.realpath(path)}
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        found.add((status.st_dev, status.st_ino))
+    return found

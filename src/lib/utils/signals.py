@@ -12,11 +12,7 @@ INTERRUPTED = 130  # exit status of a program that was stopped by Ctrl-C
 
 
 def exit_on_stop_signals() -> None:
-    """From now on Ctrl-C or SIGTERM ends the program at once, with `interrupted` on stderr and exit status 130.
-
-    For the start of a program, while it imports: there is nothing to save, and a KeyboardInterrupt inside an import
-    ends in a traceback of somebody else's module.
-    """
+    """From now on Ctrl-C or SIGTERM ends the program at once, with `interrupted` on stderr and exit status 130."""
     for number in STOPS:
         signal.signal(number, _exit)
 
@@ -28,13 +24,31 @@ def interrupt_on_stop_signals() -> None:
 
 
 @contextlib.contextmanager
+def stop_signals_exit() -> Iterator[None]:
+    """`exit_on_stop_signals` for the length of the block; without effect outside the main thread.
+
+    For the start of a program, while it imports: there is nothing to save, and a KeyboardInterrupt inside an import
+    ends in a traceback of somebody else's module.
+    """
+    with _handlers_kept(exit_on_stop_signals):
+        yield
+
+
+@contextlib.contextmanager
 def stop_signals_interrupt() -> Iterator[None]:
     """`interrupt_on_stop_signals` for the length of the block; without effect outside the main thread."""
+    with _handlers_kept(interrupt_on_stop_signals):
+        yield
+
+
+@contextlib.contextmanager
+def _handlers_kept(install: Callable[[], None]) -> Iterator[None]:
+    """Install handlers for the length of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in STOPS}
-    interrupt_on_stop_signals()
+    install()
     try:
         yield
     finally:
