@@ -426,6 +426,6 @@ def test_affine_planes_refuses_other_shapes():
     """Other numbers of channels, or a matrix that is not 3 x 4, would be read past their ends."""
     image, matrix = np.zeros((2, 5, 3), np.uint8), np.zeros((3, 4), np.float32)
     for args in ((image[..., :2].copy(), matrix), (image, matrix[:2])):
-        with pytest.raises(ValueError, match='expected an image'):
+        with pytest.raises(ValueError, match='expected an? (image|matrix)'):
             affine_planes(*args)
     assert affine_planes(image[:0], matrix).shape == (3, 0, 5)
