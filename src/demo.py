@@ -25,23 +25,22 @@ from lib.detectors.base_detector import TIMES, BaseDetector
 from lib.detectors.detector_factory import detector_factory
 from lib.opts import opts
 from lib.utils.cli import one_line, run_cli, track
-from lib.utils.drawing import READABLE_SIDE, Detection
+from lib.utils.detections import Detection
+from lib.utils.drawing import READABLE_SIDE
 from lib.utils.errors import UserError
-from lib.utils.files import atomic_path
+from lib.utils.files import atomic_path, refuse_overwriting, writable_folder
 from lib.utils.image import read_image
 from lib.utils.media import (
     VIDEO_SUFFIXES,
     Video,
     VideoWriter,
     camera_number,
+    drawing_name,
     has_display,
     image_files,
     is_image,
     open_video,
-    picture_name,
-    refuse_overwriting,
-    show_pictures,
-    writable_folder,
+    show_images,
     write_image,
 )
 
@@ -72,7 +71,7 @@ def demo(opt: Namespace, detector: BaseDetector, source: 'Source', outputs: 'Out
             outputs.add(frame, detections, pictures)
             seconds.update({stage: found[stage] for stage in TIMES})
             seconds.update(tot=frame.seconds, load=frame.seconds)
-            if window and show_pictures(pictures, pause=source.video is None):
+            if window and show_images(pictures, pause=source.video is None):
                 break
     finally:
         outputs.close()
@@ -189,11 +188,11 @@ class Outputs:
         if source.video is not None:
             self.place = Path(opt.save_video or folder / f'{Path(source.video.name).stem}.mp4')
             self.fps = source.video.fps
-            refuse_overwriting(self.place, opt.demo)
+            refuse_overwriting(self.place, [opt.demo])
         elif opt.save_video:
             raise UserError(f"--save_video needs a video or a camera, '{opt.demo}' is neither")
         else:
-            refuse_overwriting(folder, source.paths[0].parent)
+            refuse_overwriting(folder, [source.paths[0].parent])
 
     def add(self, frame: Frame, detections: list[Detection], pictures: dict[str, np.ndarray]) -> None:
         """Save one picture's detections and drawings.
@@ -201,7 +200,7 @@ class Outputs:
         The first drawing gets the picture's (or the video's) name; those of the others end in what they are.
         """
         (_, picture), *others = pictures.items()
-        self._save(picture, picture_name(frame.name), '')
+        self._save(picture, drawing_name(frame.name), '')
         for title, other in others:
             self._save(other, f'{Path(frame.name).stem}_{title}.png', f'_{title}')
         height, width = frame.image.shape[:2]
@@ -217,7 +216,7 @@ class Outputs:
             return
         if ending not in self.videos:
             path = self.place.with_name(f'{self.place.stem}{ending}{self.place.suffix}')
-            refuse_overwriting(path, self.demo)
+            refuse_overwriting(path, [self.demo])
             self.videos[ending] = VideoWriter(path, self.fps)
         self.videos[ending].write(drawing)
 

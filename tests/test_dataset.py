@@ -397,13 +397,14 @@ def test_damaged_cache_counts_as_empty(tmp_path):
 )
 def test_broken_joint_facts_are_one_line(tmp_path, facts):
     """A category whose joints make no sense says which key, and no skeleton at all is fine."""
-    from lib.datasets.dataset.custom import custom_source
+    from lib.datasets.dataset.custom import Custom
+    from lib.datasets.sample.multi_pose import MultiPoseSample
 
     path = folder(tmp_path, categories=[{'id': 7, 'name': 'hand', **facts}])
     with pytest.raises(UserError, match='json.*(keypoints|skeleton|sigmas|flip_pairs)'):
-        custom_source(path, 'multi_pose')
+        Custom(path, MultiPoseSample.choose_categories)
     folder(tmp_path, categories=[{'id': 7, 'name': 'hand', 'keypoints': ['a'], 'skeleton': None}])
-    assert custom_source(path, 'multi_pose').skeleton == []
+    assert Custom(path, MultiPoseSample.choose_categories).skeleton == []
 
 
 def test_workers_share_the_annotations():

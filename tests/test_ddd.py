@@ -18,7 +18,9 @@ from lib.models.utils import depth_logits, depth_of
 from lib.opts import opts
 from lib.trains.ddd import DddLoss, DddTrainer
 from lib.utils.ddd_utils import DEFAULT_CALIB, alpha_bins, compute_box_3d, get_alpha, project_to_image, rot_y2alpha
+from lib.utils.drawing import projected_box
 from lib.utils.errors import UserError
+from lib.utils.image import affine_transform, get_affine_transform
 from lib.utils.post_process import ddd_post_process
 
 WIDTH, HEIGHT = 320, 96
@@ -463,15 +465,15 @@ def test_mirroring_and_scales_do_not_act(folder, capsys):
 def test_splits(folder):
     """`--kitti_split` names the file; `--trainval` trains on all frames and tests on the test set."""
     opt, dataset = options(folder)
-    assert dataset.locate(opt, 'val')[0].endswith('kitti/annotations/kitti_3dop_val.json')
+    assert dataset.source.locate(opt, 'val')[0].endswith('kitti/annotations/kitti_3dop_val.json')
     opt, dataset = options(folder, '--kitti_split', 'subcnn')
-    assert dataset.locate(opt, 'train')[0].endswith('kitti_subcnn_train.json')
+    assert dataset.source.locate(opt, 'train')[0].endswith('kitti_subcnn_train.json')
     opt, dataset = options(folder, '--trainval')
-    assert [dataset.locate(opt, split)[0][-19:] for split in ('train', 'test')] == [
+    assert [dataset.source.locate(opt, split)[0][-19:] for split in ('train', 'test')] == [
         'kitti_trainval.json',
         'ons/kitti_test.json',
     ]
-    assert dataset.locate(opt, 'test')[1].endswith('images/test')
+    assert dataset.source.locate(opt, 'test')[1].endswith('images/test')
 
 
 def ideal_results(dataset, opt):
@@ -603,6 +605,27 @@ def test_trainer_views(folder, tmp_path, split):
     assert view['bird'].std() > 5
 
 
+@pytest.mark.parametrize('split', ['val', 'train'])
+def test_true_boxes_are_drawn_where_the_labels_are(tmp_path, split):
+    """Views of the truth show the labels' own 3D boxes, as vis_pred does, though 2D boxes have other centres.
+
+    KITTI's car that leaves the image at its right: its 2D box is what is visible.
+    """
+    car = {**solid(2, [4.0, 1.2, 9.0], 0.4, CAMERAS[0]), 'bbox': [190.0, 40.0, 90.0, 44.0]}
+    data = write_kitti(tmp_path, [[car]])
+    opt, dataset = make_dataset(data, split, '--debug', '4')
+    trainer = DddTrainer(opt, create_model('res_18', opt.heads, 64).eval())
+    meta = as_batch(dataset[0])['meta']
+    (detection,) = trainer.true_detections(meta)
+    warp = get_affine_transform(meta['c'][0].numpy(), meta['s'][0].numpy(), 0, (WIDTH, HEIGHT))
+    as_vis_pred = projected_box(car, np.array(CAMERAS[0]))  # [8, 2], on the image
+    drawn = projected_box(detection, trainer.input_camera(meta))  # [8, 2], on the network's input
+    np.testing.assert_allclose(drawn, affine_transform(as_vis_pred, warp), atol=0.01)
+    corners = affine_transform([(190, 40), (280, 84)], warp).clip(0, np.array((WIDTH, HEIGHT)) - 4)  # [2, 2]
+    np.testing.assert_allclose(detection['box'], corners.ravel(), atol=0.01)
+    assert (detection['class'], detection['class_id']) == ('Car', 2)
+
+
 def test_detector_views(folder, tmp_path):
     """Level 4 saves what the network says, and the final 3D boxes on the image and from above."""
     opt, _ = options(folder, '--debug', '4', '--peak_thresh', '0', '--vis_thresh', '0')
@@ -626,4 +649,4 @@ def test_toy_road_fits(tmp_path):
         for row in rows:
             assert np.abs(wanted - row[2:6]).max(1).min() < 4
     assert count > 0.8 * (dataset.index.classes >= 0).sum()  # two of one class may share a cell
-    assert dataset.label_folder().endswith('kitti/training/label_2')
+    assert dataset.source.label_folder(dataset.opt).endswith('kitti/training/label_2')

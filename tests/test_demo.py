@@ -12,7 +12,7 @@ import pytest
 import demo
 from lib.detectors.base_detector import TIMES
 from lib.detectors.detector_factory import detector_factory
-from lib.utils import media
+from lib.utils import files, media
 from lib.utils.ddd_utils import DEFAULT_CALIB, common_calib
 from lib.utils.errors import UserError
 from tools import vis_pred
@@ -221,7 +221,7 @@ def test_with_a_display_pictures_are_shown_until_esc(look, tmp_path, monkeypatch
         write_picture(tmp_path / 'in' / name)
     shown = []
     monkeypatch.setattr(demo, 'has_display', lambda: True)
-    monkeypatch.setattr(demo, 'show_pictures', lambda pictures, pause: shown.append(pause) or len(shown) == 2)
+    monkeypatch.setattr(demo, 'show_images', lambda pictures, pause: shown.append(pause) or len(shown) == 2)
     assert len(read_results(look(tmp_path / 'in'))) == 2 and shown == [True, True]
     assert len(read_results(look(tmp_path / 'in', no_display=True))) == 3 and len(shown) == 2
 
@@ -270,7 +270,7 @@ def test_output_folder_that_cannot_be_written_is_one_line(look, tmp_path, monkey
     never = lambda count: pytest.fail('the detector ran')  # noqa: E731
     with pytest.raises(UserError, match='cannot make the output folder'):
         look(picture, output=picture / 'out', on_run=never)
-    monkeypatch.setattr(media.os, 'access', lambda *_: False)
+    monkeypatch.setattr(files.os, 'access', lambda *_: False)
     with pytest.raises(UserError, match='read-only'):
         look(picture, on_run=never)
 

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from lib.datasets.evaluation.coco_eval import BOX_FIGURES, evaluate_coco
+from lib.datasets.evaluation.coco_eval import BOX_METRICS, evaluate_coco
 from lib.datasets.evaluation.voc_eval import evaluate_voc
 from lib.utils.errors import UserError
 
@@ -36,7 +36,7 @@ def perfect(truth):
 def test_perfect_boxes_score_one(truth):
     """Guards the ends of the scale, odd ids (an annotation id of 0 too) and filled-in areas."""
     figures = evaluate_coco(truth, perfect(truth))
-    assert set(figures) == {*BOX_FIGURES, 'AP/cat', 'AP/dog'}
+    assert set(figures) == {*BOX_METRICS, 'AP/cat', 'AP/dog'}
     assert figures == pytest.approx(dict.fromkeys(figures, 1.0))
 
 

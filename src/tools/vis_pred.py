@@ -18,11 +18,12 @@ import numpy as np
 
 from centernet.datasets.index import read_coco
 from centernet.utils.cli import OneLineParser, one_line, run_cli, track
-from centernet.utils.drawing import READABLE_SIDE, Detection, draw_detections
+from centernet.utils.detections import Detection
+from centernet.utils.drawing import READABLE_SIDE, draw_detections
 from centernet.utils.errors import UserError
-from centernet.utils.files import read_json
+from centernet.utils.files import read_json, refuse_overwriting, writable_folder
 from centernet.utils.image import read_image
-from centernet.utils.media import picture_name, refuse_overwriting, writable_folder, write_image
+from centernet.utils.media import drawing_name, write_image
 
 
 class Dataset:
@@ -44,7 +45,7 @@ class Dataset:
         self.skeleton = [(first - 1, second - 1) for first, second in limbs]
 
     def by_image(self, entries: Any, path: str) -> dict[int, list[Detection]]:
-        """Annotations or results as detections (see utils/drawing.py) of each image's id.
+        """Annotations or results as detections (see utils/detections.py) of each image's id.
 
         Raises:
             UserError: `entries`, of the file `path`, is not a list of boxes.
@@ -89,7 +90,7 @@ def main(args: list[str] | None = None) -> None:
     results = dataset.by_image(read_json(opt.results), opt.results)
     images = dataset.images[: opt.limit or None]
     folder = writable_folder(opt.output)
-    refuse_overwriting(folder, opt.images_dir)
+    refuse_overwriting(folder, [opt.images_dir])
     skipped = 0
     for info in track(images, 'vis_pred'):
         size = (info['width'], info['height']) if 'width' in info and 'height' in info else None
@@ -103,7 +104,7 @@ def main(args: list[str] | None = None) -> None:
         picture = draw(results[info['id']], opt.thresh, calib=info.get('calib'))
         if opt.truth:
             picture = np.hstack([draw(truth[info['id']], calib=info.get('calib')), picture])
-        write_image(folder / picture_name(info['file_name'].replace('/', '_')), picture)
+        write_image(folder / drawing_name(info['file_name'].replace('/', '_')), picture)
     strays = results.keys() - {info['id'] for info in dataset.images}
     if strays:
         print(f'results of {len(strays)} image id(s) that are not in the annotations, {next(iter(strays))} among them')

@@ -2,19 +2,13 @@
 
 from functools import lru_cache
 
+from ..tasks import TASKS, load_class
 from .dataset.custom import Custom
 from .sample.base import Sample
-from .sample.ctdet import CtdetSample
-from .sample.ddd import DddSample
-from .sample.exdet import ExdetSample
-from .sample.multi_pose import MultiPoseSample
 from .source_factory import check_dataset_name, source_factory
 
 sample_factory: dict[str, type[Sample]] = {
-    'ctdet': CtdetSample,
-    'ddd': DddSample,
-    'exdet': ExdetSample,
-    'multi_pose': MultiPoseSample,
+    name: load_class('datasets.sample', name, task.sample) for name, task in TASKS.items()
 }
 
 
@@ -35,17 +29,16 @@ def get_dataset(dataset: str, task: str) -> type[Sample]:
     """
     check_dataset_name(dataset, task)
     sample = sample_factory[task]
-    if dataset in source_factory:
-        source = source_factory[dataset]()
-    else:
-        source = Custom(dataset, sample.choose_categories)
+    built_in = source_factory.get(dataset)
+    source = built_in() if built_in else Custom(dataset, sample.choose_categories)
 
-    def reduce(self: Sample) -> tuple:
-        return rebuild, (dataset, task, self.__dict__)
+    class SourceSample(sample):
+        def __reduce__(self):
+            return rebuild, (dataset, task, self.__dict__)
 
-    cls = type(f'{type(source).__name__}_{task}', (sample,), {'__reduce__': reduce, '__doc__': sample.__doc__})
-    cls.bind(source, task)
-    return cls
+    SourceSample.__name__ = SourceSample.__qualname__ = f'{type(source).__name__}_{task}'
+    SourceSample.bind(source, task)
+    return SourceSample
 
 
 def rebuild(dataset: str, task: str, state: dict) -> Sample:

@@ -64,7 +64,7 @@ class Source:
         """Return annotation files beyond the one of `split` that belong to it too, of images in the same folder."""
         return []
 
-    def check_file(self, annotation_file: str) -> None:
+    def check_file(self, path: str) -> None:
         """Raise a `UserError` if an annotation file contradicts the facts."""
 
     def arrange(self, index: 'AnnotationIndex', split: str) -> 'AnnotationIndex':

@@ -2,12 +2,13 @@
 
 import os
 
+from ..tasks import TASKS
 from ..utils.errors import UserError, did_you_mean
 from .dataset.coco import COCO
 from .dataset.coco_hp import COCOHP
 from .dataset.kitti import KITTI
 from .dataset.pascal import Pascal
-from .source import BOXES, EXTREME_POINTS, JOINTS, SOLID_BOXES, Source
+from .source import Source
 
 source_factory: dict[str, type[Source]] = {
     'coco': COCO,
@@ -16,18 +17,15 @@ source_factory: dict[str, type[Source]] = {
     'pascal': Pascal,
 }
 
-# What each task needs of annotations.
-TASK_NEEDS = {
-    'ctdet': (BOXES,),
-    'exdet': (BOXES, EXTREME_POINTS),
-    'ddd': (SOLID_BOXES,),
-    'multi_pose': (BOXES, JOINTS),
-}
+
+def serves(source: type[Source], task: str) -> bool:
+    """Whether the annotations of a source hold all that a task needs."""
+    return set(TASKS[task].needs) <= set(source.offers)
 
 
-def served_tasks(source: type[Source]) -> list[str]:
-    """Return the names of the tasks whose needs a source meets."""
-    return [task for task, needs in TASK_NEEDS.items() if set(needs) <= set(source.offers)]
+def datasets_for(task: str) -> list[str]:
+    """Return the names of the built-in datasets that serve a task."""
+    return [name for name, source in source_factory.items() if serves(source, task)]
 
 
 def check_dataset_name(dataset: str, task: str) -> None:
@@ -37,8 +35,9 @@ def check_dataset_name(dataset: str, task: str) -> None:
         UserError: the name is refused.
     """
     if dataset in source_factory:
-        served = served_tasks(source_factory[dataset])
-        if task not in served:
+        source = source_factory[dataset]
+        if not serves(source, task):
+            served = [name for name in TASKS if serves(source, name)]
             raise UserError(f"dataset '{dataset}' serves {', '.join(served)}, not {task}")
     elif os.path.isdir(dataset):
         annotation_file(dataset)

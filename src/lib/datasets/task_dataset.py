@@ -49,7 +49,7 @@ class TaskDataset(Dataset):
 
     task: ClassVar[str]
     source: ClassVar[Source]
-    task_metric: ClassVar[str] = 'coco'
+    task_metric: ClassVar[str] = 'bbox'
     annotation_variant: ClassVar[str] = ''
     metrics: ClassVar[tuple[str, ...]]
     main_metric: ClassVar[str]
@@ -122,7 +122,7 @@ class TaskDataset(Dataset):
         """Return the columns of the task's result rows: {name: slice}."""
         return {'box': slice(0, 4), 'score': slice(4, 5)}
 
-    def check_file(self, annotation_file: str) -> None:
+    def check_file(self, path: str) -> None:
         """Raise a `UserError` if an annotation file cannot serve the task, before it is read."""
 
     def check_objects(self, index: AnnotationIndex) -> AnnotationIndex:

@@ -9,20 +9,21 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import PIL.Image
 import torch
 
 from ..models.fuse import FastNetwork, network_dtype
 from ..models.model import create_model, load_model
 from ..models.utils import Output
+from ..tasks import TASKS
 from ..utils.debugger import Debugger, network_input_to_image
-from ..utils.device import open_device
-from ..utils.drawing import Detection, detections_from_results, draw_detections
-from ..utils.errors import UserError
-from ..utils.image import get_affine_transform, normalize, read_image
+from ..utils.detections import Detection, detections_from_results
+from ..utils.drawing import draw_detections
+from ..utils.image import as_bgr_image, get_affine_transform, normalize, warp_image
 from ..utils.post_process import Detections
+from ..utils.windows import Window, fixed_window, unresized_window
 
-Image = str | os.PathLike | np.ndarray | Mapping  # what `BaseDetector.run` takes
-Window = tuple[np.ndarray, float | np.ndarray, tuple[int, int]]  # centre, scale, and the input's width and height
+Image = str | os.PathLike | np.ndarray | PIL.Image.Image | Mapping  # what `BaseDetector.run` takes
 
 STAGES = ('load', 'pre', 'net', 'dec', 'post', 'merge')
 TIMES = ('tot', *STAGES)  # whose seconds `BaseDetector.run` tells
@@ -52,7 +53,7 @@ class PreProcessor:
         c, s, (input_w, input_h) = self.window(height, width, new_height, new_width)
         resized = image if scale == 1 else cv2.resize(image, (new_width, new_height))
         to_input = get_affine_transform(c, s, 0, (input_w, input_h))
-        warped = cv2.warpAffine(resized, to_input, (input_w, input_h), flags=cv2.INTER_LINEAR)
+        warped = warp_image(resized, to_input, (input_w, input_h))
         meta = {
             'c': c,
             's': s,
@@ -72,18 +73,13 @@ class PreProcessor:
         """The window on an image [height, width] that was resized to [new_height, new_width], in pixels of that."""
         opt = self.opt
         if opt.keep_res:
-            input_w, input_h = (new_width | opt.pad) + 1, (new_height | opt.pad) + 1
-            # Rounded down as published, unlike the centre below [keep].
-            center = np.array([new_width // 2, new_height // 2], np.float32)
-            return center, np.array([input_w, input_h], np.float32), (input_w, input_h)
+            return unresized_window((new_width, new_height), opt.pad, floor_center=True)
         if new_width > width and not self.warned:
             self.warned = True
             print(
                 'note: test scales over 1 at a fixed input size see only the middle of the image; --keep_res sees all'
             )
-        # The scale is the unscaled image's, as published: this is what makes a test scale zoom.
-        center = np.array([new_width / 2, new_height / 2], np.float32)
-        return center, float(max(height, width)), (opt.input_w, opt.input_h)
+        return fixed_window((new_width, new_height), (opt.input_w, opt.input_h), longer_side=max(height, width))
 
 
 class Given(NamedTuple):
@@ -113,7 +109,6 @@ class BaseDetector:
 
     def __init__(self, opt: Namespace):
         self.opt = opt
-        opt.device = open_device(opt)
         self.fast = FastNetwork(network_dtype(opt.dtype, opt.device))
         self.model = create_model(opt.arch, opt.heads, opt.head_conv)
         if opt.load_model:
@@ -128,8 +123,8 @@ class BaseDetector:
         """Detect in one image.
 
         Args:
-            image: a path, a uint8 BGR array [H, W, 3], or what `PreProcessor.prefetch` made of an image: a dict of
-                `image`, `meta` and, unless they are still to be made, `inputs`.
+            image: a path, a uint8 BGR array [H, W, 3], an image of Pillow, or what `PreProcessor.prefetch` made of an
+                image: a dict of `image`, `meta` and, unless they are still to be made, `inputs`.
             meta: what is known of the image beside its pixels (ddd: `calib` [3, 4]); a dict brings its own.
 
         Returns:
@@ -240,9 +235,10 @@ class BaseDetector:
         return {}
 
     def described(self, found: Mapping) -> list[Detection]:
-        """What `run` returned of an image as detections (see utils/drawing.py), the best first."""
+        """What `run` returned of an image as detections (see utils/detections.py), the best first."""
         opt = self.opt
-        return detections_from_results(found['results'], opt.task, opt.class_names, found.get('keypoint_scores'))
+        describe, scores = TASKS[opt.task].describe_row, found.get('keypoint_scores')
+        return detections_from_results(found['results'], describe, opt.class_names, scores)
 
     def drawings(
         self, image: np.ndarray, detections: list[Detection], meta: Mapping, least_side: int = 0
@@ -269,12 +265,7 @@ def given(image: Image, meta: Mapping | None) -> Given:
         UserError: as `run`.
     """
     parts = image if isinstance(image, Mapping) else {'image': image, 'meta': meta or {}}
-    pixels = parts['image']
-    if not isinstance(pixels, np.ndarray):
-        pixels = read_image(pixels)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
-        raise UserError(f'expected a uint8 BGR image [H, W, 3]; found {pixels.dtype} {list(pixels.shape)}')
-    return Given(pixels, parts['meta'], parts.get('inputs'))
+    return Given(as_bgr_image(parts['image']), parts['meta'], parts.get('inputs'))
 
 
 def same_sizes(inputs: list[tuple[np.ndarray, dict]]) -> list[list[int]]:

@@ -9,11 +9,13 @@ import torch
 
 from ..models.decode import ddd_decode
 from ..models.utils import Output, depth_of
-from ..utils.ddd_utils import common_calib, picture_calib
+from ..utils.ddd_utils import calib_of_image, common_calib
 from ..utils.debugger import Debugger
-from ..utils.drawing import Detection, bird_view, draw_detections
+from ..utils.detections import Detection
+from ..utils.drawing import bird_view, draw_detections
 from ..utils.post_process import Detections, ddd_post_process
-from .base_detector import BaseDetector, PreProcessor, Window
+from ..utils.windows import Window, stretched_window
+from .base_detector import BaseDetector, PreProcessor
 
 PUBLISHED_IS_USED = "KITTI's published calibration is used, depths of other cameras will be off"
 
@@ -24,9 +26,7 @@ class DddPreProcessor(PreProcessor):
     def window(self, height: int, width: int, new_height: int, new_width: int) -> Window:
         """The window round the whole image, whose sides the scale are; with `--keep_res` those of the input."""
         opt = self.opt
-        size = (opt.input_w, opt.input_h)
-        center = np.array([width / 2, height / 2], np.float32)
-        return center, np.array(size if opt.keep_res else (width, height), np.float32), size
+        return stretched_window((width, height), (opt.input_w, opt.input_h), opt.keep_res)
 
 
 class DddDetector(BaseDetector):
@@ -69,7 +69,7 @@ class DddDetector(BaseDetector):
     def picture_meta(self, name: str) -> dict:
         """The calibration of the picture of that file name, where `--calib` has one for it."""
         folder = self.opt.calib
-        calib = picture_calib(folder, name)
+        calib = calib_of_image(folder, name)
         if calib is not None:
             return {'calib': calib}
         if os.path.isdir(folder) and name not in self.told_missing:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +63,76 @@ def read_json(path: str | os.PathLike) -> Any:
         raise UserError(f"no such file: '{path}'") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"'{path}' is not JSON: {error}") from None
+
+
+def writable_folder(path: str | os.PathLike, option: str = '--output') -> Path:
+    """Return the folder at `path`, made where it is missing.
+
+    Args:
+        path: the folder.
+        option: the option or argument by which the user names it, for the message.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the output folder '{path}': {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"the output folder '{path}' is read-only; name another one with {option}")
+    return path
+
+
+class ReadPaths:
+    """The files and folders that a program reads, which it must not write over.
+
+    Two paths are the same if they resolve to one place (symbolic links, `..`) or lead to one inode (hard
+    links, mounts, other case on file systems that ignore it).
+    """
+
+    def __init__(self, paths: Iterable[str | os.PathLike]):
+        self.path_of = {identity: path for path in paths for identity in _identities(path)}
+
+    def refuse(self, output: str | os.PathLike, option: str = '--output') -> None:
+        """Raise a UserError if `output` is one of them; `option` is what the user names the output with."""
+        for identity in _identities(output):
+            if identity in self.path_of:
+                read = os.fspath(self.path_of[identity])
+                raise UserError(f"{option}: '{output}' would overwrite '{read}', which is read; name another place")
+
+
+def refuse_overwriting(
+    output: str | os.PathLike, inputs: Iterable[str | os.PathLike], option: str = '--output'
+) -> None:
+    """Raise a UserError if `output` is one of the files or folders `inputs`, by whatever name.
+
+    Args:
+        output: the file or folder that is going to be written; it need not exist.
+        inputs: the files or folders that are read. `ReadPaths` is faster where there are many outputs.
+        option: the option or argument by which the user names the output, for the message.
+    """
+    ReadPaths(inputs).refuse(output, option)
+
+
+def refuse_replacing(output: str | os.PathLike, is_own: Callable[[Path], bool], option: str = '--output') -> None:
+    """Raise a UserError if there is a file at `output` that another program (or the user) made.
+
+    Args:
+        output: the file that is going to be written.
+        is_own: whether an existing file is an earlier output of the program, which may be replaced.
+        option: the option or argument by which the user names the output, for the message.
+    """
+    path = Path(output)
+    if os.path.lexists(path) and not is_own(path):
+        raise UserError(f"{option}: '{output}' exists and is no earlier output of this program; name another place")
+
+
+def _identities(path: str | os.PathLike) -> set[str | tuple[int, int]]:
+    """The place that a path resolves to and, if it exists, its device and inode."""
+    found: set[str | tuple[int, int]] = {os.path.realpath(path)}
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        found.add((status.st_dev, status.st_ino))
+    return found

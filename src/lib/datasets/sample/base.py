@@ -1,13 +1,12 @@
 """What the samples of all tasks share: reading, geometric augmentation, the network input, drawing objects."""
 
+import logging
 import math
 from argparse import Namespace
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from ...utils.errors import UserError
 from ...utils.image import (
@@ -24,10 +23,14 @@ from ...utils.image import (
     normalize,
     read_image,
     reduced_size,
+    warp_image,
 )
+from ...utils.windows import Scale, Window, fixed_window
 from ..index import Objects
+from ..task_dataset import TaskDataset
 
-Scale = float | np.ndarray  # of a window, in image pixels: a side, or [2] width and height
+logger = logging.getLogger(__name__)
+
 Place = tuple[np.ndarray, Scale]  # centre [2] and scale of a window
 Targets = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # what a task learns of an image, and what is true of it
 
@@ -76,7 +79,7 @@ class View:
         place = np.array([[reduction, 0, middle], [0, reduction, middle], [0, 0, 1]])  # of its pixels in the whole
         if self.flipped:  # in the map as well: no pass of its own
             place[0] = [-reduction, 0, self.width - 1 - middle]
-        return cv2.warpAffine(image, self.to_input @ place, self.input_size, flags=cv2.INTER_LINEAR)
+        return warp_image(image, self.to_input @ place, self.input_size)
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes [n, 4] of the image on the output map, clipped to [0, side - 1]; [n, 4] float32."""
@@ -98,7 +101,7 @@ class View:
         return affine_transform(points, self.to_output_rotated).astype(np.float32)
 
 
-class Sample(Dataset):
+class Sample(TaskDataset):
     """Base of the samples. A task's subclass gives `targets` and, where it differs, `view`.
 
     `self[i]` is a dict of arrays: `input` float32 [3, H, W], the targets, and `meta` for evaluation when not
@@ -142,7 +145,7 @@ class Sample(Dataset):
             except UserError as error:
                 if at not in self.told_damaged:
                     self.told_damaged.add(at)
-                    print(f'skipped: {error}')
+                    logger.warning('skipped: %s', error)
         raise UserError(f"none of the images in '{self.image_dir}' can be read any more")
 
     def window(self, index: int, view: View) -> np.ndarray:
@@ -176,10 +179,9 @@ class Sample(Dataset):
         ratio = self.opt.down_ratio
         return View(c, s, input_size, (input_size[0] // ratio, input_size[1] // ratio), width, flipped, rot)
 
-    def whole(self, width: int, height: int) -> tuple[np.ndarray, Scale, tuple[int, int]]:
-        """Centre, scale and input size (width, height) of the window round the whole image."""
-        center = np.array([width / 2, height / 2], np.float32)
-        return center, float(max(height, width)), (self.opt.input_w, self.opt.input_h)
+    def whole(self, width: int, height: int) -> Window:
+        """The window round the whole image."""
+        return fixed_window((width, height), (self.opt.input_w, self.opt.input_h))
 
     def moved(self, rng: np.random.Generator, c: np.ndarray, s: Scale, width: int, height: int) -> Place:
         """Another centre and scale of the window `c`, `s`: a random crop, or a random shift and scale."""
