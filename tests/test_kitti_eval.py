@@ -208,3 +208,31 @@ def test_matched_errors(tmp_path):
         'car_depth_error': pytest.approx((10 + 20) / 2),
         'car_rotation_error': pytest.approx(turn.mean()),
     }
+
+
+@pytest.mark.parametrize(('height', 'expected'), [(25, (0, 26.363638, 26.363638)), (24.99, (0, 0, 0))])
+def test_a_box_of_exactly_the_least_height_counts(folders, height, expected):
+    """Guards the official rule that a truth is ignored under 25 px, not at 25: AP11 of a run of the evaluator."""
+    car = label('Car', box=(100, 100, 200, 100 + height))
+    for i in range(FRAMES):
+        write_frame(folders[0], i, [car])
+        write_frame(folders[1], i, [f'{car} 0.9'])
+    metrics = evaluate_kitti(*folders)
+    assert metrics['car_3d']['AP11'] == pytest.approx(expected, abs=0.01)
+
+
+def test_files_of_another_kind_are_refused(folders):
+    """Guards against a table of zeros where nothing was read: the folder and what was expected are named."""
+    truth, found = [label('Car')], [label('Car', score=0.9)]
+    for wrong, words in (
+        ((['Car,0,0,1'], found), 'label_2.*15 fields'),
+        ((truth, truth), 'results.*16 fields'),  # labels in place of results
+        ((truth, [label('Bus', score=0.9)]), 'results.*class that is scored.*found bus'),
+    ):
+        repeat_frame(folders, *wrong)
+        with pytest.raises(UserError, match=words):
+            evaluate_kitti(*folders)
+    repeat_frame(folders, [label('Bus')], found)
+    assert not any(flatten_kitti(evaluate_kitti(*folders)).values())  # a validation without cars is no mistake
+    with pytest.raises(UserError, match='label_2.*found bus'):
+        evaluate_kitti(*folders, require_truth=True)
