@@ -6,19 +6,21 @@ What a function needs is imported in it, once the command line is found right: t
 from typing import TYPE_CHECKING
 
 from lib.utils.cli import run_cli
+from lib.utils.signals import stop_signals_exit
 
 if TYPE_CHECKING:
     from lib.opts import Options
 
 
 def main(args: list[str] | None = None) -> None:
-    from lib.opts import opts
+    with stop_signals_exit():
+        from lib.opts import opts
 
-    opt = opts().parse(args)
+        opt = opts().parse(args)
 
-    import torch
+        import torch
 
-    from lib.datasets.dataset_factory import get_dataset
+        from lib.datasets.dataset_factory import get_dataset
 
     Dataset = get_dataset(opt.dataset, opt.task)
     opts.update_dataset_info_and_set_heads(opt, Dataset)
@@ -39,12 +41,13 @@ def train(opt: 'Options', Dataset: type) -> None:
     from lib.opts import check_training
     from lib.trains.base_trainer import Interrupted
     from lib.trains.run import Run
-    from lib.trains.run_folder import claim_folder
     from lib.trains.train_factory import train_factory
+    from lib.utils.run_folder import refuse_used_folder
     from lib.utils.signals import StopSignals
 
     check_training(opt)
-    claim_folder(opt.save_dir, opt.resume, opt.overwrite)
+    if not (opt.resume or opt.overwrite):
+        refuse_used_folder(opt.save_dir)
     validates = opt.val_intervals > 0
     train_loader = TrainLoader(opt, Dataset(opt, 'train'))
     validation = val_loader(opt, Dataset(opt, 'val')) if validates else None
@@ -52,11 +55,10 @@ def train(opt: 'Options', Dataset: type) -> None:
     model = create_model(opt.arch, opt.heads, opt.head_conv, 'none' if opt.load_model else opt.pretrained)
     optimizer = torch.optim.Adam(model.parameters(), opt.lr, fused=True)
     trainer = train_factory[opt.task](opt, model, optimizer)
-    run = Run(opt, trainer, Logger(opt), Dataset.create_metric(opt.eval_metric).main)
-    run.start()
-    trainer.set_device(opt.device)
-
-    with StopSignals(trainer.request_stop):
+    with Logger(opt) as logger, StopSignals(trainer.request_stop):
+        run = Run(opt, trainer, logger, Dataset.create_metric(opt.eval_metric).main)
+        run.start()
+        trainer.set_device(opt.device)
         try:
             if validates and run.owes_validation():
                 run.validate(validation)
@@ -66,8 +68,8 @@ def train(opt: 'Options', Dataset: type) -> None:
                     run.validate(validation)
         except Interrupted as stop:
             run.save_interrupted(stop)
-            raise KeyboardInterrupt from None
-    run.finish()
+            raise (stop.reason or KeyboardInterrupt) from None
+        run.finish()
 
 
 def evaluate(opt: 'Options', Dataset: type) -> None:

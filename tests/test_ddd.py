@@ -10,10 +10,10 @@ import torch
 from lib.datasets.dataset_factory import get_dataset
 from lib.datasets.loaders import val_loader
 from lib.datasets.toy import make_toy_data
-from lib.detectors.ddd import decode_boxes
 from lib.detectors.detector_factory import detector_factory
 from lib.models.losses import BinRotLoss, FocalLoss, L1Loss
 from lib.models.model import create_model
+from lib.models.outputs import decode_boxes_3d
 from lib.models.utils import depth_logits, depth_of
 from lib.opts import opts
 from lib.trains.ddd import DddLoss, DddTrainer
@@ -118,7 +118,7 @@ def as_batch(sample):
 
 def ideal_rows(opt, batch):
     """Decoded rows [n, columns] of a network that knows the targets: those that are objects."""
-    rows = decode_boxes(DddLoss(opt).with_oracles({}, batch), opt)[0].numpy()
+    rows = decode_boxes_3d(DddLoss(opt).with_oracles({}, batch), opt.K)[0]
     return rows[rows[:, 2] > 0.5]
 
 

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.detectors.exdet import add_detections
 from lib.utils import debugger as debugger_module
 from lib.utils import media
 from lib.utils.debugger import Debugger, network_input_to_image
 from lib.utils.errors import UserError
 from lib.utils.media import display
+from lib.utils.views import add_extreme_view
 
 GRAY = np.full((100, 100, 3), 90, np.uint8)
 
@@ -67,10 +67,10 @@ def test_each_kind_is_drawn_on_the_named_picture_alone(draw):
 @pytest.mark.parametrize(
     'draw',
     [
-        lambda view, opt: view.add_boxes(GRAY, np.array([[20, 30, 80, 80, 0.5, 0]]), 'found', opt.vis_thresh),
-        lambda view, opt: view.add_poses(GRAY, np.array([[20, 30, 80, 80, 0.5, 50, 50]]), 'found', opt.vis_thresh),
-        lambda view, opt: add_detections(
-            view, GRAY, np.array([[20, 30, 80, 80, 0.5, 50, 30, 20, 50, 50, 80, 80, 50, 0]]), 'found', opt
+        lambda view, thresh: view.add_boxes(GRAY, np.array([[20, 30, 80, 80, 0.5, 0]]), 'found', thresh),
+        lambda view, thresh: view.add_poses(GRAY, np.array([[20, 30, 80, 80, 0.5, 50, 50]]), 'found', thresh),
+        lambda view, thresh: add_extreme_view(
+            view, GRAY, np.array([[20, 30, 80, 80, 0.5, 50, 30, 20, 50, 50, 80, 80, 50, 0]]), 1, thresh, 'found'
         ),
     ],
     ids=['boxes', 'poses', 'extremes'],
@@ -79,7 +79,7 @@ def test_threshold_is_the_lowest_score_that_is_drawn(draw):
     """--vis_thresh means the same in every view: a score at it is drawn, one under it is not."""
     for thresh, drawn in ((0.5, True), (0.51, False)):
         view = Debugger()
-        draw(view, SimpleNamespace(vis_thresh=thresh, down_ratio=1))
+        draw(view, thresh)
         assert (view.imgs['found'] != GRAY).any() == drawn
 
 

@@ -5,7 +5,13 @@ import pytest
 
 from lib.utils import drawing
 from lib.utils.ddd_utils import DEFAULT_CALIB
-from lib.utils.detections import DESCRIBE_ROW, detections_from_results
+from lib.utils.detections import (
+    describe_box,
+    describe_box_3d,
+    describe_extreme_points,
+    describe_pose,
+    detections_from_results,
+)
 from lib.utils.drawing.labels import fit_text
 from lib.utils.drawing.shapes import octagon
 
@@ -214,6 +220,14 @@ def test_bird_view_places_boxes_in_metres():
     assert not changed(alone, drawing.bird_view([far, right], thresh=0.95)).any()
 
 
+def test_boxes_of_very_wide_images_are_where_they_are():
+    """Boxes and joints beyond 32,767 pixels are drawn at their places."""
+    detection = {'class': '', 'class_id': 1, 'box': [39_000, 20, 39_500, 80], 'keypoints': [[45_000, 50]]}
+    image = drawing.draw_detections(gray(100, 50_000), [detection])
+    assert colored(image, drawing.class_color(0))[20, 39_000:39_500].all()
+    assert changed(image, gray(100, 50_000))[50, 45_000] and not changed(image, gray(100, 50_000))[:, :38_000].any()
+
+
 def test_heatmap_colors_agree_with_the_slow_form():
     """Each pixel's ink is the strongest class's, channel by channel; 0 is the theme's ground."""
     maps = np.random.default_rng(0).random((3, 6, 5)).astype(np.float32)
@@ -244,18 +258,16 @@ def test_results_become_detections_of_each_task():
     """Rows are read by the task's columns, named, sorted by score; scores are in full, coordinates short."""
     score = float(np.float32(0.123456789))
     rows = {1: np.array([[1.006, 2, 3, 4, score]], np.float32), 2: np.array([[0, 0, 1, 1, 0.5]], np.float32)}
-    best, last = detections_from_results(rows, DESCRIBE_ROW['ctdet'], ['cat'])
+    best, last = detections_from_results(rows, describe_box, ['cat'])
     assert best == {'class': '2', 'class_id': 2, 'score': 0.5, 'box': [0, 0, 1, 1]}
     assert last == {'class': 'cat', 'class_id': 1, 'score': score, 'box': [1.01, 2, 3, 4]}
 
     row = np.arange(13, dtype=np.float32)[None]  # [1, 13]
-    (ddd,) = detections_from_results({1: row}, DESCRIBE_ROW['ddd'], ['car'])
+    (ddd,) = detections_from_results({1: row}, describe_box_3d, ['car'])
     assert ddd['box'] == [1, 2, 3, 4] and ddd['dim'] == [5, 6, 7] and ddd['location'] == [8, 9, 10]
     assert (ddd['alpha'], ddd['rotation_y'], ddd['score']) == (0, 11, 12)
-    (exdet,) = detections_from_results({1: row}, DESCRIBE_ROW['exdet'], ['car'])
+    (exdet,) = detections_from_results({1: row}, describe_extreme_points, ['car'])
     assert exdet['extreme_points'] == [[5, 6], [7, 8], [9, 10], [11, 12]] and exdet['score'] == 4
-    pose = detections_from_results(
-        {1: row[:, :9]}, DESCRIBE_ROW['multi_pose'], ['person'], {1: np.array([[0.5, 0.25]])}
-    )
+    pose = detections_from_results({1: row[:, :9]}, describe_pose, ['person'], {1: np.array([[0.5, 0.25]])})
     assert pose[0]['keypoints'] == [[5, 6], [7, 8]] and pose[0]['keypoint_scores'] == [0.5, 0.25]
-    assert detections_from_results({1: np.zeros((0, 5), np.float32)}, DESCRIBE_ROW['ctdet']) == []
+    assert detections_from_results({1: np.zeros((0, 5), np.float32)}, describe_box) == []

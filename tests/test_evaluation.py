@@ -233,7 +233,7 @@ def test_metrics_state_what_they_need():
     for name, words in (
         ('kitti', "'kitti' needs alpha, dim, location, rotation_y, which results of ctdet lack; bbox, voc can"),
         ('keypoints', "'keypoints' needs keypoints, which results of ctdet lack"),
-        ('vco', "'vco' is not one of bbox, keypoints, voc, kitti; did you mean 'voc'"),
+        ('keypoint', "'keypoint' is not one of bbox, keypoints, voc, kitti; did you mean 'keypoints'"),
     ):
         with pytest.raises(UserError, match=words):
             create_metric(name, ('', 'bbox'), 'ctdet', BOXES, **FACTS)
@@ -274,7 +274,7 @@ def test_results_have_every_column(truth):
 
 
 def test_ignored_kinds_are_no_classes(truth, tmp_path):
-    """Guards COCO's mean over classes on data with ignored kinds, such as DontCare: they are neither found nor missed."""
+    """Guards COCO's mean over classes on data with ignored kinds, such as DontCare: they are not scored."""
     truth['categories'].append({'id': 5, 'name': 'dontcare'})
     truth['annotations'].append(box_row(-7, 5, (0, 0, 9, 9)))
     results = {row['image_id']: {} for row in truth['annotations']}

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from ..utils.errors import UserError
 from ..utils.files import write_json
+from ..utils.rows import Box
 from .categories import Categories
 from .evaluation.metric import Columns, Metric, Results
 from .evaluation.metric_factory import create_metric
@@ -120,7 +121,7 @@ class TaskDataset(Dataset):
     @classmethod
     def result_columns(cls) -> Columns:
         """Return the columns of the task's result rows: {name: slice}."""
-        return {'box': slice(0, 4), 'score': slice(4, 5)}
+        return {'box': Box.BOX, 'score': Box.SCORE}
 
     def check_file(self, path: str) -> None:
         """Raise a `UserError` if an annotation file cannot serve the task, before it is read."""

@@ -1,5 +1,6 @@
 """From an image to its detections, as every task does it: pre-process, network, decode, post-process, merge."""
 
+import logging
 import os
 import time
 from argparse import Namespace
@@ -7,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import PIL.Image
 import torch
@@ -19,67 +19,16 @@ from ..tasks import TASKS
 from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.detections import Detection, detections_from_results
 from ..utils.drawing import draw_detections
-from ..utils.image import as_bgr_image, get_affine_transform, normalize, warp_image
+from ..utils.image import as_bgr_image
 from ..utils.post_process import Detections
-from ..utils.windows import Window, fixed_window, unresized_window
+from .pre_process import PreProcessor
+
+logger = logging.getLogger(__name__)
 
 Image = str | os.PathLike | np.ndarray | PIL.Image.Image | Mapping  # what `BaseDetector.run` takes
 
 STAGES = ('load', 'pre', 'net', 'dec', 'post', 'merge')
 TIMES = ('tot', *STAGES)  # whose seconds `BaseDetector.run` tells
-
-
-class PreProcessor:
-    """Makes the network's inputs from an image; holds no network, so that loader processes can carry it."""
-
-    def __init__(self, opt: Namespace):
-        self.opt = opt
-        self.warned = False
-
-    def __call__(self, image: np.ndarray, scale: float = 1.0) -> tuple[np.ndarray, dict]:
-        """The input of one test scale.
-
-        Args:
-            image: uint8 BGR [H, W, 3].
-            scale: the image is resized by it first.
-
-        Returns:
-            float32 [1, 3, h, w], and its meta: `c`, `s` of the window, `out_height`, `out_width` of the output
-            map, `height`, `width` of the image.
-        """
-        opt = self.opt
-        height, width = image.shape[:2]
-        new_width, new_height = max(int(width * scale), 1), max(int(height * scale), 1)
-        c, s, (input_w, input_h) = self.window(height, width, new_height, new_width)
-        resized = image if scale == 1 else cv2.resize(image, (new_width, new_height))
-        to_input = get_affine_transform(c, s, 0, (input_w, input_h))
-        warped = warp_image(resized, to_input, (input_w, input_h))
-        meta = {
-            'c': c,
-            's': s,
-            'out_height': input_h // opt.down_ratio,
-            'out_width': input_w // opt.down_ratio,
-            'height': height,
-            'width': width,
-        }
-        return normalize(warped, opt.mean, opt.std)[None], meta
-
-    def prefetch(self, image: np.ndarray, meta: Mapping | None = None) -> dict:
-        """What `BaseDetector.run` takes in place of an image: the image with its inputs at all test scales."""
-        inputs = [self(image, scale) for scale in self.opt.test_scales]
-        return {'image': image, 'inputs': inputs, 'meta': meta or {}}
-
-    def window(self, height: int, width: int, new_height: int, new_width: int) -> Window:
-        """The window on an image [height, width] that was resized to [new_height, new_width], in pixels of that."""
-        opt = self.opt
-        if opt.keep_res:
-            return unresized_window((new_width, new_height), opt.pad, floor_center=True)
-        if new_width > width and not self.warned:
-            self.warned = True
-            print(
-                'note: test scales over 1 at a fixed input size see only the middle of the image; --keep_res sees all'
-            )
-        return fixed_window((new_width, new_height), (opt.input_w, opt.input_h), longer_side=max(height, width))
 
 
 class Given(NamedTuple):
@@ -114,9 +63,11 @@ class BaseDetector:
         if opt.load_model:
             self.model = load_model(self.model, opt.load_model, strict=True)
         else:
-            print('no --load_model: the network is random')
+            logger.warning('no --load_model: the network is random')
         self.model = self.model.to(opt.device, memory_format=torch.channels_last).eval()
-        self.pre_process = self.preprocessor(opt)
+        self.pre_process = self.preprocessor(
+            (opt.input_w, opt.input_h), opt.mean, opt.std, opt.down_ratio, opt.pad, opt.keep_res, opt.test_scales
+        )
         self.pictures = 0
 
     def run(self, image: Image, meta: Mapping | None = None) -> dict:
@@ -214,12 +165,12 @@ class BaseDetector:
         """Show one image's maps [1, c, h, w] over its input [3, H, W], and the rows [n, columns] decoded from them
         (`--debug` 2 and more)."""
         debugger = Debugger.of(self.opt)
-        picture = network_input_to_image(pixels.cpu(), self.opt.mean, self.opt.std)
-        self.views(debugger, picture, output, rows)
+        image = network_input_to_image(pixels.cpu(), self.opt.mean, self.opt.std)
+        self.views(debugger, image, output, rows)
         debugger.finish(self.opt.debug, self.opt.debug_dir, name)
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, rows: np.ndarray) -> None:
-        """Add the task's views of one image's raw output to the debugger; `picture` is the network's input."""
+    def views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:
+        """Add the task's views of one image's raw output to the debugger; `image` is the network's input."""
         raise NotImplementedError
 
     def show_results(self, image: np.ndarray, found: dict, meta: Mapping) -> None:

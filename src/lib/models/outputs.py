@@ -1,7 +1,7 @@
 """From a network's raw output to decoded rows, one task after another: where validation and detectors meet.
 
-An output is `{head: [B, channels, h, w]}` of the network's last stack. Rows are in output-map coordinates; their columns
-have names in `utils/rows.py`.
+An output is `{head: [B, channels, h, w]}` of the network's last stack. Rows are in output-map coordinates; their
+columns have names in `utils/rows.py`.
 """
 
 import numpy as np
@@ -92,7 +92,7 @@ def decode_extremes(
 
 
 def keep_detected(rows: np.ndarray) -> np.ndarray:
-    """exdet: the rows [n, 14] of one image that are detections, [m, 14]; the decoder leaves the rest with a score of 0."""
+    """Keep the rows [n, 6 or more] of one image that are detections: the rest have a score of 0."""
     return rows[rows[:, Box.SCORE] > 0]
 
 
@@ -100,8 +100,8 @@ def decode_boxes_3d(output: Output, K: int) -> np.ndarray:
     """ddd: decode a raw output; heatmaps are sigmoids also with `--mse_loss`.
 
     Args:
-        output: `hm` [B, C, h, w], `dep` [B, 1, h, w], `rot` [B, 8, h, w], `dim` [B, 3, h, w] and, if there are any, `wh`
-            and `reg` [B, 2, h, w].
+        output: `hm` [B, C, h, w], `dep` [B, 1, h, w], `rot` [B, 8, h, w], `dim` [B, 3, h, w] and, if there are any,
+            `wh` and `reg` [B, 2, h, w].
         K: rows an image.
 
     Returns:

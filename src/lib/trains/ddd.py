@@ -6,13 +6,17 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from ..detectors.ddd import add_flat_views, decode_boxes, over_threshold
 from ..models.losses import BinRotLoss, FocalLossWithLogits, L1Loss, SigmoidMSELoss
+from ..models.outputs import decode_boxes_3d
 from ..models.utils import Output, depth_logits, depth_of, heatmap_logits
 from ..utils.debugger import Debugger
 from ..utils.detections import Detection, class_name, describe_box_3d, detections_from_results
 from ..utils.image import get_affine_transform
+from ..utils.merging import keep_over
 from ..utils.post_process import ddd_post_process
+from ..utils.rows import Box3d
+from ..utils.rows import DecodedBox3d as Decoded
+from ..utils.views import add_flat_views
 from .base_trainer import BaseTrainer, Spread, TaskLoss
 
 
@@ -82,14 +86,15 @@ class DddTrainer(BaseTrainer):
 
     def detections(self, output: Output, batch: dict) -> dict:
         c, s, calib = (batch['meta'][name].numpy() for name in ('c', 's', 'calib'))
-        dets = decode_boxes(output, self.opt).cpu().numpy()
-        return over_threshold(ddd_post_process(dets, c, s, calib, self.opt)[0], self.opt.peak_thresh)
+        results = ddd_post_process(decode_boxes_3d(output, self.opt.K), c, s, calib, self.opt)[0]
+        return keep_over(results, self.opt.peak_thresh, Box3d.SCORE)
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, batch: dict) -> None:
+    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
         opt, meta = self.opt, batch['meta']
-        pred, truth = decode_boxes(output, opt)[0].cpu().numpy(), meta['gt_det'][0].numpy()
-        add_flat_views(debugger, picture, output['hm'][0].sigmoid(), pred, opt, 'pred')
-        add_flat_views(debugger, picture, batch['hm'][0], truth[truth[:, 2] > 0], opt, 'gt')
+        pred, truth = decode_boxes_3d(output, opt.K)[0], meta['gt_det'][0].numpy()
+        truth = truth[truth[:, Decoded.SCORE] > 0]
+        add_flat_views(debugger, image, output['hm'][0].sigmoid(), pred, opt.down_ratio, opt.vis_thresh, 'pred')
+        add_flat_views(debugger, image, batch['hm'][0], truth, opt.down_ratio, opt.vis_thresh, 'gt')
 
         size, calib = (opt.input_w, opt.input_h), self.input_camera(meta)
         results = ddd_post_process(pred[None], [np.divide(size, 2)], [size], [calib], opt)[0]
@@ -98,7 +103,7 @@ class DddTrainer(BaseTrainer):
             'gt': self.true_detections(meta),
         }
         for name, detections in found.items():
-            debugger.add_img(picture, f'{name}_3d')
+            debugger.add_img(image, f'{name}_3d')
             debugger.add_detections(detections, f'{name}_3d', opt.vis_thresh, calib)
         debugger.add_bird_view(found['pred'], found['gt'], thresh=opt.vis_thresh)
 
@@ -120,16 +125,15 @@ class DddTrainer(BaseTrainer):
         Args:
             meta: of the batch: `gt_det` [B, n, 16 or 18] and `gt_box_3d` [B, n, 7].
         """
-        ratio, found = self.opt.down_ratio, []
-        for row, (*dim, x, y, z, rotation_y) in zip(
-            meta['gt_det'][0].tolist(), meta['gt_box_3d'][0].tolist(), strict=True
-        ):
-            class_id, middle = int(row[-1]) + 1, np.array(row[:2])
+        found = []
+        for row, box_3d in zip(meta['gt_det'][0].numpy(), meta['gt_box_3d'][0].tolist(), strict=True):
+            if row[Decoded.SCORE] <= 0:
+                continue  # an image without an object has one row of zeros
+            class_id, (*dim, x, y, z, rotation_y) = int(row[Decoded.CLASS]) + 1, box_3d
             detection = {'class': class_name(self.opt.class_names, class_id), 'class_id': class_id, 'dim': dim}
             detection |= {'score': 1.0, 'location': [x, y, z], 'rotation_y': rotation_y}
-            if len(row) > 16:
-                half = np.array(row[15:17]) / 2
-                detection['box'] = (np.concatenate([middle - half, middle + half]) * ratio).tolist()
-            if row[2] > 0:  # without an object there is one row of zeros
-                found.append(detection)
+            if len(row) == Decoded.COLUMNS:
+                middle, half = row[Decoded.CENTER], row[Decoded.SIZE] / 2
+                detection['box'] = (np.concatenate([middle - half, middle + half]) * self.opt.down_ratio).tolist()
+            found.append(detection)
         return found

@@ -12,10 +12,11 @@ from progress.bar import Bar
 
 from .errors import UserError, did_you_mean
 from .log import configure_logging
+from .signals import stop_signals_interrupt
 
 
 def run_cli(main: Callable[[], Any]) -> None:
-    """Run `main()` as a program: exits 0, or 1 with one line on stderr, or 130 after Ctrl-C.
+    """Run `main()` as a program: exits 0, or 1 with one line on stderr, or 130 after Ctrl-C or SIGTERM.
 
     A `UserError` and the operating system's refusals (a full disk, a folder that is read-only) become
     that one line; anything else is a fault of ours and keeps its traceback. When whoever reads the output has closed
@@ -26,7 +27,8 @@ def run_cli(main: Callable[[], Any]) -> None:
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='backslashreplace')  # file names that the terminal's encoding lacks
     try:
-        main()
+        with stop_signals_interrupt():
+            main()
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end

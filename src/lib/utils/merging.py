@@ -50,3 +50,8 @@ def keep_best(results: Detections, limit: int) -> Detections:
 def merge_extremes(detections: list[Detections], num_classes: int, soft_nms: Callable[..., list[int]]) -> Detections:
     """exdet: soft-NMS of each class over all scales, mirrored or not, of rows [n, 13]; the best 100 stay."""
     return keep_best(merge_scales(detections, num_classes, soft_nms), 100)
+
+
+def keep_over(results: Detections, threshold: float, score: int) -> Detections:
+    """Keep the rows [n, columns] whose score, in that column, is over the threshold."""
+    return {cls: rows[rows[:, score] > threshold] for cls, rows in results.items()}

@@ -1,4 +1,4 @@
-"""Debugging views of a network's maps and of decoded rows over its input, one task after another (`--debug` 2 and more).
+"""Debugging views of a network's maps and decoded rows over its input, one task after another (`--debug` 2 and more).
 
 Maps are tensors [B, c, h, w] of which the first image's are shown, images BGR uint8 [H, W, 3] of the network's
 input, rows those of one image on the output map.

@@ -4,6 +4,7 @@ import contextlib
 import io
 import mmap
 import os
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
@@ -53,6 +54,8 @@ def read_image(
         UserError: the file is missing, not an image, cut short, over `max_pixels`, or larger than the memory.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for its writer
+            raise UserError(f"cannot read the image '{path}': it is no file")
         with open(path, 'rb') as file:
             data = file.read()
     except OSError as error:

@@ -2,15 +2,15 @@
 
 from .display import has_display, show_images
 from .image_files import drawing_name, image_files, is_image, with_ending, write_image
-from .video import VIDEO_SUFFIXES, Video, VideoWriter, camera_number, is_animation, open_video
+from .video import Video, VideoWriter, camera_number, has_image_content, is_animation, open_video
 
 __all__ = [
-    'VIDEO_SUFFIXES',
     'Video',
     'VideoWriter',
     'camera_number',
     'drawing_name',
     'has_display',
+    'has_image_content',
     'image_files',
     'is_animation',
     'is_image',

@@ -89,9 +89,17 @@ def is_animation(path: str | os.PathLike) -> bool:
         return False
 
 
+def has_image_content(path: str | os.PathLike) -> bool:
+    """Return whether a file that no suffix calls a video begins as an image does."""
+    if Path(path).suffix.lower() in VIDEO_SUFFIXES:
+        return False
+    with path_of_cv2(path) as readable:
+        return cv2.haveImageReader(readable)
+
+
 @contextlib.contextmanager
 def path_of_cv2(path: str | os.PathLike) -> Iterator[str]:
-    """Give a name of `path` that cv2 takes: it refuses those that are not UTF-8, which get a link beside them."""
+    """Give a name of `path` that cv2 takes: it refuses those that are not UTF-8, which get a link."""
     path = os.fspath(path)
     try:
         path.encode()
