@@ -408,7 +408,7 @@ class Choice(NamedTuple):
 
 @dataclass
 class Candidates:
-    """What of one frame takes part in one curve: truths in file order, and D detections."""
+    """The truths (in file order) and the D detections of one frame that take part in one curve."""
 
     choices: list[Choice]
     num_counting: int

@@ -1,4 +1,4 @@
-"""What 3D detection learns from an image: centres, depths, sizes and orientations (paper, section 4.1 and appendix)."""
+"""The targets of 3D detection: centres, depths, sizes and orientations (paper, section 4.1 and appendix)."""
 
 import logging
 
@@ -94,7 +94,7 @@ class DddSample(Sample):
         return index
 
     def image_meta(self, i: int) -> dict:
-        """What a detector is told of image i."""
+        """Return `calib` [3, 4], the camera matrix of image i."""
         return {'calib': self.index.image_fields['calib'][i]}
 
     def whole(self, width: int, height: int) -> Window:
@@ -144,7 +144,7 @@ class DddSample(Sample):
             wh[k] = width, height
             reg[k] = center - cell
             ind[k] = cell[1] * out_w + cell[0]
-            reg_mask[k] = not view.jittered  # a picture that was scaled does not show these depths and sizes
+            reg_mask[k] = not view.jittered  # an image that was scaled does not show these depths and sizes
             rot_mask[k] = 1
             rot = np.stack([np.zeros(2), rotbin[k], np.sin(rotres[k]), np.cos(rotres[k])], 1)  # [2, 4]
             size = wh[k] if self.opt.reg_bbox else ()

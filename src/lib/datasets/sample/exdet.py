@@ -1,4 +1,4 @@
-"""What ExtremeNet learns from an image: heatmaps of the four extreme points and of the centre between them."""
+"""The targets of ExtremeNet: heatmaps of the four extreme points and of the centre between them."""
 
 import os
 

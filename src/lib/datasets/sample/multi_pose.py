@@ -1,4 +1,4 @@
-"""What pose estimation learns from an image: people as centres, joints as offsets and heatmaps (paper, section 4.2)."""
+"""The targets of pose estimation: people as centres, joints as offsets and heatmaps (paper, section 4.2)."""
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class MultiPoseSample(Sample):
         sizes, centers = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2  # [n, 2]
         places, seen = self.places(objects, view)  # [n, J, 2], [n, J]
         inside = seen & (places >= 0).all(2) & (places < view.output_size).all(2)  # [n, J]
-        # A turned person may be in the picture though the box, which is not turned, is outside.
+        # A turned person may be in the image though the box, which is not turned, is outside.
         people = [k for k in self.slots(objects) if objects.valid[k] and (rotated or (sizes[k] > 0).all())]
         for k in people:
             targets['reg_mask'][k] = seen[k].any()
@@ -91,7 +91,7 @@ class MultiPoseSample(Sample):
         return self.as_learnt(targets), {'gt_det': gt_det, 'gt_seen': gt_seen}
 
     def blank_targets(self, output_size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """Every target of a picture of nobody, joints in a dimension of their own; dense ones empty if unused."""
+        """Make the targets of an image of nobody, joints in a dimension of their own; dense ones are empty if unused."""
         (out_w, out_h), joints, slots = output_size, self.num_joints, self.max_objs
         dense = joints if self.opt.dense_hp else 0
         return {
@@ -150,7 +150,7 @@ class MultiPoseSample(Sample):
         self.draw(targets['hm'][cls], cell, radius)
 
     def as_learnt(self, targets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Those of `blank_targets` that the options ask for, in the shapes that the class tells."""
+        """Choose the targets that the options ask for, and give them the shapes of the class's docstring."""
         opt, slots = self.opt, self.max_objs
         learnt = {name: targets[name] for name in ('hm', 'reg_mask', 'ind', 'wh')}
         if opt.dense_hp:
