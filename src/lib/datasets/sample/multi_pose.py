@@ -91,7 +91,7 @@ class MultiPoseSample(Sample):
         return self.as_learnt(targets), {'gt_det': gt_det, 'gt_seen': gt_seen}
 
     def blank_targets(self, output_size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """Make the targets of an image of nobody, joints in a dimension of their own; dense ones are empty if unused."""
+        """Make the targets of an image of nobody, joints in a dimension of their own; unused dense ones empty."""
         (out_w, out_h), joints, slots = output_size, self.num_joints, self.max_objs
         dense = joints if self.opt.dense_hp else 0
         return {
