@@ -373,7 +373,7 @@ def test_batch_norm_of_one_value_is_refused(toy, scripts, tmp_path):
 
 def test_log_on_a_full_disk_does_not_stop_the_run(tmp_path, capsys):
     """The log and the events are left be with one note each; what is said still shows."""
-    logger = Logger(Namespace(save_dir=str(tmp_path)))
+    logger = Logger(Namespace(save_dir=str(tmp_path), resume=False, overwrite=False))
     logger.log.close()
     logger.log = open('/dev/full', 'a')  # noqa: SIM115  closed by the logger
     logger.writer.add_scalar = lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, 'No space left on device'))
@@ -394,12 +394,13 @@ def test_stopped_scoring_leaves_no_half_result(toy, uninterrupted, tmp_path, num
 import os, sys
 sys.path.insert(0, sys.argv[1])
 import test
+from lib.detectors.base_detector import BaseDetector
 from lib.utils.cli import run_cli
-run = test.BaseDetector.run_batch
+run = BaseDetector.run_batch
 def stop(self, images):
     os.kill(os.getpid(), int(sys.argv[2]))
     return run(self, images)
-test.BaseDetector.run_batch = stop
+BaseDetector.run_batch = stop
 run_cli(lambda: test.main(sys.argv[3:]))
 """
     args = ['ctdet', '--dataset', toy, '--gpus', '-1', '--load_model', str(uninterrupted / 'model_last.pth')]
@@ -410,3 +411,4 @@ run_cli(lambda: test.main(sys.argv[3:]))
     assert done.returncode == 130 and done.stderr.splitlines()[-1] == 'interrupted', done.stderr
     assert 'Traceback' not in done.stderr
     assert not [path for path in tmp_path.rglob('*') if path.is_file()]
+    assert not (uninterrupted / 'results.json').exists()

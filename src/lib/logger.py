@@ -27,7 +27,8 @@ class Logger:
     """Writes `opt.txt`, `log.txt` and TensorBoard events (`logs/`) into the run's folder.
 
     The folder is this run's alone until `close` (or the end of the `with` block); files that an earlier one was
-    killed over are removed, and all of an earlier one's unless this run resumes it. A disk that refuses the log or the events later on is reported once, and training goes on.
+    killed over are removed, and all of an earlier one's unless this run resumes it. A disk that refuses the log or the
+    events later on is reported once, and training goes on.
 
     Raises:
         UserError: the folder cannot be written to, or another process trains in it.
