@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -46,6 +47,7 @@ class Logger:
                     clear_folder(opt.save_dir)
                 write_options(os.path.join(opt.save_dir, 'opt.txt'), opt)
                 self.log = open(os.path.join(opt.save_dir, 'log.txt'), 'a')  # noqa: SIM115  closed in close()
+                silence_event_thread()
                 self.writer = SummaryWriter(os.path.join(opt.save_dir, 'logs'))
                 after_error.pop_all()
         except OSError as error:
@@ -97,6 +99,17 @@ class Logger:
         except OSError:  # what stood in its buffer when the disk was full, which was reported
             self.broken.add('log.txt')
         self.lock.release()
+
+
+def silence_event_thread() -> None:
+    """Keep TensorBoard's thread from printing a traceback for what `Logger` reports in one line."""
+    hook = threading.excepthook
+
+    def without_disk_errors(args: threading.ExceptHookArgs) -> None:
+        if type(args.thread).__name__ != '_AsyncWriterThread' or not issubclass(args.exc_type, OSError):
+            hook(args)
+
+    threading.excepthook = without_disk_errors
 
 
 def write_options(path: str, opt: Namespace) -> None:

@@ -647,9 +647,12 @@ def demo_facts(opt: Options) -> Any:
     from .datasets.source_factory import datasets_for
 
     facts = opt.facts
-    if 'class_names' in facts:
+    if {'class_names', 'mean', 'std', 'input_h', 'input_w'} <= facts.keys():
         return Namespace(default_resolution=[facts['input_h'], facts['input_w']])
     dataset = get_dataset(opt.dataset, opt.task)
+    if 'class_names' in facts:  # the others are the dataset's
+        kept = {name: getattr(dataset, name) for name in ('default_resolution', 'mean', 'std')}
+        return Namespace(**kept)
     count, joints = facts.get('num_classes'), facts.get('num_joints')
     if count in (None, dataset.num_classes) and joints in (None, dataset.num_joints) or 'dataset' in opt.given:
         return dataset
