@@ -517,10 +517,10 @@ def test_ideal_results_score_100(crowd, tmp_path, capsys):
 
 def test_labels_of_kitti_are_used_where_they_are(crowd, tmp_path):
     """With training/label_2 in --data_dir these files are the truth, not the annotations."""
-    opt, dataset = make_dataset(crowd, 'val', *ORACLES)
     labels = crowd / 'kitti/training/label_2'
     labels.mkdir(parents=True)
     try:
+        opt, dataset = make_dataset(crowd, 'val', *ORACLES)
         for i in range(11):
             (labels / f'{i:06d}.txt').write_text('')
         metrics = dataset.run_eval(ideal_results(dataset, opt), str(tmp_path))
