@@ -27,7 +27,7 @@ from lib.opts import opts
 from lib.utils.cli import one_line, run_cli, track
 from lib.utils.drawing import READABLE_SIDE, Detection
 from lib.utils.errors import UserError
-from lib.utils.files import atomic_path
+from lib.utils.files import atomic_path, refuse_overwriting, writable_folder
 from lib.utils.image import read_image
 from lib.utils.media import (
     VIDEO_SUFFIXES,
@@ -39,9 +39,7 @@ from lib.utils.media import (
     is_image,
     open_video,
     picture_name,
-    refuse_overwriting,
     show_pictures,
-    writable_folder,
     write_image,
 )
 
@@ -189,11 +187,11 @@ class Outputs:
         if source.video is not None:
             self.place = Path(opt.save_video or folder / f'{Path(source.video.name).stem}.mp4')
             self.fps = source.video.fps
-            refuse_overwriting(self.place, opt.demo)
+            refuse_overwriting(self.place, [opt.demo])
         elif opt.save_video:
             raise UserError(f"--save_video needs a video or a camera, '{opt.demo}' is neither")
         else:
-            refuse_overwriting(folder, source.paths[0].parent)
+            refuse_overwriting(folder, [source.paths[0].parent])
 
     def add(self, frame: Frame, detections: list[Detection], pictures: dict[str, np.ndarray]) -> None:
         """Save one picture's detections and drawings.
@@ -217,7 +215,7 @@ class Outputs:
             return
         if ending not in self.videos:
             path = self.place.with_name(f'{self.place.stem}{ending}{self.place.suffix}')
-            refuse_overwriting(path, self.demo)
+            refuse_overwriting(path, [self.demo])
             self.videos[ending] = VideoWriter(path, self.fps)
         self.videos[ending].write(drawing)
 

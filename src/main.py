@@ -14,7 +14,7 @@ from lib.trains.run import Run
 from lib.trains.train_factory import train_factory
 from lib.utils.cli import run_cli
 from lib.utils.device import open_device
-from lib.utils.media import writable_folder
+from lib.utils.files import writable_folder
 from lib.utils.signals import StopSignals
 
 

@@ -13,8 +13,8 @@ from lib.detectors.detector_factory import detector_factory
 from lib.opts import opts
 from lib.utils.cli import Progress, run_cli
 from lib.utils.errors import UserError
+from lib.utils.files import writable_folder
 from lib.utils.image import read_image
-from lib.utils.media import writable_folder
 
 
 def main(args: list[str] | None = None) -> None:

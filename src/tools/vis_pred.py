@@ -20,9 +20,9 @@ from centernet.datasets.index import read_coco
 from centernet.utils.cli import OneLineParser, one_line, run_cli, track
 from centernet.utils.drawing import READABLE_SIDE, Detection, draw_detections
 from centernet.utils.errors import UserError
-from centernet.utils.files import read_json
+from centernet.utils.files import read_json, refuse_overwriting, writable_folder
 from centernet.utils.image import read_image
-from centernet.utils.media import picture_name, refuse_overwriting, writable_folder, write_image
+from centernet.utils.media import picture_name, write_image
 
 
 class Dataset:
@@ -89,7 +89,7 @@ def main(args: list[str] | None = None) -> None:
     results = dataset.by_image(read_json(opt.results), opt.results)
     images = dataset.images[: opt.limit or None]
     folder = writable_folder(opt.output)
-    refuse_overwriting(folder, opt.images_dir)
+    refuse_overwriting(folder, [opt.images_dir])
     skipped = 0
     for info in track(images, 'vis_pred'):
         size = (info['width'], info['height']) if 'width' in info and 'height' in info else None

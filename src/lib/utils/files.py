@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,31 +55,43 @@ def write_json(path: str | os.PathLike, value: Any, indent: int | None = None) -
         json.dump(value, file, indent=indent)
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+def read_text(path: str | os.PathLike) -> str:
+    """Read a text file in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
 
-    What is none of them is read as Windows' Latin-1 (cp1252), and a warning says so, as it does of keys that are
-    written twice in one object, of which the last one counts.
+    What is none of them is read as Latin-1 (in Windows' form, cp1252), and a warning says so.
 
     Raises:
-        UserError: it is missing, not a file or not JSON, or a key holds two lists of objects.
+        UserError: it is missing or not a file.
+        OSError: it cannot be read.
     """
     if not os.path.isfile(path):
         raise UserError(f"'{path}' is no file" if os.path.exists(path) else f"no such file: '{path}'")
     data = Path(path).read_bytes()
+    try:
+        return data.decode(json.detect_encoding(data))  # by the mark, or by where zero bytes stand
+    except UnicodeDecodeError:
+        logger.warning("'%s' is not in UTF-8: it is read as Latin-1 (cp1252)", path)
+        return data.decode('cp1252', 'replace')
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Read a JSON file, in the encodings of `read_text`.
+
+    Of keys that are written twice in one object the last one counts, and a warning says so.
+
+    Raises:
+        UserError: it is missing, not a file or not JSON, or a key holds two lists of objects.
+        OSError: it cannot be read.
+    """
+    text = read_text(path)
     doubled: list[str] = []
     try:
-        try:
-            text = data.decode(json.detect_encoding(data))
-        except UnicodeDecodeError:
-            text = data.decode('cp1252')
-            logger.warning("'%s' is not in UTF-8: it is read as Latin-1 (cp1252)", path)
         value = json.loads(text, object_pairs_hook=partial(_unique_keys, doubled))
     except UserError as error:
         raise UserError(f"'{path}' {error}") from None
     except RecursionError:
         raise UserError(f"'{path}' is not JSON that can be read: its lists are nested too deep") from None
-    except ValueError as error:  # JSON or an encoding that is broken, an integer of too many digits
+    except ValueError as error:  # among them integers of too many digits
         raise UserError(f"'{path}' is not JSON: {error}") from None
     if doubled:
         keys = ', '.join(map(repr, dict.fromkeys(doubled[:5])))
@@ -101,3 +113,76 @@ def _unique_keys(doubled: list[str], pairs: list[tuple[str, Any]]) -> dict[str, 
             if count > 1:
                 raise UserError(f"holds the list '{key}' twice in one object: which one counts is not clear")
     return unique
+
+
+def writable_folder(path: str | os.PathLike, option: str = '--output') -> Path:
+    """Return the folder at `path`, made where it is missing.
+
+    Args:
+        path: the folder.
+        option: the option or argument by which the user names it, for the message.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the output folder '{path}': {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"the output folder '{path}' is read-only; name another one with {option}")
+    return path
+
+
+class ReadPaths:
+    """The files and folders that a program reads, which it must not write over.
+
+    Two paths are the same if they resolve to one place (symbolic links, `..`) or lead to one inode (hard
+    links, mounts, other case on file systems that ignore it).
+    """
+
+    def __init__(self, paths: Iterable[str | os.PathLike]):
+        self.path_of = {identity: path for path in paths for identity in _identities(path)}
+
+    def refuse(self, output: str | os.PathLike, option: str = '--output') -> None:
+        """Raise a UserError if `output` is one of them; `option` is what the user names the output with."""
+        for identity in _identities(output):
+            if identity in self.path_of:
+                read = os.fspath(self.path_of[identity])
+                raise UserError(f"{option}: '{output}' would overwrite '{read}', which is read; name another place")
+
+
+def refuse_overwriting(
+    output: str | os.PathLike, inputs: Iterable[str | os.PathLike], option: str = '--output'
+) -> None:
+    """Raise a UserError if `output` is one of the files or folders `inputs`, by whatever name.
+
+    Args:
+        output: the file or folder that is going to be written; it need not exist.
+        inputs: the files or folders that are read. `ReadPaths` is faster where there are many outputs.
+        option: the option or argument by which the user names the output, for the message.
+    """
+    ReadPaths(inputs).refuse(output, option)
+
+
+def refuse_replacing(output: str | os.PathLike, is_own: Callable[[Path], bool], option: str = '--output') -> None:
+    """Raise a UserError if there is a file at `output` that another program (or the user) made.
+
+    Args:
+        output: the file that is going to be written.
+        is_own: whether an existing file is an earlier output of the program, which may be replaced.
+        option: the option or argument by which the user names the output, for the message.
+    """
+    path = Path(output)
+    if os.path.lexists(path) and not is_own(path):
+        raise UserError(f"{option}: '{output}' exists and is no earlier output of this program; name another place")
+
+
+def _identities(path: str | os.PathLike) -> set[str | tuple[int, int]]:
+    """The place that a path resolves to and, if it exists, its device and inode."""
+    found: set[str | tuple[int, int]] = {os.path.realpath(path)}
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        found.add((status.st_dev, status.st_ino))
+    return found

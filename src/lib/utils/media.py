@@ -122,28 +122,6 @@ def picture_name(name: str) -> str:
     return name if Path(name).suffix.lower() in {'.jpg', '.jpeg', '.png'} else f'{name}.png'
 
 
-def refuse_overwriting(output: str | os.PathLike, source: str | os.PathLike) -> None:
-    """Raises a UserError if `output` is the very file or folder that is read."""
-    if os.path.realpath(output) == os.path.realpath(source):
-        raise UserError(f"the output '{output}' would overwrite what is read; name another one with --output")
-
-
-def writable_folder(path: str | os.PathLike) -> Path:
-    """The folder, made where it was missing.
-
-    Raises:
-        UserError: it cannot be made or written to.
-    """
-    path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the output folder '{path}': {error.strerror}") from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UserError(f"the output folder '{path}' is read-only; name another one with --output")
-    return path
-
-
 # ------------------------------------------------------------------------------------------------- videos
 
 
