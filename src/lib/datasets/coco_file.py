@@ -157,19 +157,34 @@ def _categories(rows: list, findings: Findings) -> list[dict]:
             raise UserError(f"'{findings.source}' lists a category id twice: {category['id']} is {names}")
         if other is not category:
             findings.add('categories left out, that are listed twice', category['id'])
-    taken = {category['name'] for category in categories.values()}
-    named: set[str] = set()
-    for category_id in sorted(categories):
-        name = categories[category_id]['name']
-        if name in named:
+    names = distinct_names({category['id']: category['name'] for category in categories.values()})
+    for category_id, name in names.items():
+        if name != categories[category_id]['name']:
             findings.add('categories renamed, for another has their name', name)
-            name = f'{name} ({category_id})'
+            categories[category_id] = categories[category_id] | {'name': name}
+    return list(categories.values())
+
+
+def distinct_names(names: Mapping[int, str]) -> dict[int, str]:
+    """Class names no two of which are alike: of several all but that of the lowest id get their id behind, `cat (7)`.
+
+    Args:
+        names: class id -> name.
+
+    Returns:
+        The same ids in rising order, with their names.
+    """
+    distinct: dict[int, str] = {}
+    taken, given = set(names.values()), set()
+    for class_id, name in sorted(names.items()):
+        if name in given:
+            name = f'{name} ({class_id})'
             while name in taken:
                 name += "'"
-            categories[category_id] = categories[category_id] | {'name': name}
             taken.add(name)
-        named.add(name)
-    return list(categories.values())
+        given.add(name)
+        distinct[class_id] = name
+    return distinct
 
 
 def _normalise(
