@@ -77,7 +77,7 @@ def read_results(path: str | os.PathLike) -> list[dict]:
     """
     rows = read_json(path)
     if not isinstance(rows, list) or not (not rows or any(isinstance(row, dict) for row in rows)):
-        raise UserError(f"'{path}' is not a results file: expected a JSON list of objects")
+        raise UserError(f"'{path}' is not a results file: it is not a list of {{image_id, category_id, bbox, score}}")
     findings = Findings(os.fspath(path))
     results = [_normalise(row, place, 'results', ROW_READERS, findings) for place, row in enumerate(rows)]
     findings.report()

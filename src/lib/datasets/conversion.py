@@ -153,19 +153,18 @@ def entry_paths(entry: str) -> list[Path]:
 # ------------------------------------------------------------------------------------------------------ outputs
 
 
-def is_own(path: Path, tool: str) -> bool:
-    """Whether an annotation file was made by the program `tool`."""
+def is_own(path: Path, mark: Mapping[str, Any]) -> bool:
+    """Whether an annotation file carries the mark of the program that made it."""
     try:
         content = read_json(path)
     except (UserError, OSError):
         return False
-    mark = content.get(MARK) if isinstance(content, dict) else None
-    return isinstance(mark, dict) and mark.get('tool') == tool
+    return isinstance(content, dict) and content.get(MARK) == mark
 
 
 def refuse_foreign(path: Path, tool: str) -> None:
     """Raise a UserError if there is a file at `path` that is no earlier output of the program `tool`."""
-    refuse_replacing(path, lambda existing: is_own(existing, tool), 'OUTPUT')
+    refuse_replacing(path, lambda existing: is_own(existing, {'tool': tool}), 'OUTPUT')
 
 
 def same_content(source: Path, target: Path) -> bool:
