@@ -160,9 +160,8 @@ def yaml_class_names(names: Any, path: Path) -> dict[int, str]:
         except (TypeError, ValueError):
             number = -1
         if number < 0 or number in classes or not isinstance(name, str) or not name.strip():
-            raise UserError(
-                f"'{path}': expected numbers from 0 and a name for each in 'names', found {key!r}: {name!r}"
-            )
+            found = f'{reprlib.repr(key)}: {reprlib.repr(name)}'
+            raise UserError(f"'{path}': expected a number from 0 and a name for each of 'names', found {found}")
         classes[number] = ' '.join(name.split())
     return distinct_names(classes)
 
