@@ -92,15 +92,14 @@ def parse_xml(path: Path, files: Tally) -> etree._Element | None:
     """
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
-        with open(path, 'rb') as file:
-            tree = etree.parse(file, parser)
+        root = etree.fromstring(path.read_bytes(), parser)  # not by its name, which need not be UTF-8
     except (etree.XMLSyntaxError, OSError, ValueError, LookupError) as error:
         files.lose('XML files left out, broken', f'{path.name} ({error})')
         return None
-    if tree.docinfo.internalDTD is not None and list(tree.docinfo.internalDTD.iterentities()):
+    declared = root.getroottree().docinfo.internalDTD
+    if declared is not None and list(declared.iterentities()):
         files.lose('XML files left out, which declare entities', path.name)
         return None
-    root = tree.getroot()
     if root.tag != 'annotation':
         files.lose('XML files left out, not VOC annotations', path.name, f'<{root.tag}>')
         return None
