@@ -1,5 +1,6 @@
 """Builds the Cython kernels and installs `src/lib` under the name `centernet`."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ EXTENSION_OPTIONS = {  # kernel -> further arguments of its Extension
     'dcn': {'extra_compile_args': ['-O3', *FREE_SUMS, *OPENMP], 'extra_link_args': OPENMP},
     'winograd': {'extra_compile_args': ['-O3', *OPENMP], 'extra_link_args': OPENMP},
 }
+SANITIZERS = os.environ.get('CENTERNET_SANITIZE', '')  # such as `address,undefined`: see `make asan`
+SANITIZE = [f'-fsanitize={SANITIZERS}', '-fno-omit-frame-pointer', '-O1', '-g'] if SANITIZERS else []
 
 
 def requirements(dev: bool) -> list[str]:
@@ -36,13 +39,15 @@ def requirements(dev: bool) -> list[str]:
 def kernels() -> list[Extension]:
     """One extension a `src/lib/external/*.pyx`."""
     paths = sorted((ROOT / 'src/lib/external').glob('*.pyx'))
+    options = {path.stem: EXTENSION_OPTIONS.get(path.stem, {}) for path in paths}
     return [
         Extension(
             f'centernet.external.{path.stem}',
             [path.relative_to(ROOT).as_posix()],
             depends=['src/lib/external/per_cpu.h'],
             include_dirs=['src/lib/external'],
-            **EXTENSION_OPTIONS.get(path.stem, {}),
+            extra_compile_args=[*options[path.stem].get('extra_compile_args', []), *SANITIZE],
+            extra_link_args=[*options[path.stem].get('extra_link_args', []), *SANITIZE[:1]],
         )
         for path in paths
     ]

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../src"
 task=${1:-ctdet}
 data=../data/toy_$task
 run=(--exp_id demo --gpus -1)
-train=(--arch dlav0_34 --head_conv 64 --pretrained none --batch_size 4 --lr 1e-3 --num_workers 0 --val_intervals 0)
+train=(--arch dlav0_34 --head_conv 64 --pretrained none --batch_size 4 --lr 1e-3 --num_workers 0 --val_intervals 0 --overwrite)
 plain=(--input_res 128 --no_color_aug --not_rand_crop --shift 0 --scale 0)
 test=(--flip_test)
 case $task in

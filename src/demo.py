@@ -1,15 +1,15 @@
-"""Look: detect in an image, a folder of images, a video or a camera's pictures, and draw what was found.
+"""Look: detect in an image, a folder of images, a video or a camera's frames, and draw what was found.
 
     python demo.py ctdet --demo PATH --load_model MODEL.pth
 
-PATH is a file, a folder, `webcam` or `webcam:NUMBER`. The drawn pictures (or the video) and `results.json`, a
+PATH is a file, a folder, `webcam` or `webcam:NUMBER`. The drawn images (or the video) and `results.json`, a
 list of every detection, go into `--output`. With a display they are shown too: any key goes on to the next
-picture, Esc ends.
+image, Esc ends.
 """
 
 import contextlib
-import json
 import os
+import signal
 import sys
 import time
 from argparse import Namespace
@@ -18,43 +18,70 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-import cv2
 import numpy as np
 
 from lib.detectors.base_detector import TIMES, BaseDetector
 from lib.detectors.detector_factory import detector_factory
 from lib.opts import opts
 from lib.utils.cli import one_line, run_cli, track
-from lib.utils.drawing import READABLE_SIDE, Detection
+from lib.utils.detections import Detection
+from lib.utils.drawing import READABLE_SIDE
 from lib.utils.errors import UserError
-from lib.utils.files import atomic_path, refuse_overwriting, writable_folder
-from lib.utils.image import read_image
+from lib.utils.files import (
+    ReadPaths,
+    atomic_path,
+    encode_json,
+    refuse_overwriting,
+    refuse_replacing,
+    writable_folder,
+)
+from lib.utils.image import MAX_PIXELS, read_image
 from lib.utils.media import (
-    VIDEO_SUFFIXES,
     Video,
     VideoWriter,
     camera_number,
+    drawing_name,
     has_display,
+    has_image_content,
     image_files,
+    is_animation,
     is_image,
     open_video,
-    picture_name,
-    show_pictures,
+    show_images,
+    with_ending,
     write_image,
 )
+
+JSON_START = '[\n'
+FIRST_ENTRY = JSON_START + '{"image": '  # with which the list of detections begins
 
 
 def main(args: list[str] | None = None) -> None:
     opt = opts().init(args)
-    source = open_source(opt.demo)
+    source = open_source(opt.demo, opt.max_pixels)
     folder = writable_folder(opt.output or Path(opt.save_dir) / 'demo')
     outputs = Outputs(opt, source, folder)
     detector = detector_factory[opt.task](opt)
-    demo(opt, detector, source, outputs)
+    with sigterm_interrupts():
+        demo(opt, detector, source, outputs)
+
+
+@contextlib.contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """While it is entered, SIGTERM does as Ctrl-C: what was done is kept."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def demo(opt: Namespace, detector: BaseDetector, source: 'Source', outputs: 'Outputs') -> None:
-    """Run the detector over the source; what was done by Ctrl-C or an error is kept."""
+    """Run the detector over the source; what was done before Ctrl-C, SIGTERM or an error is kept."""
     window = has_display() and not opt.no_display
     seconds: Counter[str] = Counter()
     try:
@@ -66,11 +93,11 @@ def demo(opt: Namespace, detector: BaseDetector, source: 'Source', outputs: 'Out
                 continue
             found = detector.run(frame.image, meta)
             detections = detector.described(found)
-            pictures = detector.drawings(frame.image, detections, meta, outputs.least_side)
-            outputs.add(frame, detections, pictures)
+            drawings = detector.drawings(frame.image, detections, meta, outputs.least_side)
+            outputs.add(frame, detections, drawings)
             seconds.update({stage: found[stage] for stage in TIMES})
             seconds.update(tot=frame.seconds, load=frame.seconds)
-            if window and show_pictures(pictures, pause=source.video is None):
+            if window and show_images(drawings, pause=source.video is None):
                 break
     finally:
         outputs.close()
@@ -80,22 +107,22 @@ def demo(opt: Namespace, detector: BaseDetector, source: 'Source', outputs: 'Out
 
 
 def report(source: 'Source', outputs: 'Outputs', seconds: Counter) -> None:
-    """The last lines: what was left out, where the results are, and the mean time of each stage."""
+    """Print the last lines: what was left out, where the results are, and the mean time of each stage."""
     if source.skipped:
-        print(f'skipped {source.skipped} picture(s)')
+        print(f'skipped {source.skipped} image(s)')
     if source.exhausted and 0 < outputs.count < source.total:
         print(f'{outputs.count} of the {source.total} frames that the file announces were read')
     if outputs.count:
-        print(f"{outputs.count} picture(s) drawn in '{outputs.place}', detections in '{outputs.json.path}'")
+        print(f"{outputs.count} image(s) drawn in '{outputs.place}', detections in '{outputs.json.path}'")
         means = ' | '.join(f'{stage} {seconds[stage] / outputs.count:.3f}' for stage in TIMES)
-        print(f'mean seconds a picture: {means}')
+        print(f'mean seconds an image: {means}')
 
 
 # ---------------------------------------------------------------------------------------------- what comes in
 
 
 class Frame(NamedTuple):
-    """A picture (BGR uint8 [H, W, 3]), its file's name, its 0-based number in a video, the seconds to read it."""
+    """An image (BGR uint8 [H, W, 3]), its file's name, its 0-based number in a video, the seconds to read it."""
 
     image: np.ndarray
     name: str
@@ -104,13 +131,30 @@ class Frame(NamedTuple):
 
 
 class Source:
-    """Pictures one after another, of `paths` or of `video`. `total` is their number, 0 where it is unknown.
+    """Images one after another, of `paths` or of `video`.
 
-    A damaged image is told, counted in `skipped` and left out, unless it is the only one that was asked for.
+    A damaged image is named, counted in `skipped` and left out, unless it is the only one that was asked for.
+
+    Args:
+        paths: image files.
+        video: instead of them.
+        forgiving: leave damaged images out, rather than raise.
+        max_pixels: an image of more pixels counts as damaged.
+
+    Attributes:
+        total: the number of images, 0 where it is unknown.
+        skipped: how many were left out.
+        exhausted: the video was read to its end.
     """
 
-    def __init__(self, paths: list[Path] | None = None, video: Video | None = None, forgiving: bool = True):
-        self.paths, self.video, self.forgiving = paths or [], video, forgiving
+    def __init__(
+        self,
+        paths: list[Path] | None = None,
+        video: Video | None = None,
+        forgiving: bool = True,
+        max_pixels: int = MAX_PIXELS,
+    ):
+        self.paths, self.video, self.forgiving, self.max_pixels = paths or [], video, forgiving, max_pixels
         self.total = len(self.paths) if video is None else video.length
         self.skipped = 0
         self.exhausted = False
@@ -122,7 +166,7 @@ class Source:
         for path in self.paths:
             start = time.perf_counter()
             try:
-                image = read_image(path)
+                image = read_image(path, max_pixels=self.max_pixels)
             except UserError as error:
                 self.skip(error)
                 continue
@@ -136,15 +180,15 @@ class Source:
         self.exhausted = True
 
     def skip(self, error: UserError) -> None:
-        """Leave out the picture at hand for what is wrong with it, or raise that when no other was asked for."""
+        """Leave out the image at hand for what is wrong with it, or raise that when no other was asked for."""
         if not self.forgiving:
             raise error
         self.skipped += 1
         print(f'skipped: {one_line(error)}', file=sys.stderr)
 
 
-def open_source(name: str) -> Source:
-    """The source that `--demo` names.
+def open_source(name: str, max_pixels: int = MAX_PIXELS) -> Source:
+    """Open the source that `--demo` names; images of more than `max_pixels` are refused.
 
     Raises:
         UserError: nothing is there, or nothing that can be looked at.
@@ -153,13 +197,13 @@ def open_source(name: str) -> Source:
     if not name:
         raise UserError("--demo names an image, a folder, a video, 'webcam' or 'webcam:NUMBER'; it is missing")
     if path.is_dir():
-        return Source(image_files(path))
+        return Source(image_files(path), max_pixels=max_pixels)
     if camera_number(name) is not None:
         return Source(video=open_video(name))
     if not path.exists():
         raise UserError(f"--demo: no such file or folder: '{name}' (a camera is 'webcam' or 'webcam:NUMBER')")
-    if is_image(path) or path.suffix.lower() not in VIDEO_SUFFIXES and cv2.haveImageReader(name):
-        return Source([path], forgiving=False)
+    if not is_animation(path) and (is_image(path) or has_image_content(path)):
+        return Source([path], forgiving=False, max_pixels=max_pixels)
     return Source(video=open_video(name))
 
 
@@ -167,12 +211,13 @@ def open_source(name: str) -> Source:
 
 
 class Outputs:
-    """The drawn pictures or video, and the list of detections.
+    """The drawn images or video, and the list of detections.
 
-    `least_side` is what pictures are to be enlarged to: those of a video keep their size.
+    `least_side` is what images are to be enlarged to: those of a video keep their size.
 
     Raises:
-        UserError: the pictures would overwrite those that are read, or --save_video has no video to save.
+        UserError: an output would overwrite what is read, or a file that is not an earlier output of the demo's; or
+            --save_video has no video to save.
     """
 
     def __init__(self, opt: Namespace, source: Source, folder: Path):
@@ -187,21 +232,26 @@ class Outputs:
         if source.video is not None:
             self.place = Path(opt.save_video or folder / f'{Path(source.video.name).stem}.mp4')
             self.fps = source.video.fps
-            refuse_overwriting(self.place, [opt.demo])
+            names, read = [], [opt.demo]
         elif opt.save_video:
             raise UserError(f"--save_video needs a video or a camera, '{opt.demo}' is neither")
         else:
+            names, read = [drawing_name(path.name) for path in source.paths], source.paths
             refuse_overwriting(folder, [source.paths[0].parent])
+        self.read = ReadPaths(read)
+        self.is_own = bool(not opt.output or holds_earlier_output(folder))
+        for path in (self.json.path, self.place, *(folder / name for name in names)):
+            self._refuse(path)
 
-    def add(self, frame: Frame, detections: list[Detection], pictures: dict[str, np.ndarray]) -> None:
-        """Save one picture's detections and drawings.
+    def add(self, frame: Frame, detections: list[Detection], drawings: dict[str, np.ndarray]) -> None:
+        """Save one image's detections and drawings.
 
-        The first drawing gets the picture's (or the video's) name; those of the others end in what they are.
+        The first drawing gets the image's (or the video's) name; those of the others end in what they are.
         """
-        (_, picture), *others = pictures.items()
-        self._save(picture, picture_name(frame.name), '')
+        (_, first), *others = drawings.items()
+        self._save(first, drawing_name(frame.name, first.shape[1::-1]), '')
         for title, other in others:
-            self._save(other, f'{Path(frame.name).stem}_{title}.png', f'_{title}')
+            self._save(other, with_ending(Path(frame.name).stem, f'_{title}.png'), f'_{title}')
         height, width = frame.image.shape[:2]
         number = {} if frame.number is None else {'frame': frame.number}
         entry = {'image': frame.name, **number, 'width': width, 'height': height, 'detections': detections}
@@ -209,23 +259,34 @@ class Outputs:
         self.count += 1
 
     def _save(self, drawing: np.ndarray, name: str, ending: str) -> None:
-        """Save a drawing as the picture `name`, or as the next frame of the video whose name has that ending."""
+        """Save a drawing as the image `name`, or as the next frame of the video whose name has that ending."""
         if self.fps is None:
-            write_image(self.folder / self._free_name(name), drawing)
+            path = self.folder / self._free_name(name)
+            self._refuse(path)
+            write_image(path, drawing)
             return
         if ending not in self.videos:
             path = self.place.with_name(f'{self.place.stem}{ending}{self.place.suffix}')
-            refuse_overwriting(path, [self.demo])
+            self._refuse(path)
             self.videos[ending] = VideoWriter(path, self.fps)
         self.videos[ending].write(drawing)
 
+    def _refuse(self, path: Path) -> None:
+        """Raise a UserError if writing to `path` would replace what is read, or what the demo did not make.
+
+        A file that `--save_video` names is the user's to give.
+        """
+        self.read.refuse(path)
+        if path.parent == self.folder:
+            refuse_replacing(path, lambda path: self.is_own)
+
     def _free_name(self, name: str) -> str:
-        """`name`, or `name` with a number where this run has used it, be it in other case."""
+        """Return `name`, or `name` with a number where this run has used it, be it in other case."""
         stem, suffix = os.path.splitext(name)
         number = 0
         while name.casefold() in self.names:
             number += 1
-            name = f'{stem}_{number}{suffix}'
+            name = with_ending(stem, f'_{number}{suffix}')
         self.names.add(name.casefold())
         return name
 
@@ -247,10 +308,11 @@ class JsonList:
 
     def append(self, value: Any) -> None:
         """Write one more entry; the first one starts the file."""
-        separator = ',\n' if self.file else '[\n'
+        text = encode_json(value, f"'{self.path}'")
+        separator = ',\n' if self.file else JSON_START
         if self.file is None:
             self.file = self.stack.enter_context(text_file(self.path))
-        self.file.write(separator + json.dumps(value))
+        self.file.write(separator + text)
 
     def close(self) -> None:
         """Finish the list; without an entry no file is left."""
@@ -259,9 +321,18 @@ class JsonList:
                 self.file.write('\n]\n')
 
 
+def holds_earlier_output(folder: Path) -> bool:
+    """Return whether the demo wrote into a folder before: its results are there, or begun when it was killed."""
+    for path in folder.glob('*results*.json'):
+        with contextlib.suppress(OSError, UnicodeDecodeError), open(path, encoding='utf-8') as file:
+            if file.read(len(FIRST_ENTRY)) in (FIRST_ENTRY, ''):
+                return True
+    return False
+
+
 @contextlib.contextmanager
 def text_file(path: Path) -> Iterator[TextIO]:
-    """A text file that is at `path` only once it is whole."""
+    """Open a text file that is at `path` only once it is whole."""
     with atomic_path(path) as beside, open(beside, 'w', encoding='utf-8') as file:
         yield file
 

@@ -6,6 +6,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from lib.datasets import image_headers
 from lib.datasets.coco_file import TEXT_IDS, distinct_names, normalise_coco, read_coco, read_id, read_results
@@ -374,8 +375,8 @@ def test_a_foreign_cache_counts_as_empty(tmp_path):
 def test_large_images_are_measured_without_a_word(tmp_path, monkeypatch):
     """Pillow's limits do not decide which images are used, and are as before afterwards."""
     write_image(tmp_path / 'a.png')
-    monkeypatch.setattr(image_headers.Image, 'MAX_IMAGE_PIXELS', 100)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     assert read_headers(str(tmp_path), ['a.png'])[0].size == (40, 30)
-    assert image_headers.Image.MAX_IMAGE_PIXELS == 100
+    assert Image.MAX_IMAGE_PIXELS == 100
     monkeypatch.setattr(image_headers, 'MAX_PIXELS', 1000)
     assert image_headers.read_header(str(tmp_path / 'a.png')).state == image_headers.TOO_LARGE

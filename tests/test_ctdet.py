@@ -11,13 +11,13 @@ from lib.datasets.dataset_factory import get_dataset
 from lib.datasets.index import Objects
 from lib.datasets.sample.base import View, random_center
 from lib.detectors.detector_factory import detector_factory
-from lib.detectors.merge import keep_best, merge_scales
 from lib.models.decode import ctdet_decode
 from lib.models.model import save_model
 from lib.opts import model_facts, opts
 from lib.trains.ctdet import CtdetLoss, CtdetTrainer
 from lib.utils.errors import UserError
 from lib.utils.image import transform_preds
+from lib.utils.merging import keep_best, merge_scales
 
 
 def options(toy, *args):

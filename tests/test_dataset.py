@@ -300,8 +300,8 @@ def test_headers_are_remembered(tmp_path, monkeypatch):
     first = read_headers(str(tmp_path), names)
     assert [h.state for h in first] == [OK, OK, MISSING] and first[1].size == (20, 10)
     opened = []
-    real = image_headers.Image.open
-    monkeypatch.setattr(image_headers.Image, 'open', lambda path: opened.append(path) or real(path))
+    real = image_headers.read_header
+    monkeypatch.setattr(image_headers, 'read_header', lambda path: opened.append(path) or real(path))
     assert read_headers(str(tmp_path), names) == first and opened == []
     (tmp_path / 'a.png').write_bytes(b'broken')
     assert read_headers(str(tmp_path), names)[0].state == DAMAGED and len(opened) == 1

@@ -10,15 +10,17 @@ import torch
 from lib.datasets.dataset_factory import get_dataset
 from lib.datasets.loaders import val_loader
 from lib.datasets.toy import make_toy_data
-from lib.detectors.ddd import decode_boxes
 from lib.detectors.detector_factory import detector_factory
 from lib.models.losses import BinRotLoss, FocalLoss, L1Loss
 from lib.models.model import create_model
+from lib.models.outputs import decode_boxes_3d
 from lib.models.utils import depth_logits, depth_of
 from lib.opts import opts
 from lib.trains.ddd import DddLoss, DddTrainer
 from lib.utils.ddd_utils import DEFAULT_CALIB, alpha_bins, compute_box_3d, get_alpha, project_to_image, rot_y2alpha
+from lib.utils.drawing import projected_box
 from lib.utils.errors import UserError
+from lib.utils.image import affine_transform, get_affine_transform
 from lib.utils.post_process import ddd_post_process
 
 WIDTH, HEIGHT = 320, 96
@@ -116,7 +118,7 @@ def as_batch(sample):
 
 def ideal_rows(opt, batch):
     """Decoded rows [n, columns] of a network that knows the targets: those that are objects."""
-    rows = decode_boxes(DddLoss(opt).with_oracles({}, batch), opt)[0].numpy()
+    rows = decode_boxes_3d(DddLoss(opt).with_oracles({}, batch), opt.K)[0]
     return rows[rows[:, 2] > 0.5]
 
 
@@ -601,6 +603,27 @@ def test_trainer_views(folder, tmp_path, split):
         assert (np.abs(view[f'pred_{name}'] - view[f'gt_{name}']).max(2) > 60).mean() < 0.02
     assert (np.abs(view['gt_3d'] - view['gt_boxes']).max(2) > 60).mean() > 0.005
     assert view['bird'].std() > 5
+
+
+@pytest.mark.parametrize('split', ['val', 'train'])
+def test_true_boxes_are_drawn_where_the_labels_are(tmp_path, split):
+    """Views of the truth show the labels' own 3D boxes, as vis_pred does, though 2D boxes have other centres.
+
+    KITTI's car that leaves the image at its right: its 2D box is what is visible.
+    """
+    car = {**solid(2, [4.0, 1.2, 9.0], 0.4, CAMERAS[0]), 'bbox': [190.0, 40.0, 90.0, 44.0]}
+    data = write_kitti(tmp_path, [[car]])
+    opt, dataset = make_dataset(data, split, '--debug', '4')
+    trainer = DddTrainer(opt, create_model('res_18', opt.heads, 64).eval())
+    meta = as_batch(dataset[0])['meta']
+    (detection,) = trainer.true_detections(meta)
+    warp = get_affine_transform(meta['c'][0].numpy(), meta['s'][0].numpy(), 0, (WIDTH, HEIGHT))
+    as_vis_pred = projected_box(car, np.array(CAMERAS[0]))  # [8, 2], on the image
+    drawn = projected_box(detection, trainer.input_camera(meta))  # [8, 2], on the network's input
+    np.testing.assert_allclose(drawn, affine_transform(as_vis_pred, warp), atol=0.01)
+    corners = affine_transform([(190, 40), (280, 84)], warp).clip(0, np.array((WIDTH, HEIGHT)) - 4)  # [2, 2]
+    np.testing.assert_allclose(detection['box'], corners.ravel(), atol=0.01)
+    assert (detection['class'], detection['class_id']) == ('Car', 2)
 
 
 def test_detector_views(folder, tmp_path):

@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.detectors.exdet import add_detections
 from lib.utils import debugger as debugger_module
 from lib.utils import media
 from lib.utils.debugger import Debugger, network_input_to_image
 from lib.utils.errors import UserError
+from lib.utils.media import display
+from lib.utils.views import add_extreme_view
 
 GRAY = np.full((100, 100, 3), 90, np.uint8)
 
@@ -66,10 +67,10 @@ def test_each_kind_is_drawn_on_the_named_picture_alone(draw):
 @pytest.mark.parametrize(
     'draw',
     [
-        lambda view, opt: view.add_boxes(GRAY, np.array([[20, 30, 80, 80, 0.5, 0]]), 'found', opt.vis_thresh),
-        lambda view, opt: view.add_poses(GRAY, np.array([[20, 30, 80, 80, 0.5, 50, 50]]), 'found', opt.vis_thresh),
-        lambda view, opt: add_detections(
-            view, GRAY, np.array([[20, 30, 80, 80, 0.5, 50, 30, 20, 50, 50, 80, 80, 50, 0]]), 'found', opt
+        lambda view, thresh: view.add_boxes(GRAY, np.array([[20, 30, 80, 80, 0.5, 0]]), 'found', thresh),
+        lambda view, thresh: view.add_poses(GRAY, np.array([[20, 30, 80, 80, 0.5, 50, 50]]), 'found', thresh),
+        lambda view, thresh: add_extreme_view(
+            view, GRAY, np.array([[20, 30, 80, 80, 0.5, 50, 30, 20, 50, 50, 80, 80, 50, 0]]), 1, thresh, 'found'
         ),
     ],
     ids=['boxes', 'poses', 'extremes'],
@@ -78,7 +79,7 @@ def test_threshold_is_the_lowest_score_that_is_drawn(draw):
     """--vis_thresh means the same in every view: a score at it is drawn, one under it is not."""
     for thresh, drawn in ((0.5, True), (0.51, False)):
         view = Debugger()
-        draw(view, SimpleNamespace(vis_thresh=thresh, down_ratio=1))
+        draw(view, thresh)
         assert (view.imgs['found'] != GRAY).any() == drawn
 
 
@@ -97,7 +98,7 @@ def test_maps_and_views_have_their_theme():
 @pytest.mark.parametrize(('level', 'names'), [(1, ['p_default.png']), (3, ['p_plot.png']), (4, ['p_default.png'])])
 def test_without_a_display_every_level_saves_and_says_where(tmp_path, capsys, level, names):
     """No window is opened; the pictures are in the folder, which is told once."""
-    debugger_module.say_where.cache_clear()
+    debugger_module.log_folder.cache_clear()
     folder = tmp_path / 'debug'
     for _ in range(2):
         filled().finish(level, folder, 'p_')
@@ -106,10 +107,10 @@ def test_without_a_display_every_level_saves_and_says_where(tmp_path, capsys, le
     assert capsys.readouterr().out.count(str(folder)) == 1
 
 
-def test_show_pictures_refuses_without_a_display():
+def test_show_images_refuses_without_a_display():
     """The one place that opens windows raises an error in place of aborting the process."""
     with pytest.raises(UserError, match='no display'):
-        media.show_pictures({'a': np.zeros((5, 5, 3), np.uint8)}, pause=True)
+        media.show_images({'a': np.zeros((5, 5, 3), np.uint8)}, pause=True)
 
 
 @pytest.mark.parametrize(
@@ -120,18 +121,18 @@ def test_show_pictures_refuses_without_a_display():
 def test_windows_end_by_key_or_when_closed(monkeypatch, keys, visible, pause, escaped):
     """Waiting ends with a key or when the last window is closed, and tells Esc from the rest."""
     shown = []
-    monkeypatch.setattr(media, 'has_display', lambda: True)
+    monkeypatch.setattr(display, 'has_display', lambda: True)
     monkeypatch.setattr(cv2, 'imshow', lambda title, image: shown.append((title, image.shape)))
     monkeypatch.setattr(cv2, 'waitKey', lambda milliseconds: keys.pop(0))
     monkeypatch.setattr(cv2, 'getWindowProperty', lambda *_: visible)
     pictures = {'a': np.zeros((5, 5, 3), np.uint8), 'b': np.zeros((1800, 3200, 3), np.uint8)}
-    assert media.show_pictures(pictures, pause) is escaped
+    assert media.show_images(pictures, pause) is escaped
     assert keys == [] and shown == [('a', (5, 5, 3)), ('b', (900, 1600, 3))]
 
 
 def test_a_display_that_does_not_open_is_none(monkeypatch):
     """A DISPLAY that is set but dead counts as none: the probe in another process decides."""
-    monkeypatch.setattr(media.sys, 'platform', 'linux')
+    monkeypatch.setattr(display.sys, 'platform', 'linux')
     assert media.has_display() is False
     monkeypatch.setenv('DISPLAY', ':77')
     for code in (1, 0, -6):

@@ -2,19 +2,23 @@
 
 import errno
 import json
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 import demo
 from lib.detectors.base_detector import TIMES
 from lib.detectors.detector_factory import detector_factory
-from lib.utils import media
+from lib.utils import files, media
 from lib.utils.ddd_utils import DEFAULT_CALIB, common_calib
 from lib.utils.errors import UserError
+from lib.utils.image import read_image
 from tools import vis_pred
 
 ROWS = {
@@ -65,6 +69,7 @@ def look(monkeypatch, tmp_path):
             class_names=['cat', 'dog'],
             skeleton=[(0, 1)] if task == 'multi_pose' else None,
             calib='',
+            max_pixels=10**6,
         )
         vars(opt).update(options)
         monkeypatch.setattr(demo, 'opts', lambda: SimpleNamespace(init=lambda args: opt))
@@ -143,7 +148,7 @@ def test_folder_survives_damaged_images_and_equal_stems(look, tmp_path, capsys):
     assert [entry['image'] for entry in read_results(out)] == ['b2.bmp', 'b2.jpg', 'b2.png', 'b10.PNG']
     assert {path.name for path in out.iterdir()} == {'b2.bmp.png', 'b2.jpg', 'b2.png', 'b10.PNG', 'results.json'}
     told = capsys.readouterr()
-    assert 'skipped 2 picture(s)' in told.out and 'b3.jpg' in told.err and 'b4.jpg' in told.err
+    assert 'skipped 2 image(s)' in told.out and 'b3.jpg' in told.err and 'b4.jpg' in told.err
 
 
 def test_names_that_would_collide_get_a_number(look, tmp_path):
@@ -165,6 +170,91 @@ def test_video_keeps_length_rate_and_size(look, tmp_path, capsys):
     assert len(frames) == 7 and frames[0].shape == (48, 64, 3)
     assert [(entry['image'], entry['frame']) for entry in read_results(out)] == [('ride.mp4', n) for n in range(7)]
     assert 'frames that the file announces' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('fps', 'written'), [(119.877, 119.88), (66.123, 66.12), (29.97, 29.97), (0.0001, 0.01)])
+def test_odd_frame_rates_are_written(tmp_path, fps, written):
+    """Rates that MPEG-4's 16 bits cannot state exactly are rounded, and the video is there."""
+    path = write_video(tmp_path / 'x.mp4', frames=3, fps=fps)
+    video = media.open_video(path)
+    assert len(list(video)) == 3 and video.fps == pytest.approx(written, rel=1e-4)
+
+
+def test_a_name_that_is_not_utf8_is_opened_and_written(look, tmp_path):
+    """Videos and images whose names are in another encoding are read and drawn under the same name."""
+    name = os.fsdecode(b'caf\xe9')
+    write_video(tmp_path / 'in' / f'{name}.mp4', frames=3)
+    out = look(tmp_path / 'in' / f'{name}.mp4')
+    assert len(list(media.open_video(out / f'{name}.mp4'))) == 3
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'images' / f'{name}.png').write_bytes(write_picture(tmp_path / 'a.png').read_bytes())
+    (tmp_path / 'images' / name).write_bytes((tmp_path / 'a.png').read_bytes())
+    out = look(tmp_path / 'images', output=tmp_path / 'out2')
+    assert (out / f'{name}.png').exists() and read_results(out)[0]['image'] == f'{name}.png'
+    assert len(read_results(look(tmp_path / 'images' / name, output=tmp_path / 'out3'))) == 1
+
+
+def test_longest_names(look, tmp_path):
+    """Names of 250 bytes are drawn under theirs, or the beginning of it where an ending does not fit any more."""
+    for name in ('n' * 250 + '.jpg', 'é' * 125 + '.bmp', 'z.jpg'):
+        (tmp_path / 'in').mkdir(exist_ok=True)
+        (tmp_path / 'in' / name).write_bytes(write_picture(tmp_path / f'a{name[-4:]}').read_bytes())
+    out = look(tmp_path / 'in', 'ddd')
+    names = {path.name for path in out.iterdir()}
+    assert names > {'n' * 250 + '.jpg', 'n' * 246 + '_bird.png', 'z.jpg', 'z_bird.png'}
+    assert len(names) == 7 and len(read_results(out)) == 3
+
+
+def test_names_with_signs_that_are_no_numbers(look, tmp_path):
+    """Superscripts and circled digits sort as letters."""
+    for name in ('①.jpg', '1.jpg', '5²3.jpg', '10.jpg'):
+        (tmp_path / 'in').mkdir(exist_ok=True)
+        (tmp_path / 'in' / name).write_bytes(write_picture(tmp_path / 'a.jpg').read_bytes())
+    assert [entry['image'] for entry in read_results(look(tmp_path / 'in'))] == ['1.jpg', '5²3.jpg', '10.jpg', '①.jpg']
+
+
+def test_jfif_and_gif(look, tmp_path, monkeypatch):
+    """JFIF is JPEG; a GIF of one frame is an image, one of several a video; OpenCV before 4.11 reads no GIF."""
+    folder = tmp_path / 'in'
+    folder.mkdir()
+    (folder / 'a.jfif').write_bytes(write_picture(tmp_path / 'a.jpg').read_bytes())
+    frames = [PIL.Image.new('RGB', (100, 80), color) for color in ('red', 'green', 'blue')]
+    frames[0].save(folder / 'b.gif')
+    frames[0].save(tmp_path / 'moving.gif', save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(read_image(folder / 'b.gif')[0, 0], [0, 0, 255])
+    with monkeypatch.context() as patch:
+        patch.setattr(cv2, 'imdecode', lambda data, flags: None)
+        np.testing.assert_array_equal(read_image(folder / 'b.gif')[0, 0], [0, 0, 255])
+    out = look(folder)
+    assert {path.name for path in out.iterdir()} == {'a.jfif', 'b.gif.png', 'results.json'}
+    assert cv2.imread(str(out / 'a.jfif')).shape == (320, 400, 3)
+    assert len(read_results(look(folder / 'b.gif', output=tmp_path / 'out2'))) == 1
+    out = look(tmp_path / 'moving.gif', output=tmp_path / 'out3')
+    assert len(read_results(out)) == 3 and (out / 'moving.mp4').exists()
+
+
+def test_an_image_over_the_budget_is_skipped(look, tmp_path, capsys):
+    """--max_pixels refuses an image by its header; the others are drawn."""
+    for name, width in (('a.png', 1000), ('b.png', 1001)):
+        write_picture(tmp_path / 'in' / name, 1000, width)
+    assert [entry['image'] for entry in read_results(look(tmp_path / 'in'))] == ['a.png']
+    assert "b.png' has 1001 x 1000 pixels: more than the 1000000 of --max_pixels" in capsys.readouterr().err
+
+
+def test_an_image_too_wide_for_jpeg_is_drawn_as_png(look, tmp_path):
+    """JPEG ends at 65,500 pixels a side: the drawing of a wider TIFF or PNG named .jpg becomes PNG."""
+    data = cv2.imencode('.png', np.full((3, 66000, 3), 90, np.uint8))[1].tobytes()
+    (tmp_path / 'wide.jpg').write_bytes(data)
+    out = look(tmp_path / 'wide.jpg')
+    assert cv2.imread(str(out / 'wide.jpg.png')).shape == (3, 66000, 3)
+
+
+def test_numbers_that_are_not_finite_are_never_written(look, tmp_path, monkeypatch):
+    """A score of NaN ends the run with its place; no JSON with NaN is left."""
+    monkeypatch.setitem(ROWS, 'ctdet', {1: [[10, 20, 60, 70, float('nan')]]})
+    with pytest.raises(UserError, match=r'detections\[0\].score is nan, which JSON cannot hold'):
+        look(write_picture(tmp_path / 'in' / 'a.png'))
+    assert not list((tmp_path / 'out').glob('*.json'))
 
 
 def test_full_disk_is_told(look, tmp_path, monkeypatch):
@@ -215,13 +305,26 @@ def test_ctrl_c_keeps_what_was_done(look, tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == {'ride.mp4', 'results.json'}
 
 
+def test_sigterm_keeps_what_was_done(look, tmp_path):
+    """SIGTERM ends a video as Ctrl-C does, and means again afterwards what it meant before."""
+    before = signal.getsignal(signal.SIGTERM)
+    out = tmp_path / 'out'
+    with pytest.raises(KeyboardInterrupt):
+        look(
+            write_video(tmp_path / 'in' / 'ride.mp4'),
+            on_run=lambda count: os.kill(os.getpid(), signal.SIGTERM) if count == 4 else None,
+        )
+    assert len(read_results(out)) == 3 and len(list(media.open_video(out / 'ride.mp4'))) == 3
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_with_a_display_pictures_are_shown_until_esc(look, tmp_path, monkeypatch):
     """Pictures wait for a key, Esc ends, and what was shown is saved too; --no_display opens no window."""
     for name in ('a.png', 'b.png', 'c.png'):
         write_picture(tmp_path / 'in' / name)
     shown = []
     monkeypatch.setattr(demo, 'has_display', lambda: True)
-    monkeypatch.setattr(demo, 'show_pictures', lambda pictures, pause: shown.append(pause) or len(shown) == 2)
+    monkeypatch.setattr(demo, 'show_images', lambda pictures, pause: shown.append(pause) or len(shown) == 2)
     assert len(read_results(look(tmp_path / 'in'))) == 2 and shown == [True, True]
     assert len(read_results(look(tmp_path / 'in', no_display=True))) == 3 and len(shown) == 2
 
@@ -237,6 +340,9 @@ def test_with_a_display_pictures_are_shown_until_esc(look, tmp_path, monkeypatch
         ('notes.txt', 'cannot be opened as a video'),
         ('webcam:63', 'camera 63 does not open'),
         ('webcam:x', 'a camera is'),
+        ('webcam:²', 'a camera is'),
+        ('webcam:٣', 'a camera is'),
+        ('webcam:99999999999999', 'a camera is'),
         ('all_damaged', 'nothing could be read'),
     ],
 )
@@ -264,13 +370,57 @@ def test_outputs_never_overwrite_what_is_read(look, tmp_path):
     assert (picture.read_bytes(), video.read_bytes()) == before
 
 
+def test_originals_behind_links_are_never_overwritten(look, tmp_path):
+    """Images that are read through symbolic or hard links stay as they are, whichever folder is the output."""
+    original = write_picture(tmp_path / 'originals' / 'a.png')
+    before = original.read_bytes()
+    links = tmp_path / 'links'
+    links.mkdir()
+    (links / 'a.png').symlink_to(original)
+    hard = tmp_path / 'hard'
+    hard.mkdir()
+    (hard / 'a.png').hardlink_to(original)
+    for source in (links, links / 'a.png', hard):
+        with pytest.raises(UserError, match='would overwrite'):
+            look(source, output=original.parent)
+        assert original.read_bytes() == before and [path.name for path in original.parent.iterdir()] == ['a.png']
+    assert len(read_results(look(links))) == 1 and original.read_bytes() == before
+
+
+def test_files_of_others_are_not_replaced(look, tmp_path):
+    """A file in --output that the demo did not write is refused before any work; its own are replaced."""
+    picture = write_picture(tmp_path / 'in' / 'a.png')
+    mine = write_picture(tmp_path / 'out' / 'a.png', 10, 10)
+    before = mine.read_bytes()
+    never = lambda count: pytest.fail('the detector ran')  # noqa: E731
+    with pytest.raises(UserError, match='no earlier output'):
+        look(picture, on_run=never)
+    assert mine.read_bytes() == before
+    mine.unlink()
+    results = tmp_path / 'out' / 'results.json'
+    results.write_text('[{"image_id": 1}]')  # as test.py writes
+    with pytest.raises(UserError, match=r'results\.json. exists'):
+        look(picture, on_run=never)
+    results.unlink()
+    look(picture)
+    assert len(read_results(look(picture))) == 1  # once more over its own
+
+
+def test_a_killed_run_leaves_the_folder_its_own(look, tmp_path):
+    """What a run that was killed has drawn is replaced by the next one."""
+    picture = write_picture(tmp_path / 'in' / 'a.png')
+    out = look(picture)
+    (out / 'results.json').rename(out / '.results-abc.json')  # not moved to its place yet
+    assert len(read_results(look(picture))) == 1
+
+
 def test_output_folder_that_cannot_be_written_is_one_line(look, tmp_path, monkeypatch):
     """A folder that cannot be made, or is read-only, is told before any work is done."""
     picture = write_picture(tmp_path / 'in' / 'a.png')
     never = lambda count: pytest.fail('the detector ran')  # noqa: E731
     with pytest.raises(UserError, match='cannot make the output folder'):
         look(picture, output=picture / 'out', on_run=never)
-    monkeypatch.setattr(media.os, 'access', lambda *_: False)
+    monkeypatch.setattr(files.os, 'access', lambda *_: False)
     with pytest.raises(UserError, match='read-only'):
         look(picture, on_run=never)
 
@@ -360,7 +510,7 @@ def test_folder_of_calibrations_with_faults(look, tmp_path, capsys):
     assert [entry['image'] for entry in read_results(out)] == ['good.png', 'lost.png']
     told = capsys.readouterr()
     assert "bad.txt' is no KITTI calibration" in told.err and "found no line 'P2:'" in told.err
-    assert 'skipped 1 picture(s)' in told.out and "no calibration for 'lost.png'" in told.out
+    assert 'skipped 1 image(s)' in told.out and "no calibration for 'lost.png'" in told.out
 
 
 def test_folder_of_calibrations(look, tmp_path):

@@ -119,6 +119,34 @@ def test_a_batch_takes_what_run_takes(tmp_path):
         detector.run_batch([image, image[0]])
 
 
+@pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'P', 'L', 'I;16', 'CMYK'])
+def test_images_of_pillow_are_taken(mode):
+    """`run` of an image of Pillow is `run` of its BGR array, turned as its EXIF orientation says."""
+    from PIL import Image
+
+    detector, image = make_detector('ctdet'), pictures()[0]
+    if mode in ('L', 'I;16', 'P'):
+        image = np.repeat(image[..., :1], 3, axis=2)
+    pillow = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
+    if mode == 'I;16':
+        pillow = Image.fromarray(image[..., 0].astype(np.uint16) * 257)
+    elif mode == 'P':
+        pillow = Image.fromarray(image[..., 0]).convert('P')
+    elif mode == 'RGBA':
+        pillow.putalpha(100)
+    else:
+        pillow = pillow.convert(mode)
+    assert pillow.mode == mode
+    assert_same_answers(detector.run(pillow), detector.run(image))
+    turned = pillow.transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[0x0112] = 6  # to be shown turned back
+    assert_same_answers(detector.run(turned), detector.run(image))
+    with pytest.raises(UserError, match='found NoneType'):
+        detector.run(None)
+    with pytest.raises(UserError, match='empty'):
+        detector.run(Image.new('RGB', (0, 5)))
+
+
 def test_times_are_shares(monkeypatch):
     """The images of a batch share its seconds evenly: together they are what passed."""
     now = iter(range(100))

@@ -5,6 +5,15 @@ import pytest
 
 from lib.utils import drawing
 from lib.utils.ddd_utils import DEFAULT_CALIB
+from lib.utils.detections import (
+    describe_box,
+    describe_box_3d,
+    describe_extreme_points,
+    describe_pose,
+    detections_from_results,
+)
+from lib.utils.drawing.labels import fit_text
+from lib.utils.drawing.shapes import octagon
 
 NAN = float('nan')
 CAR = {'class': 'car', 'class_id': 1, 'score': 0.9, 'dim': [1.5, 1.6, 4.0], 'location': [0, 1.6, 20], 'rotation_y': 0}
@@ -106,7 +115,7 @@ def test_box_lies_on_its_coordinates():
 def test_label_stays_inside_the_picture(box):
     """A name is wholly visible whichever corner its box is in, or when the box is the picture."""
     image = gray(300, 500)
-    *_, (width, height) = drawing.fit_text(image, 'zebra 0.87')
+    *_, (width, height) = fit_text(image, 'zebra 0.87')
     drawing.draw_labels(image, [(box, 'zebra 0.87', (0, 255, 255))])
     rows, columns = np.nonzero(changed(gray(300, 500), image))
     assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == (width, height)
@@ -115,22 +124,22 @@ def test_label_stays_inside_the_picture(box):
 @pytest.mark.parametrize('side', [160, 500, 1000, 4000])
 def test_label_follows_the_picture(side):
     """Labels are legible: at least 11 pixels high, and between 1/100 and 1/10 of the picture."""
-    text, _, _, (width, height) = drawing.fit_text(gray(side, side), 'person 0.87')
+    text, _, _, (width, height) = fit_text(gray(side, side), 'person 0.87')
     assert text == 'person 0.87' and width < side
     assert height >= 11 and side / 100 < height <= side / 10
 
 
 def test_a_label_that_is_too_wide_is_cut():
     """On a narrow picture the beginning of the name remains, on a tiny one nothing."""
-    text, _, _, (width, _) = drawing.fit_text(gray(40, 40), 'person 0.87')
+    text, _, _, (width, _) = fit_text(gray(40, 40), 'person 0.87')
     assert text and 'person 0.87'.startswith(text) and width <= 40
-    assert drawing.fit_text(gray(3, 3), 'person')[0] == ''
+    assert fit_text(gray(3, 3), 'person')[0] == ''
 
 
 def test_labels_make_room_for_each_other():
     """Two labels of one box both stay readable, and hundreds of one place don't cover the best one."""
     image = gray(300, 300)
-    *_, (width, height) = drawing.fit_text(image, 'cat')
+    *_, (width, height) = fit_text(image, 'cat')
     box = [100, 100, 200, 200]
     drawing.draw_labels(image, [(box, 'cat', (0, 255, 255)), (box, 'cat', (255, 255, 0))])
     background = colored(image, (0, 255, 255)).sum(), colored(image, (255, 255, 0)).sum()
@@ -165,7 +174,7 @@ def test_joints_follow_their_visibility():
 
 def test_octagon_has_the_published_corners():
     """A quarter of each side about its extreme point, cut at the corners of the box."""
-    corners = drawing.octagon(np.array([[40, 10], [0, 50], [80, 90], [80, 12]]))
+    corners = octagon(np.array([[40, 10], [0, 50], [80, 90], [80, 12]]))
     expected = [[50, 10], [30, 10], [0, 40], [0, 60], [70, 90], [80, 90], [80, 22], [80, 10]]
     np.testing.assert_allclose(corners, expected)
     image = gray(1000, 1000)
@@ -211,6 +220,14 @@ def test_bird_view_places_boxes_in_metres():
     assert not changed(alone, drawing.bird_view([far, right], thresh=0.95)).any()
 
 
+def test_boxes_of_very_wide_images_are_where_they_are():
+    """Boxes and joints beyond 32,767 pixels are drawn at their places."""
+    detection = {'class': '', 'class_id': 1, 'box': [39_000, 20, 39_500, 80], 'keypoints': [[45_000, 50]]}
+    image = drawing.draw_detections(gray(100, 50_000), [detection])
+    assert colored(image, drawing.class_color(0))[20, 39_000:39_500].all()
+    assert changed(image, gray(100, 50_000))[50, 45_000] and not changed(image, gray(100, 50_000))[:, :38_000].any()
+
+
 def test_heatmap_colors_agree_with_the_slow_form():
     """Each pixel's ink is the strongest class's, channel by channel; 0 is the theme's ground."""
     maps = np.random.default_rng(0).random((3, 6, 5)).astype(np.float32)
@@ -241,16 +258,16 @@ def test_results_become_detections_of_each_task():
     """Rows are read by the task's columns, named, sorted by score; scores are in full, coordinates short."""
     score = float(np.float32(0.123456789))
     rows = {1: np.array([[1.006, 2, 3, 4, score]], np.float32), 2: np.array([[0, 0, 1, 1, 0.5]], np.float32)}
-    best, last = drawing.detections_from_results(rows, 'ctdet', ['cat'])
+    best, last = detections_from_results(rows, describe_box, ['cat'])
     assert best == {'class': '2', 'class_id': 2, 'score': 0.5, 'box': [0, 0, 1, 1]}
     assert last == {'class': 'cat', 'class_id': 1, 'score': score, 'box': [1.01, 2, 3, 4]}
 
     row = np.arange(13, dtype=np.float32)[None]  # [1, 13]
-    (ddd,) = drawing.detections_from_results({1: row}, 'ddd', ['car'])
+    (ddd,) = detections_from_results({1: row}, describe_box_3d, ['car'])
     assert ddd['box'] == [1, 2, 3, 4] and ddd['dim'] == [5, 6, 7] and ddd['location'] == [8, 9, 10]
     assert (ddd['alpha'], ddd['rotation_y'], ddd['score']) == (0, 11, 12)
-    (exdet,) = drawing.detections_from_results({1: row}, 'exdet', ['car'])
+    (exdet,) = detections_from_results({1: row}, describe_extreme_points, ['car'])
     assert exdet['extreme_points'] == [[5, 6], [7, 8], [9, 10], [11, 12]] and exdet['score'] == 4
-    pose = drawing.detections_from_results({1: row[:, :9]}, 'multi_pose', ['person'], {1: np.array([[0.5, 0.25]])})
+    pose = detections_from_results({1: row[:, :9]}, describe_pose, ['person'], {1: np.array([[0.5, 0.25]])})
     assert pose[0]['keypoints'] == [[5, 6], [7, 8]] and pose[0]['keypoint_scores'] == [0.5, 0.25]
-    assert drawing.detections_from_results({1: np.zeros((0, 5), np.float32)}, 'ctdet') == []
+    assert detections_from_results({1: np.zeros((0, 5), np.float32)}, describe_box) == []

@@ -10,9 +10,9 @@ import torch
 from lib.datasets.dataset_factory import get_dataset
 from lib.datasets.loaders import val_loader
 from lib.detectors.detector_factory import detector_factory
-from lib.detectors.exdet import decode_extremes, detected
 from lib.models.losses import FocalLoss, RegL1Loss
 from lib.models.model import create_model
+from lib.models.outputs import decode_extremes, keep_detected
 from lib.opts import opts
 from lib.trains.exdet import ExdetLoss, ExdetTrainer
 from lib.utils.errors import UserError
@@ -90,9 +90,13 @@ def ideal_output(opt, batch):
     return ExdetLoss(opt).with_oracles({}, batch)
 
 
+def decode(output, opt):
+    return decode_extremes(output, opt.K, opt.agnostic_ex, opt.scores_thresh, opt.center_thresh, opt.aggr_weight)
+
+
 def ideal_rows(opt, sample):
     """Detections [n, 14] of the ideal output, on the output map."""
-    return detected(decode_extremes(ideal_output(opt, as_batch(sample)), opt)[0].numpy())
+    return keep_detected(decode(ideal_output(opt, as_batch(sample)), opt)[0])
 
 
 def nearest(rows, wanted):
@@ -282,8 +286,8 @@ def test_decoding_options_act(folder, option):
     plain, _ = options(folder)
     other, _ = options(folder, option)
     output = random_output(plain)
-    one, two = (decode_extremes(output, opt) for opt in (plain, other))
-    assert one[0, 0, 4] > 0 and not torch.equal(one, two)
+    one, two = (decode(output, opt) for opt in (plain, other))
+    assert one[0, 0, 4] > 0 and not np.array_equal(one, two)
 
 
 # ------------------------------------------------------------------------------------------ detector

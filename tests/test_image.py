@@ -7,12 +7,14 @@ import struct
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from lib.external.raster import affine_planes
 from lib.utils.errors import UserError
 from lib.utils.image import (
     EIG_VAL,
     EIG_VEC,
+    MAX_PIXELS,
     affine_transform,
     color_aug,
     color_transform,
@@ -27,6 +29,7 @@ from lib.utils.image import (
     read_image,
     reduced_size,
     transform_preds,
+    warp_image,
 )
 
 # -- reading -------------------------------------------------------------------------------------------
@@ -178,6 +181,40 @@ def test_the_end_of_a_thumbnail_is_not_the_end(tmp_path, jpeg):
     assert is_truncated(path)
 
 
+def test_the_budget_of_pixels_is_kept_before_decoding(tmp_path, png, monkeypatch):
+    """An image of more pixels than allowed is refused by its header; Pillow's own limit neither warns nor acts."""
+    path = tmp_path / 'a.png'
+    path.write_bytes(png)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
+    assert read_image(path, max_pixels=600).shape == (20, 30, 3)
+    assert Image.MAX_IMAGE_PIXELS == 10
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it was decoded'))
+    with pytest.raises(UserError, match='30 x 20 pixels: more than the 599'):
+        read_image(path, max_pixels=599)
+    assert 16_000 * 12_000 < MAX_PIXELS < 30_000 * 30_000
+
+
+def test_an_image_larger_than_the_memory_is_one_line(tmp_path, png, monkeypatch):
+    """When OpenCV gets no memory, the message says so, not that the file is broken."""
+
+    def no_memory(*_):
+        error = cv2.error('Failed to allocate')
+        error.code = cv2.Error.StsNoMem
+        raise error
+
+    (tmp_path / 'a.png').write_bytes(png)
+    monkeypatch.setattr(cv2, 'imdecode', no_memory)
+    with pytest.raises(UserError, match='larger than the memory'):
+        read_image(tmp_path / 'a.png')
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    """A named pipe is refused: opening it would wait for its writer."""
+    os.mkfifo(tmp_path / 'a.png')
+    with pytest.raises(UserError, match='no file'):
+        read_image(tmp_path / 'a.png')
+
+
 def test_an_empty_file_is_truncated(tmp_path):
     """No bytes cannot be mapped into memory, and are no picture."""
     path = tmp_path / 'image.jpg'
@@ -222,6 +259,20 @@ def test_warp_and_points_agree():
 
 
 # -- targets -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('rot', [0, 30])
+@pytest.mark.parametrize(('width', 'size', 'scale'), [(700, (90, 40), 700), (90, (700, 40), 95), (700, (650, 30), 120)])
+def test_wide_images_are_warped_in_blocks(monkeypatch, width, size, scale, rot):
+    """In blocks, as OpenCV 4 needs beyond 32,766 pixels a side, the result is that of one piece."""
+    image = cv2.resize(picture(40, 60), (width, 50))
+    image[::7, ::5] = 255 - image[::7, ::5]
+    matrix = get_affine_transform((width / 2, 25), scale, rot, size)
+    whole = warp_image(image, matrix, size)
+    monkeypatch.setattr('lib.utils.image.affine.LARGEST_WARPED', 100)
+    blocks = warp_image(image, matrix, size)
+    assert whole.any() and np.abs(whole.astype(int) - blocks).mean() < 0.5
+    assert (np.abs(whole.astype(int) - blocks) > 20).mean() < 0.01  # at 1/32 pixel, cv2's own rounding
 
 
 def test_gaussian_radius_by_hand():
@@ -366,6 +417,6 @@ def test_affine_planes_refuses_other_shapes():
     """Other numbers of channels, or a matrix that is not 3 x 4, would be read past their ends."""
     image, matrix = np.zeros((2, 5, 3), np.uint8), np.zeros((3, 4), np.float32)
     for args in ((image[..., :2].copy(), matrix), (image, matrix[:2])):
-        with pytest.raises(ValueError, match='expected an image'):
+        with pytest.raises(ValueError, match='expected an? (image|matrix)'):
             affine_planes(*args)
     assert affine_planes(image[:0], matrix).shape == (3, 0, 5)

@@ -13,10 +13,10 @@ from lib.datasets.index import Objects
 from lib.datasets.loaders import val_loader
 from lib.datasets.sample.base import View
 from lib.detectors.detector_factory import detector_factory
-from lib.detectors.multi_pose import activated, decode_poses
 from lib.models.decode import multi_pose_decode
 from lib.models.losses import FocalLoss
 from lib.models.model import create_model, save_model
+from lib.models.outputs import activate_poses, decode_poses
 from lib.opts import model_facts, opts
 from lib.trains.multi_pose import MultiPoseLoss, MultiPoseTrainer
 from lib.utils.debugger import Debugger
@@ -165,7 +165,7 @@ def test_targets_decode_to_the_annotated_people(folders, monkeypatch, joints, va
             batch = batch_of(dataset[i])
             view, last = views[-1], dataset.opt.output_w - 1
             flips += view.flipped
-            dets = decode_poses(activated(ideal_output(batch, dataset.opt), dataset.opt), K=20)[0][0]
+            dets = decode_poses(activate_poses(ideal_output(batch, dataset.opt), dataset.opt.mse_loss), K=20)[0][0]
             expected = []
             for person in people:
                 x, y, w, h = person['bbox']
@@ -552,7 +552,7 @@ def test_nms_acts_at_one_scale_too(folders):
     output['wh'] = output['wh'].abs() + 6  # large enough to overlap
     image = np.zeros((SIDE, SIDE, 3), np.uint8)
     plain, thinned = (fake_detector(folders[5], output, *args).run(image)['results'][1] for args in ([], ['--nms']))
-    np.testing.assert_allclose(plain[:, 4], decode_poses(activated(output, options(folders[5])), 100)[0][0, :, 4])
+    np.testing.assert_allclose(plain[:, 4], decode_poses(activate_poses(output, mse_loss=False), 100)[0][0, :, 4])
     assert thinned[0, 4] == plain[0, 4] and thinned[:, 4].sum() < 0.9 * plain[:, 4].sum()
 
 
@@ -578,7 +578,7 @@ def test_mse_loss_reads_joint_maps_raw(folders):
     """With --mse_loss the joints' heatmaps are probabilities already (clamped), the centres' are not."""
     opt = options(folders[5], '--mse_loss')
     output = random_output(opt, None, images=1)
-    maps = activated(output, opt)
+    maps = activate_poses(output, opt.mse_loss)
     assert torch.equal(maps['hm'], output['hm'].sigmoid()) and torch.equal(maps['hm_hp'], output['hm_hp'].clamp(0, 1))
     dets = decode_poses(maps, 9)[0]
     heads = [maps[head] for head in ('hm', 'wh', 'hps', 'reg', 'hm_hp', 'hp_offset')]

@@ -9,7 +9,7 @@ import torch
 
 from lib.datasets.dataset_factory import get_dataset
 from lib.models.model import save_model
-from lib.opts import TASKS, chunk_sizes, model_facts, opts
+from lib.opts import TASKS, build_parser, chunk_sizes, model_facts, opts
 from lib.utils.errors import UserError
 
 
@@ -221,7 +221,7 @@ def test_other_classes_than_the_checkpoint(tmp_path):
 
 def test_help_lists_every_option():
     """--help works, every option has a help text, and each task has an example."""
-    parser = opts().parser
+    parser = build_parser()
     assert all(action.help for action in parser._actions)
     text = parser.format_help()
     assert '--kitti_split' in text

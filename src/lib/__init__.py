@@ -37,7 +37,7 @@ def load_detector(checkpoint: str, task: str | None = None, **options: Any) -> '
         centernet.UserError: the file or an option is wrong, in one line.
     """
     from .detectors.detector_factory import detector_factory
-    from .models.model import checkpoint_facts
+    from .models.checkpoints import checkpoint_facts
     from .opts import opts
 
     task = task or checkpoint_facts(checkpoint).get('task', 'ctdet')
@@ -47,4 +47,5 @@ def load_detector(checkpoint: str, task: str | None = None, **options: Any) -> '
             args.append(f'--{name}')
         elif value is not False and value is not None:
             args += [f'--{name}', ','.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
-    return detector_factory[task](opts().init(args))
+    opt = opts().init(args)
+    return detector_factory[opt.task](opt)

@@ -1,56 +1,120 @@
 """What a run leaves to read: its options, a log, TensorBoard scalars."""
 
+import contextlib
 import json
+import logging
 import os
 import sys
+import threading
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from .utils.errors import UserError
+from .utils.files import atomic_path, remove_abandoned
+from .utils.lock import FolderLock
+from .utils.run_folder import clear_folder, refuse_used_folder
+
+LOCK = 'training.lock'
+
+messages = logging.getLogger(__name__)
 
 
 class Logger:
     """Writes `opt.txt`, `log.txt` and TensorBoard events (`logs/`) into the run's folder.
 
+    The folder is this run's alone until `close` (or the end of the `with` block); files that an earlier one was
+    killed over are removed, and all of an earlier one's unless this run resumes it. A disk that refuses the log or the events later on is reported once, and training goes on.
+
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: the folder cannot be written to, or another process trains in it.
     """
 
     def __init__(self, opt: Namespace):
+        self.broken: set[str] = set()
         try:
-            os.makedirs(opt.save_dir, exist_ok=True)
-            write_options(os.path.join(opt.save_dir, 'opt.txt'), opt)
-            self.log = open(os.path.join(opt.save_dir, 'log.txt'), 'a')  # noqa: SIM115  closed in close()
-            self.writer = SummaryWriter(os.path.join(opt.save_dir, 'logs'))
+            with contextlib.ExitStack() as after_error:
+                os.makedirs(opt.save_dir, exist_ok=True)
+                self.lock = FolderLock(opt.save_dir, LOCK, 'another run trains in')
+                after_error.callback(self.lock.release)
+                freed = remove_abandoned(opt.save_dir)
+                if not opt.resume:
+                    if not opt.overwrite:
+                        refuse_used_folder(opt.save_dir)  # again: another run may have ended since it was asked
+                    clear_folder(opt.save_dir)
+                write_options(os.path.join(opt.save_dir, 'opt.txt'), opt)
+                self.log = open(os.path.join(opt.save_dir, 'log.txt'), 'a')  # noqa: SIM115  closed in close()
+                silence_event_thread()
+                self.writer = SummaryWriter(os.path.join(opt.save_dir, 'logs'))
+                after_error.pop_all()
         except OSError as error:
             raise UserError(f"cannot write to the run's folder '{opt.save_dir}': {error.strerror}") from None
+        if freed:
+            messages.info(f'removed what a killed run was writing: {freed / 1e6:.1f} MB')
+
+    def __enter__(self) -> 'Logger':
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
 
     def scalars(self, phase: str, epoch: int, values: Mapping[str, float]) -> None:
         """One line in the log, and a TensorBoard scalar each."""
-        for name, value in values.items():
-            self.writer.add_scalar(f'{phase}_{name}', value, epoch)
-        self.writer.flush()
+        self._attempt('TensorBoard events', lambda: self._add_scalars(phase, epoch, values))
         figures = ' | '.join(f'{name} {value:.6g}' for name, value in values.items())
         self.say(f'{phase} epoch {epoch}: {figures}')
 
+    def _add_scalars(self, phase: str, epoch: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(f'{phase}_{name}', value, epoch)
+        self.writer.flush()
+
     def say(self, text: str) -> None:
         """A line on the screen and, with the time, in the log."""
-        print(text, flush=True)
-        self.log.write(f'{time.strftime("%Y-%m-%d %H:%M:%S")} {text}\n')
+        messages.info(text)
+        self._attempt('log.txt', lambda: self._add_line(f'{time.strftime("%Y-%m-%d %H:%M:%S")} {text}\n'))
+
+    def _add_line(self, line: str) -> None:
+        self.log.write(line)
         self.log.flush()
 
+    def _attempt(self, name: str, write: Callable[[], None]) -> None:
+        """Call `write` until the disk refuses that output; say so, and leave it be from then on."""
+        if name in self.broken:
+            return
+        try:
+            write()
+        except OSError as error:
+            self.broken.add(name)
+            messages.warning(f'note: {name} cannot be written any more ({error.strerror}); training goes on')
+
     def close(self) -> None:
-        self.log.close()
-        self.writer.close()
+        """Finish the files and give the folder free; more than once does no harm."""
+        self._attempt('TensorBoard events', self.writer.close)
+        try:
+            self.log.close()
+        except OSError:  # what stood in its buffer when the disk was full, which was reported
+            self.broken.add('log.txt')
+        self.lock.release()
+
+
+def silence_event_thread() -> None:
+    """Keep TensorBoard's thread from printing a traceback for what `Logger` reports in one line."""
+    hook = threading.excepthook
+
+    def without_disk_errors(args: threading.ExceptHookArgs) -> None:
+        if type(args.thread).__name__ != '_AsyncWriterThread' or not issubclass(args.exc_type, OSError):
+            hook(args)
+
+    threading.excepthook = without_disk_errors
 
 
 def write_options(path: str, opt: Namespace) -> None:
     """All options, sorted, after the versions and the command line of the run."""
-    with open(path, 'w') as file:
+    with atomic_path(path) as beside, open(beside, 'w') as file:
         file.write(f'torch {torch.__version__}, python {sys.version.split()[0]}\n')
         file.write(f'command line: {json.dumps(sys.argv)}\n')
         for name, value in sorted(vars(opt).items()):

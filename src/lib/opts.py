@@ -2,340 +2,457 @@
 
 `opts().parse()` reads a command line; `opts().update_dataset_info_and_set_heads()` adds what only the dataset
 knows (classes, input size, network heads); `opts().init()` does both at once, for detectors without a dataset.
+A task's own options stand in its entry of `tasks.py`. Importing this module does not import torch, so that `--help`
+and a typing error are answered at once.
 """
 
 import argparse
-import math
+import functools
+import logging
 import os
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from .datasets.dataset_factory import check_dataset_name, get_dataset
-from .models.fuse import DTYPES
-from .models.model import ARCHS, checkpoint_facts
+from .models.families import ARCHS, family_of
+from .tasks import TASKS, heads_of
 from .utils.cli import OneLineParser
 from .utils.errors import UserError, did_you_mean
-
-TASKS = ('ctdet', 'exdet', 'ddd', 'multi_pose')
-DEFAULT_DATASET = {'ctdet': 'coco', 'exdet': 'coco', 'ddd': 'kitti', 'multi_pose': 'coco_hp'}
-# The heads of each task and their channels, in the published order; `heads_of` leaves out what options switch off.
-HEADS: dict[str, Callable[[Namespace], dict[str, int]]] = {
-    'ctdet': lambda opt: {'hm': opt.num_classes, 'wh': 2 * opt.num_classes if opt.cat_spec_wh else 2, 'reg': 2},
-    'exdet': lambda opt: {
-        **dict.fromkeys(('hm_t', 'hm_l', 'hm_b', 'hm_r'), 1 if opt.agnostic_ex else opt.num_classes),
-        'hm_c': opt.num_classes,
-        **dict.fromkeys(('reg_t', 'reg_l', 'reg_b', 'reg_r'), 2),
-    },
-    'ddd': lambda opt: {'hm': opt.num_classes, 'dep': 1, 'rot': 8, 'dim': 3, 'wh': 2, 'reg': 2},
-    'multi_pose': lambda opt: {
-        'hm': 1,
-        'wh': 2,
-        'hps': 2 * opt.num_joints,
-        'reg': 2,
-        'hm_hp': opt.num_joints,
-        'hp_offset': 2,
-    },
-}
-
-# Options that shape the network or the meaning of its outputs. A checkpoint remembers them, and whoever
-# reads it back (test, demo, resume) takes them from there.
-MODEL_OPTIONS = (
-    'arch',
-    'head_conv',
-    'down_ratio',
-    'mse_loss',
-    'cat_spec_wh',
-    'not_reg_offset',
-    'agnostic_ex',
-    'not_hm_hp',
-    'not_reg_hp_offset',
-    'not_reg_bbox',
+from .utils.option_rows import (
+    DEMO,
+    INFERENCE,
+    MAIN,
+    TEST,
+    Check,
+    Option,
+    add_arguments,
+    at_least,
+    between,
+    numbers,
+    option,
+    option_rows,
+    over,
+    positive_or_default,
 )
-# What a dataset tells of itself, and a checkpoint remembers in its place.
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+# Facts about a dataset that a checkpoint remembers in its place.
 DATASET_FACTS = ('class_names', 'mean', 'std', 'num_joints', 'flip_idx', 'skeleton')
+RUN_RECORD = 'opt.txt'  # the file that makes a folder a run's
+LONGEST_NAME = 200  # bytes of a run's name: file systems take 255, and files beside a folder need an ending
 
-# Options that act in some tasks only: given elsewhere, they are reported as having no effect.
-TASK_OPTIONS = {
-    ('ctdet',): ('norm_wh', 'dense_wh', 'cat_spec_wh'),
-    ('exdet',): ('agnostic_ex', 'scores_thresh', 'center_thresh', 'aggr_weight'),
-    ('multi_pose',): (
-        'dense_hp',
-        'not_hm_hp',
-        'not_reg_hp_offset',
-        'rotate',
-        'aug_rot',
-        'hp_weight',
-        'hm_hp_weight',
-        'eval_oracle_kps',
-        'eval_oracle_hmhp',
-        'eval_oracle_hp_offset',
-    ),
-    ('ddd',): (
-        'aug_ddd',
-        'rect_mask',
-        'kitti_split',
-        'dep_weight',
-        'dim_weight',
-        'rot_weight',
-        'peak_thresh',
-        'eval_oracle_dep',
-        'eval_oracle_dim',
-        'eval_oracle_rot',
-        'not_reg_bbox',
-        'calib',
-    ),
-    ('ctdet', 'ddd', 'multi_pose'): ('wh_weight', 'eval_oracle_wh'),
-    ('ctdet', 'exdet', 'multi_pose'): (
-        'not_rand_crop',
-        'flip',
-        'no_color_aug',
-        'flip_test',
-        'test_scales',
-    ),
-    ('ctdet', 'multi_pose'): ('reg_loss', 'nms'),  # exdet's detections always pass soft-NMS
+TRAINING = {'programs': (MAIN,)}
+
+
+def needs_random_shift(opt: Namespace) -> str:
+    """The reason why shift and scale do not act, if they do not."""
+    return '' if opt.not_rand_crop or not TASKS[opt.task].augments else 'acts only with --not_rand_crop'
+
+
+def has_head(name: str) -> Any:
+    """A test of tasks: whether the network has that head."""
+    return lambda task: name in task.heads
+
+
+def fixed_heads(opt: Namespace) -> str:
+    """The reason why `--head_conv` does not act, if it does not."""
+    width = family_of(opt.arch).fixed_head_conv
+    return f'does not act with {opt.arch}, whose heads have {width} channels' if width is not None else ''
+
+
+@option_rows()
+class Options(Namespace):
+    """All options of a run: those of the command line, and what follows from them.
+
+    Tasks' own options (`tasks.py`) are attributes too.
+    """
+
+    task: str
+
+    # experiment
+    dataset: str = option(
+        '', "coco | coco_hp | kitti | pascal, or a folder of your own; '' is the task's own", group='experiment'
+    )
+    exp_id: str = option('default', 'name of the run: outputs go to exp/TASK/EXP_ID', group='experiment', per_call=True)
+    test: bool = option(
+        False,
+        'evaluate with the training-side decoder on val, then exit',
+        group='experiment',
+        per_call=True,
+        **TRAINING,
+    )
+    debug: int = option(
+        0,
+        '1: final detections, 2: and network maps, 3: with matplotlib, 4: save all',
+        group='experiment',
+        check=Check(lambda value: value in range(5), '0 to 4'),
+    )
+    load_model: str = option('', 'checkpoint to start from', group='experiment', per_call=True)
+    resume: bool = option(
+        False,
+        "go on from --load_model, or else from model_last.pth, with the run's options where none are given",
+        group='experiment',
+        per_call=True,
+    )
+    overwrite: bool = option(
+        False, 'start over in the folder of a run of that --exp_id', group='experiment', per_call=True, **TRAINING
+    )
+    data_dir: str = option('', "folder of the datasets; '' is data/", group='experiment')
+    exp_dir: str = option('', "folder of the outputs; '' is exp/", group='experiment', per_call=True)
+
+    # system
+    gpus: list[int] = option(
+        '',
+        "GPU id; -1 is the CPU; '' is GPU 0 where there is one; several are refused, this version runs on one",
+        group='system',
+    )
+    num_workers: int = option(4, 'processes that load data; at most the cores', group='system', check=at_least(0))
+    not_cuda_benchmark: bool = option(False, 'no cuDNN auto-tuning', group='system')
+    seed: int = option(
+        317,
+        'seed of weights, batches and augmentation',
+        group='system',
+        check=Check(lambda value: 0 <= value < 2**63, 'at least 0 and less than 2**63'),
+    )
+
+    # log
+    print_iter: int = option(
+        0, 'a line every N iterations instead of the bar', group='log', check=at_least(0), **TRAINING
+    )
+    hide_data_time: bool = option(False, 'leave the data time out of the bar', group='log', **TRAINING)
+    save_all: bool = option(False, "keep every epoch's checkpoint", group='log', **TRAINING)
+    metric: str = option('loss', "chooses model_best: loss, AP, or a metric's name", group='log', **TRAINING)
+    vis_thresh: float = option(0.3, 'lowest score that is drawn', group='log', check=between(0, 1))
+    debugger_theme: str = option('white', 'ground of the maps', group='log', choices=('white', 'black'))
+
+    # model
+    arch: str = option('dla_34', ' | '.join(ARCHS), group='model', in_checkpoint=True)
+    head_conv: int = option(
+        -1,
+        'channels of the head conv; 0: none; -1: 256 for dla, 64 otherwise',
+        group='model',
+        check=at_least(-1),
+        in_checkpoint=True,
+        idle=fixed_heads,
+    )
+    down_ratio: int = option(
+        4,
+        'input size / output size; only 4',
+        group='model',
+        check=Check(lambda value: value == 4, '4, which the networks are built for'),
+        in_checkpoint=True,
+    )
+    not_reg_offset: bool = option(False, 'no sub-pixel offset head', group='model', in_checkpoint=True)
+    pretrained: str = option(
+        'imagenet',
+        'backbone weights to train from: imagenet | none | FILE',
+        group='model',
+        check=Check(lambda value: value in ('imagenet', 'none') or os.path.isfile(value), 'imagenet, none or a file'),
+        idle=lambda opt: 'does not act with --load_model' if opt.load_model else '',
+        per_call=True,
+        **TRAINING,
+    )
+
+    # input
+    input_res: int = option(-1, "input height and width; -1: the dataset's", group='input', check=positive_or_default())
+    input_h: int = option(-1, 'input height; -1: as input_res', group='input', check=positive_or_default())
+    input_w: int = option(-1, 'input width; -1: as input_res', group='input', check=positive_or_default())
+    max_pixels: int = option(
+        0,
+        'images of more pixels are left out as decompression bombs; 0: as many as half of the memory holds',
+        group='input',
+        check=at_least(0),
+    )
+
+    # train
+    lr: float = option(1.25e-4, 'learning rate, for the batch size given', group='train', check=over(0), **TRAINING)
+    lr_step: list[int] = option(
+        '90,120',
+        'epochs after which the rate drops tenfold',
+        group='train',
+        parse=numbers(int, 'epochs such as 90,120'),
+        **TRAINING,
+    )
+    num_epochs: int = option(140, 'epochs of training', group='train', check=at_least(1), **TRAINING)
+    batch_size: int = option(32, 'images a step', group='train', check=at_least(1), **TRAINING)
+    master_batch_size: int = option(
+        -1,
+        "the first GPU's share of the batch: without effect, as this version runs on one device",
+        group='train',
+        check=positive_or_default(),
+        idle=lambda opt: 'does not act on one device' if len(opt.gpus) == 1 else '',
+        **TRAINING,
+    )
+    num_iters: int = option(-1, 'iterations an epoch; -1: all', group='train', check=positive_or_default(), **TRAINING)
+    val_intervals: int = option(5, 'epochs between validations; 0: never', group='train', check=at_least(0), **TRAINING)
+    trainval: bool = option(
+        False, 'no validation; own data and kitti train on val too', group='train', programs=(MAIN, TEST)
+    )
+
+    # test
+    eval_metric: str = option(
+        '',
+        "metric that scores: bbox | keypoints | voc | kitti; '' is the dataset's own",
+        group='test',
+        programs=(MAIN, TEST),
+    )
+    flip_test: bool = option(
+        False,
+        'average with the mirrored image',
+        group='test',
+        programs=INFERENCE,
+        acts=lambda task: task.merges_views,
+    )
+    test_scales: list[float] = option(
+        '1',
+        'scales to test at, comma-separated',
+        group='test',
+        programs=INFERENCE,
+        acts=lambda task: task.merges_views,
+        parse=numbers(float, 'scales such as 0.5,1,1.5', over=0, empty=False),
+    )
+    nms: bool = option(
+        False,
+        'soft-NMS also at a single scale',
+        group='test',
+        programs=INFERENCE,
+        acts=lambda task: task.optional_nms,
+    )
+    K: int = option(-1, 'detections kept; -1: 100, exdet 40 a side', group='test', check=positive_or_default())
+    not_prefetch_test: bool = option(False, 'load test images in this process', group='test', programs=(TEST,))
+    test_batch_size: int = option(
+        1, 'images that go through the network together', group='test', check=at_least(1), programs=(TEST,)
+    )
+    dtype: str = option(
+        'float32',
+        'the network computes in it',
+        group='test',
+        choices=('float32', 'bfloat16'),
+        programs=INFERENCE,
+    )
+    fix_res: bool = option(False, 'every image at the input size (the default)', group='test')
+    keep_res: bool = option(
+        False,
+        'keep the resolution of each image',
+        group='test',
+        idle=lambda opt: (
+            f'acts in test.py and demo.py; {opt.task} is trained on square inputs'
+            if opt.program == MAIN and TASKS[opt.task].square_input
+            else ''
+        ),
+    )
+
+    # augmentation
+    not_rand_crop: bool = option(
+        False,
+        'shift and scale instead of random crops',
+        group='augmentation',
+        acts=lambda task: task.augments,
+        **TRAINING,
+    )
+    shift: float = option(
+        0.1,
+        'spread of the shift, without random crops',
+        group='augmentation',
+        check=at_least(0),
+        idle=needs_random_shift,
+        **TRAINING,
+    )
+    scale: float = option(
+        0.4,
+        'spread of the scale, without random crops',
+        group='augmentation',
+        check=Check(lambda value: 0 <= value < 1, 'at least 0 and less than 1'),
+        idle=needs_random_shift,
+        **TRAINING,
+    )
+    flip: float = option(
+        0.5,
+        'probability of a horizontal flip',
+        group='augmentation',
+        check=between(0, 1),
+        acts=lambda task: task.augments,
+        **TRAINING,
+    )
+    no_color_aug: bool = option(
+        False, 'leave colours as they are', group='augmentation', acts=lambda task: task.augments, **TRAINING
+    )
+
+    # loss
+    mse_loss: bool = option(False, 'squared error on heatmaps instead of focal loss', group='loss', in_checkpoint=True)
+    hm_gauss: float = option(
+        -1.0,
+        'sigma of the MSE heatmap; -1: input_res / 128',
+        group='loss',
+        check=positive_or_default(),
+        idle=lambda opt: '' if opt.mse_loss else 'acts only with --mse_loss',
+        **TRAINING,
+    )
+    reg_loss: str = option(
+        'l1',
+        'regression loss',
+        group='loss',
+        choices=('l1', 'sl1', 'l2'),
+        acts=lambda task: task.chooses_regression_loss,
+        **TRAINING,
+    )
+    hm_weight: float = option(1.0, 'weight of the heatmap loss', group='loss', check=at_least(0), **TRAINING)
+    off_weight: float = option(1.0, 'weight of the offset loss', group='loss', check=at_least(0), **TRAINING)
+    wh_weight: float = option(
+        0.1, 'weight of the box size loss', group='loss', check=at_least(0), acts=has_head('wh'), **TRAINING
+    )
+
+    # ground truth in place of a head
+    eval_oracle_hm: bool = option(False, 'true heatmap', group='ground truth in place of a head (main.py --test)')
+    eval_oracle_wh: bool = option(
+        False, 'true box size', group='ground truth in place of a head (main.py --test)', acts=has_head('wh')
+    )
+    eval_oracle_offset: bool = option(False, 'true offset', group='ground truth in place of a head (main.py --test)')
+
+    # demo
+    demo: str = option(
+        '', "image, folder, video, 'webcam' or 'webcam:N'", group='demo', programs=(DEMO,), per_call=True
+    )
+    output: str = option(
+        '',
+        "folder for images and results.json; '' is SAVE_DIR/demo",
+        group='demo',
+        programs=(DEMO,),
+        per_call=True,
+    )
+    save_video: str = option(
+        '', "video file to write; '' is OUTPUT/NAME.mp4 for videos", group='demo', programs=(DEMO,), per_call=True
+    )
+    no_display: bool = option(False, 'never open a window', group='demo', programs=(DEMO,), per_call=True)
+
+    # What follows from the options
+    program: str  # the program that runs: main.py, test.py or demo.py
+    given: list[str]  # names of the options on the command line
+    record: dict[str, Any]  # each option as it was given or taken from the run that is resumed; checkpoints keep it
+    facts: dict[str, Any]  # of the checkpoint, where the run takes them
+    gpus_str: str
+    chunk_sizes: list[int]  # images for each device
+    root_dir: str
+    save_dir: str  # exp_dir/EXP_ID, or the folder of the run that the checkpoint lies in
+    debug_dir: str
+    reg_offset: bool
+    reg_bbox: bool
+    hm_hp: bool
+    reg_hp_offset: bool
+    pad: int  # input sides are multiples of pad + 1
+    num_stacks: int  # outputs of the network
+
+    # What the dataset adds
+    num_classes: int
+    class_names: list[str]
+    num_joints: int | None
+    flip_idx: list | None  # pairs of joints, 0-based
+    skeleton: list | None  # limbs as pairs of joints, 0-based
+    mean: np.ndarray  # float32 [1, 1, 3], of BGR channels on [0, 1]
+    std: np.ndarray
+    output_h: int
+    output_w: int
+    output_res: int
+    heads: dict[str, int]  # channels by name
+
+    @functools.cached_property
+    def device(self) -> 'torch.device':
+        """The device of `--gpus`, opened at its first use.
+
+        Raises:
+            UserError: the GPU is not there, or several are asked for.
+        """
+        from .utils.device import open_device
+
+        return open_device(self.gpus, self.gpus_str, not self.not_cuda_benchmark)
+
+
+ALL_ROWS: dict[str, Option] = Options.rows | {
+    name: row for task in TASKS.values() for name, row in task.options.rows.items()
 }
-
-
-# Options that act in some programs only, likewise.
-PROGRAM_OPTIONS = {
-    ('main.py',): (
-        *('test', 'lr', 'lr_step', 'num_epochs', 'batch_size', 'master_batch_size', 'num_iters', 'val_intervals'),
-        *('save_all', 'metric', 'print_iter', 'hide_data_time', 'pretrained'),
-        *('not_rand_crop', 'shift', 'scale', 'rotate', 'flip', 'no_color_aug', 'aug_rot', 'aug_ddd', 'rect_mask'),
-        *('norm_wh', 'dense_wh', 'dense_hp', 'reg_loss', 'hm_gauss'),
-        *(f'{part}_weight' for part in ('hm', 'off', 'wh', 'hp', 'hm_hp', 'dep', 'dim', 'rot')),
-    ),
-    ('test.py', 'demo.py'): ('flip_test', 'test_scales', 'nms', 'dtype'),
-    ('test.py',): ('not_prefetch_test', 'test_batch_size'),
-    ('demo.py',): ('demo', 'output', 'save_video', 'no_display'),
-}
+MODEL_OPTIONS = tuple(name for name, row in ALL_ROWS.items() if row.in_checkpoint)
 
 
 EXAMPLES = """\
 run in src/ (without --dataset the task's own, from where data/README.md says; FOLDER, data of yours, holds
 annotations/train.json, annotations/val.json in COCO format and images/):
-  ctdet       python main.py ctdet [--dataset pascal | --dataset FOLDER]
-  multi_pose  python main.py multi_pose [--dataset FOLDER]
-  exdet       python main.py exdet [--dataset FOLDER]    first tools/gen_coco_extreme_points.py adds its points
-  ddd         python main.py ddd [--dataset FOLDER]      first tools/convert_kitti_to_coco.py ../data/kitti
+{tasks}
   toy data    python tools/make_toy_data.py ../data/toy --task TASK
               python main.py TASK --dataset ../data/toy --pretrained none    (ddd: --data_dir ../data/toy)
               or, in the folder above, all steps in minutes: make demo | demo-pose | demo-exdet | demo-3d
   to score    python test.py TASK --load_model ../exp/TASK/default/model_best.pth [--dataset as in training]
   to look     python demo.py TASK --load_model ../exp/TASK/default/model_best.pth --demo IMAGES
 """
+DESCRIPTIONS = {
+    MAIN: 'Train CenterNet (objects as points). With --test, evaluate on the training side.',
+    TEST: 'Score a trained CenterNet (objects as points) on a dataset.',
+    DEMO: 'Look at what a trained CenterNet (objects as points) finds in images, videos or a camera.',
+}
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Each option with its default, the examples line by line."""
 
 
-def build_parser() -> OneLineParser:
-    """All options, in the groups in which `--help` shows them."""
+def build_parser(program: str = MAIN) -> OneLineParser:
+    """A parser of all options; its `--help` lists those that act in `program`, in their groups."""
+    lines = [f'  {name:11} python main.py {name} {task.example}' for name, task in TASKS.items()]
     parser = OneLineParser(
-        usage='%(prog)s TASK [options]',
-        description='CenterNet: objects as points. main.py trains, test.py scores, demo.py looks.',
-        epilog=EXAMPLES,
+        usage=f'{program} TASK [options]',
+        description=DESCRIPTIONS[program],
+        epilog=EXAMPLES.format(tasks='\n'.join(lines)),
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        'task', metavar='TASK', help='ctdet (boxes) | exdet (extreme points) | ddd (3D boxes) | multi_pose (joints)'
-    )
-
-    group = parser.add_argument_group('experiment')
-    group.add_argument(
-        '--dataset',
-        default='',
-        help="coco | coco_hp | kitti | pascal, or a folder of your own; '' is the task's own",
-    )
-    group.add_argument('--exp_id', default='default', help='name of the run: outputs go to exp/TASK/EXP_ID')
-    group.add_argument('--test', action='store_true', help='evaluate with the training-side decoder on val, then exit')
-    group.add_argument(
-        '--debug',
-        type=int,
-        default=0,
-        help='1: final detections, 2: and network maps, 3: with matplotlib, 4: save all',
-    )
-    group.add_argument('--demo', default='', help="image, folder, video, 'webcam' or 'webcam:N'")
-    group.add_argument('--load_model', default='', help='checkpoint to start from')
-    group.add_argument('--resume', action='store_true', help='go on from --load_model, or else from model_last.pth')
-    group.add_argument('--data_dir', default='', help="folder of the datasets; '' is data/")
-    group.add_argument('--exp_dir', default='', help="folder of the outputs; '' is exp/")
-
-    group = parser.add_argument_group('system')
-    group.add_argument(
-        '--gpus',
-        default='',
-        help="GPU id; -1 is the CPU; '' is GPU 0 where there is one; several are refused, this version runs on one",
-    )
-    group.add_argument('--num_workers', type=int, default=4, help='processes that load data; at most the cores')
-    group.add_argument('--not_cuda_benchmark', action='store_true', help='no cuDNN auto-tuning')
-    group.add_argument('--seed', type=int, default=317, help='seed of weights, batches and augmentation')
-
-    group = parser.add_argument_group('log')
-    group.add_argument('--print_iter', type=int, default=0, help='a line every N iterations instead of the bar')
-    group.add_argument('--hide_data_time', action='store_true', help='leave the data time out of the bar')
-    group.add_argument('--save_all', action='store_true', help="keep every epoch's checkpoint")
-    group.add_argument('--metric', default='loss', help="what chooses model_best: loss, AP, or a figure's name")
-    group.add_argument('--vis_thresh', type=float, default=0.3, help='lowest score that is drawn')
-    group.add_argument('--debugger_theme', default='white', choices=['white', 'black'], help='ground of the maps')
-
-    group = parser.add_argument_group('model')
-    group.add_argument('--arch', default='dla_34', help=' | '.join(ARCHS))
-    group.add_argument(
-        '--head_conv',
-        type=int,
-        default=-1,
-        help='channels of the head conv; 0: none; -1: 256 for dla, 64 otherwise',
-    )
-    group.add_argument('--down_ratio', type=int, default=4, help='input size / output size; only 4')
-    group.add_argument('--not_reg_offset', action='store_true', help='no sub-pixel offset head')
-    group.add_argument('--pretrained', default='imagenet', help='trunk weights to train from: imagenet | none | FILE')
-
-    group = parser.add_argument_group('input')
-    group.add_argument('--input_res', type=int, default=-1, help="input height and width; -1: the dataset's")
-    group.add_argument('--input_h', type=int, default=-1, help='input height; -1: as input_res')
-    group.add_argument('--input_w', type=int, default=-1, help='input width; -1: as input_res')
-
-    group = parser.add_argument_group('train')
-    group.add_argument('--lr', type=float, default=1.25e-4, help='learning rate, for the batch size given')
-    group.add_argument('--lr_step', default='90,120', help='epochs after which the rate drops tenfold')
-    group.add_argument('--num_epochs', type=int, default=140, help='epochs of training')
-    group.add_argument('--batch_size', type=int, default=32, help='images a step')
-    group.add_argument(
-        '--master_batch_size',
-        type=int,
-        default=-1,
-        help="the first GPU's share of the batch: without effect, as this version runs on one device",
-    )
-    group.add_argument('--num_iters', type=int, default=-1, help='iterations an epoch; -1: all')
-    group.add_argument('--val_intervals', type=int, default=5, help='epochs between validations; 0: never')
-    group.add_argument('--trainval', action='store_true', help='no validation; own data and kitti train on val too')
-
-    group = parser.add_argument_group('test')
-    group.add_argument('--flip_test', action='store_true', help='average with the mirrored image')
-    group.add_argument('--test_scales', default='1', help='scales to test at, comma-separated')
-    group.add_argument('--nms', action='store_true', help='soft-NMS also at a single scale')
-    group.add_argument('--K', type=int, default=-1, help='detections kept; -1: 100, exdet 40 a side')
-    group.add_argument('--not_prefetch_test', action='store_true', help='load test images in this process')
-    group.add_argument('--test_batch_size', type=int, default=1, help='images that go through the network together')
-    group.add_argument('--dtype', default='float32', choices=list(DTYPES), help='what the network computes in')
-    group.add_argument('--fix_res', action='store_true', help='every image at the input size (the default)')
-    group.add_argument('--keep_res', action='store_true', help='keep the resolution of each image')
-
-    group = parser.add_argument_group('augmentation')
-    group.add_argument('--not_rand_crop', action='store_true', help='shift and scale instead of random crops')
-    group.add_argument('--shift', type=float, default=0.1, help='spread of the shift, without random crops')
-    group.add_argument('--scale', type=float, default=0.4, help='spread of the scale, without random crops')
-    group.add_argument('--rotate', type=float, default=0, help='spread of the rotation in degrees (multi_pose)')
-    group.add_argument('--flip', type=float, default=0.5, help='probability of a horizontal flip')
-    group.add_argument('--no_color_aug', action='store_true', help='leave colours as they are')
-    group.add_argument('--aug_rot', type=float, default=0, help='probability of a rotation (multi_pose)')
-    group.add_argument('--aug_ddd', type=float, default=0.5, help='probability of shift and scale (ddd)')
-    group.add_argument('--rect_mask', action='store_true', help='ignored objects as rectangles (ddd)')
-
-    group = parser.add_argument_group('loss')
-    group.add_argument('--mse_loss', action='store_true', help='squared error on heatmaps instead of focal loss')
-    group.add_argument('--hm_gauss', type=float, default=-1, help='sigma of the MSE heatmap; -1: input_res / 128')
-    group.add_argument('--reg_loss', default='l1', choices=['l1', 'sl1', 'l2'], help='regression loss')
-    for name, default, what in (
-        ('hm', 1, 'heatmap'),
-        ('off', 1, 'offset'),
-        ('wh', 0.1, 'box size'),
-        ('hp', 1, 'joint position'),
-        ('hm_hp', 1, 'joint heatmap'),
-        ('dep', 1, 'depth'),
-        ('dim', 1, '3D size'),
-        ('rot', 1, 'orientation'),
-    ):
-        group.add_argument(f'--{name}_weight', type=float, default=default, help=f'weight of the {what} loss')
-
-    group = parser.add_argument_group('ctdet')
-    group.add_argument('--norm_wh', action='store_true', help='box size loss relative to the box')
-    group.add_argument('--dense_wh', action='store_true', help='box size learnt around centres, not only at them')
-    group.add_argument('--cat_spec_wh', action='store_true', help='a box size for each class')
-
-    group = parser.add_argument_group('exdet')
-    group.add_argument('--agnostic_ex', action='store_true', help='extreme point maps without classes')
-    group.add_argument('--scores_thresh', type=float, default=0.1, help='lowest score of an extreme point')
-    group.add_argument('--center_thresh', type=float, default=0.1, help='lowest score of a centre')
-    group.add_argument('--aggr_weight', type=float, default=0.0, help='weight of edge aggregation')
-
-    group = parser.add_argument_group('multi_pose')
-    group.add_argument('--dense_hp', action='store_true', help='joints learnt around centres, not only at them')
-    group.add_argument('--not_hm_hp', action='store_true', help='no joint heatmap')
-    group.add_argument('--not_reg_hp_offset', action='store_true', help='no sub-pixel offset of joints')
-
-    group = parser.add_argument_group('ddd')
-    group.add_argument('--kitti_split', default='3dop', choices=['3dop', 'subcnn'], help='which split of KITTI')
-    group.add_argument('--peak_thresh', type=float, default=0.2, help='lowest score of a 3D detection')
-    group.add_argument('--not_reg_bbox', action='store_true', help='no box size head')
-
-    group = parser.add_argument_group('ground truth in place of a head (main.py --test)')
-    for name, what in (
-        ('hm', 'heatmap'),
-        ('wh', 'box size'),
-        ('offset', 'offset'),
-        ('kps', 'joint positions'),
-        ('hmhp', 'joint heatmaps'),
-        ('hp_offset', 'joint offset'),
-        ('dep', 'depth'),
-        ('dim', '3D size'),
-        ('rot', 'orientation'),
-    ):
-        group.add_argument(f'--eval_oracle_{name}', action='store_true', help=f'true {what}')
-
-    group = parser.add_argument_group('demo')
-    group.add_argument('--output', default='', help="folder for pictures and results.json; '' is SAVE_DIR/demo")
-    group.add_argument('--save_video', default='', help="video file to write; '' is OUTPUT/NAME.mp4 for videos")
-    group.add_argument('--no_display', action='store_true', help='never open a window')
-    group.add_argument('--calib', default='', help='KITTI calibration file, or folder of one a picture (ddd)')
+    summaries = ' | '.join(f'{name} ({task.summary})' for name, task in TASKS.items())
+    parser.add_argument('task', metavar='TASK', help=summaries)
+    add_arguments(parser, list(ALL_ROWS.values()), program, argparse.SUPPRESS)
     return parser
 
 
 class opts:
     """Reads options; see the module's docstring. Mistakes raise `UserError`."""
 
-    def __init__(self):
-        self.parser = build_parser()
-
-    def parse(self, args: list[str] | None = None, program: str = 'main.py') -> Namespace:
+    def parse(self, args: list[str] | None = None, program: str = MAIN) -> Options:
         """Parse `args` (or the command line), check it and derive what follows from it.
 
         In test.py and demo.py (`program`), and for `--resume` and `--test`, options of the network that were not
-        given come from the checkpoint, and a given one that contradicts it is refused.
+        given come from the checkpoint, and a given one that contradicts it is refused. With `--resume` all options
+        that were not given come from the run.
         """
-        opt = self._read(args)
-        adopt = program != 'main.py'
-        check_names(opt)
-        check_values(opt)
-        derive_paths(opt)
+        refuse_launcher(os.environ)
+        given = read_arguments(args, program)
+        opt = Options(program=program, task=given.pop('task'), given=sorted(given))
+        check_task(opt.task)
+        set_values(opt, {name: row.default for name, row in ALL_ROWS.items()} | given)
+        derive_outputs(opt)
         if opt.resume and not opt.load_model:
-            resume_from_last(opt, required=adopt or opt.test)
-        opt.facts = checkpoint_facts(opt.load_model) if opt.load_model and (adopt or opt.resume or opt.test) else {}
+            resume_from_last(opt, required=program != MAIN or opt.test)
+        opt.facts = read_facts(opt)
+        if opt.resume and program == MAIN:
+            take_run_options(opt)
+        check_names(opt)
         adopt_model_options(opt)
         derive_options(opt)
-        check_combinations(opt, program)
-        for note in idle_options(opt, program):
-            print(f'note: {note}')
+        check_combinations(opt)
+        for note in idle_options(opt):
+            logger.info('note: %s', note)
         return opt
 
-    def init(self, args: list[str] | None = None) -> Namespace:
+    def init(self, args: list[str] | None = None) -> Options:
         """Parse, then take the facts of the checkpoint, or else the default ones of the dataset (for demo)."""
-        opt = self.parse(args, program='demo.py')
-        if 'class_names' in opt.facts:
-            facts = Namespace(default_resolution=[opt.facts['input_h'], opt.facts['input_w']], metrics=())
-        else:
-            facts = get_dataset(opt.dataset, opt.task)
-        return self.update_dataset_info_and_set_heads(opt, facts)
+        opt = self.parse(args, program=DEMO)
+        return self.update_dataset_info_and_set_heads(opt, demo_facts(opt))
 
     @staticmethod
-    def update_dataset_info_and_set_heads(opt: Namespace, dataset) -> Namespace:
+    def update_dataset_info_and_set_heads(opt: Options, dataset: Any) -> Options:
         """Set classes, mean/std, input and output size and `heads` from a dataset class (or its facts).
 
         Raises:
@@ -366,91 +483,95 @@ class opts:
             )
         return opt
 
-    def _read(self, args: list[str] | None) -> Namespace:
-        """Parse alone; `opt.given` are the names of the options on the command line."""
-        unset = object()
-        defaults = {action.dest: action.default for action in self.parser._actions if action.dest != 'help'}
-        opt = self.parser.parse_args(args, Namespace(**dict.fromkeys(defaults, unset)))
-        opt.given = sorted(name for name in defaults if getattr(opt, name) is not unset)
-        for name, default in defaults.items():
-            if name not in opt.given:
-                setattr(opt, name, default)
-        return opt
+
+# ------------------------------------------------------------------------------------------ reading
 
 
-def check_names(opt: Namespace) -> None:
-    """Task, dataset and arch are ones that there are."""
-    if opt.task not in TASKS:
-        raise UserError(f"task '{opt.task}' is not one of {', '.join(TASKS)}" + did_you_mean(opt.task, TASKS))
-    opt.dataset = opt.dataset or DEFAULT_DATASET[opt.task]
-    check_dataset_name(opt.dataset, opt.task)
+def refuse_launcher(environment: Mapping[str, str]) -> None:
+    """Refuse to be one of several processes, which would each do the whole work into one folder."""
+    size = environment.get('WORLD_SIZE', '1')
+    if size != '1':
+        raise UserError(
+            f'a launcher such as torchrun started this as one of WORLD_SIZE={size} processes, but this version '
+            'runs in one: start it with python alone'
+        )
+
+
+def read_arguments(args: list[str] | None, program: str) -> dict[str, Any]:
+    """The task, and the options that stand on the command line, as argparse reads them."""
+    parser = build_parser(program)
+    unset = object()
+    read = parser.parse_args(args, Namespace(**dict.fromkeys(ALL_ROWS, unset)))
+    return {name: value for name, value in vars(read).items() if value is not unset}
+
+
+def set_values(opt: Options, raw: Mapping[str, Any]) -> None:
+    """Set options to their checked values, and keep them in the record as they were given."""
+    for name, value in raw.items():
+        setattr(opt, name, ALL_ROWS[name].value(value))
+    opt.record = {**vars(opt).get('record', {}), **raw}
+
+
+def check_task(name: str) -> None:
+    """The task is one that there is."""
+    if name not in TASKS:
+        raise UserError(f"task '{name}' is not one of {', '.join(TASKS)}" + did_you_mean(name, TASKS))
+
+
+def check_names(opt: Options) -> None:
+    """Dataset and arch are ones that there are."""
+    from .datasets.dataset_factory import check_dataset_name
+
     if opt.arch not in ARCHS:
         raise UserError(f"arch '{opt.arch}' is not one of {', '.join(ARCHS)}" + did_you_mean(opt.arch, ARCHS))
+    opt.dataset = opt.dataset or TASKS[opt.task].dataset
+    if os.path.isdir(opt.dataset):
+        opt.record['dataset'] = os.path.abspath(opt.dataset)  # a run may be resumed from elsewhere
+    check_dataset_name(opt.dataset, opt.task)
 
 
-def check_values(opt: Namespace) -> None:
-    """Each number is in its range; lists are parsed."""
-    opt.lr_step = parse_list('lr_step', opt.lr_step, int, 'epochs such as 90,120')
-    opt.test_scales = parse_list('test_scales', opt.test_scales, float, 'scales such as 0.5,1,1.5')
-    for name, value in vars(opt).items():
-        if any(isinstance(x, float) and not math.isfinite(x) for x in (value if isinstance(value, list) else [value])):
-            raise UserError(f'--{name} {value}: expected finite numbers')
-    at_least = {
-        'batch_size': 1, 'num_epochs': 1, 'num_workers': 0, 'print_iter': 0, 'val_intervals': 0, 'head_conv': -1,
-        'seed': 0, 'test_batch_size': 1, 'shift': 0, 'scale': 0, 'rotate': 0,
-    }  # fmt: skip
-    at_least.update({name: 0 for name in vars(opt) if name.endswith('_weight')})
-    for name, least in at_least.items():
-        if getattr(opt, name) < least:
-            raise UserError(f'--{name} {getattr(opt, name)}: expected at least {least}')
-    for name in ('K', 'num_iters', 'hm_gauss', 'master_batch_size', 'input_res', 'input_h', 'input_w'):
-        if getattr(opt, name) <= 0 and getattr(opt, name) != -1:
-            raise UserError(f'--{name} {getattr(opt, name)}: expected more than 0, or -1 for the default')
-    for name in ('flip', 'aug_rot', 'aug_ddd', 'vis_thresh', 'peak_thresh', 'scores_thresh', 'center_thresh'):
-        if not 0 <= getattr(opt, name) <= 1:
-            raise UserError(f'--{name} {getattr(opt, name)}: expected a number from 0 to 1')
-    if not 0 < opt.lr < float('inf'):
-        raise UserError(f'--lr {opt.lr}: expected a number over 0')
-    if opt.scale >= 1:
-        raise UserError(f'--scale {opt.scale}: expected less than 1')
-    if opt.seed >= 2**63:
-        raise UserError(f'--seed {opt.seed}: expected less than 2**63')
-    if not opt.test_scales or min(opt.test_scales) <= 0:
-        found = ','.join(f'{scale:g}' for scale in opt.test_scales)
-        raise UserError(f"--test_scales '{found}': expected numbers over 0")
-    if opt.debug not in range(5):
-        raise UserError(f'--debug {opt.debug}: expected 0 to 4')
-    if opt.down_ratio != 4:
-        raise UserError(f'--down_ratio {opt.down_ratio}: the networks are built for 4')
-    if opt.pretrained not in ('imagenet', 'none') and not os.path.isfile(opt.pretrained):
-        raise UserError(f"--pretrained '{opt.pretrained}' is neither imagenet, none nor a file")
+# ------------------------------------------------------------------------------------------ folders
 
 
-def parse_list(name: str, text: str, kind: type, expected: str) -> list:
-    """`'90,120'` as a list of numbers; an empty text is an empty list.
+def derive_outputs(opt: Options) -> None:
+    """The folders that outputs go to; none is made here.
+
+    A checkpoint that lies in a run's folder is tested, looked through and resumed there, unless the command line
+    names another place.
 
     Raises:
-        UserError: it is none; says what was `expected`.
+        UserError: `--exp_id` is no name of a folder in the folder of the task.
     """
-    try:
-        return [kind(part) for part in text.split(',') if part.strip()]
-    except ValueError:
-        raise UserError(f"--{name} '{text}': expected {expected}") from None
-
-
-def derive_paths(opt: Namespace) -> None:
-    """The folders that inputs come from and outputs go to; none is made here."""
     package = Path(__file__).resolve().parent
     checkout = package.parent.parent
     in_checkout = package.parent.name == 'src' and (checkout / 'setup.py').exists()
     opt.root_dir = str(checkout if in_checkout else Path.cwd())
-    opt.data_dir = os.path.abspath(opt.data_dir or os.path.join(opt.root_dir, 'data'))
-    opt.exp_dir = os.path.join(os.path.abspath(opt.exp_dir or os.path.join(opt.root_dir, 'exp')), opt.task)
-    opt.save_dir = os.path.join(opt.exp_dir, opt.exp_id)
+    exp_dir = os.path.abspath(opt.exp_dir or os.path.join(opt.root_dir, 'exp'))
+    opt.exp_dir = os.path.join(exp_dir, opt.task)
+    opt.save_dir = os.path.normpath(os.path.join(opt.exp_dir, opt.exp_id))
+    if Path(opt.exp_dir) not in Path(opt.save_dir).parents or '\0' in opt.exp_id:
+        raise UserError(f"--exp_id '{opt.exp_id}': expected the name of a folder inside '{opt.exp_dir}'")
+    if max(len(os.fsencode(part)) for part in Path(opt.exp_id).parts) > LONGEST_NAME:
+        raise UserError(f"--exp_id '{opt.exp_id[:20]}...': expected a name of at most {LONGEST_NAME} bytes")
+    run = run_of(opt.load_model)
+    elsewhere = 'exp_dir' in opt.given and run is not None and Path(exp_dir).resolve() not in run.parents
+    if run is not None and 'exp_id' not in opt.given and not elsewhere and goes_on(opt):
+        opt.save_dir, opt.exp_dir, opt.exp_id = str(run), str(run.parent), run.name
     opt.debug_dir = os.path.join(opt.save_dir, 'debug')
 
 
-def resume_from_last(opt: Namespace, required: bool) -> None:
+def run_of(checkpoint: str) -> Path | None:
+    """The folder of the run that a checkpoint lies in; None where it lies in none."""
+    folder = Path(checkpoint).resolve().parent
+    return folder if checkpoint and (folder / RUN_RECORD).is_file() else None
+
+
+def goes_on(opt: Options) -> bool:
+    """Whether the program works with the network of the checkpoint as it is, where fine-tuning starts another."""
+    return opt.program != MAIN or opt.resume or opt.test
+
+
+def resume_from_last(opt: Options, required: bool) -> None:
     """`--resume` alone goes on from the run's own last checkpoint; training that has none starts anew."""
     last = os.path.join(opt.save_dir, 'model_last.pth')
     if os.path.exists(last):
@@ -459,18 +580,56 @@ def resume_from_last(opt: Namespace, required: bool) -> None:
         raise UserError(f"--resume found no '{last}': train first, or give --load_model FILE")
     else:
         opt.resume = False
-        print(f"note: --resume found no '{last}': starting from the beginning")
+        logger.info("note: --resume found no '%s': starting from the beginning", last)
 
 
-def adopt_model_options(opt: Namespace) -> None:
+# ------------------------------------------------------------------------------------------ checkpoints
+
+
+def read_facts(opt: Options) -> dict[str, Any]:
+    """The facts of the checkpoint that the program goes on with; {} without one."""
+    if not (opt.load_model and goes_on(opt)):
+        return {}
+    from .models.checkpoints import checkpoint_facts
+
+    facts = checkpoint_facts(opt.load_model)
+    if facts.get('task', opt.task) != opt.task:
+        raise UserError(f"checkpoint '{opt.load_model}' is a {facts['task']} model, not a {opt.task} one")
+    return facts
+
+
+def take_run_options(opt: Options) -> None:
+    """Take every option that the command line does not give from the run that is resumed, and say what differs.
+
+    Raises:
+        UserError: the checkpoint's record of an option is no value that it can have.
+    """
+    kept = {name: value for name, value in opt.facts.get('options', {}).items() if name in ALL_ROWS}
+    kept = {name: value for name, value in kept.items() if not ALL_ROWS[name].per_call}
+    if 'input_res' in opt.given:  # which the run's height and width would override
+        kept = {name: value for name, value in kept.items() if name not in ('input_h', 'input_w')}
+    for name, value in kept.items():
+        row = ALL_ROWS[name]
+        fits = type(value) is row.kind or (row.kind is float and type(value) is int)
+        if not fits or (row.choices and value not in row.choices):
+            raise UserError(f"checkpoint '{opt.load_model}' records --{name} {brief(value)}, which is no value of it")
+    changes = [
+        f'--{name} {opt.record[name]} (before: {value})'
+        for name, value in kept.items()
+        if name in opt.given and opt.record[name] != value
+    ]
+    set_values(opt, {name: value for name, value in kept.items() if name not in opt.given})
+    if changes:
+        logger.info('resumed with other options than the run had: %s', ', '.join(changes))
+
+
+def adopt_model_options(opt: Options) -> None:
     """Take the options that shape the network from the checkpoint's facts, unless the command line gave them."""
-    if opt.facts.get('task', opt.task) != opt.task:
-        raise UserError(f"checkpoint '{opt.load_model}' is a {opt.facts['task']} model, not a {opt.task} one")
     for name in MODEL_OPTIONS:
         kept = opt.facts.get(name)
         if kept is None:
             continue
-        if name in opt.given and getattr(opt, name) != kept:
+        if name in opt.given and getattr(opt, name) != kept and not (name == 'head_conv' and fixed_heads(opt)):
             raise UserError(
                 f"checkpoint '{opt.load_model}' was trained with {name} {kept}, but the command line says "
                 f'{getattr(opt, name)}: leave --{name} out'
@@ -478,26 +637,64 @@ def adopt_model_options(opt: Namespace) -> None:
         setattr(opt, name, kept)
 
 
-def derive_options(opt: Namespace) -> None:
+def demo_facts(opt: Options) -> Any:
+    """Facts of the dataset that the checkpoint was trained on, as far as it records or shows them.
+
+    Classes that it does not name are the dataset's where their number fits, of `--dataset` or of the built-in one
+    that has as many; else they are numbered.
+    """
+    from .datasets.dataset_factory import datasets_for, get_dataset
+
+    facts = opt.facts
+    if 'class_names' in facts:
+        return Namespace(default_resolution=[facts['input_h'], facts['input_w']], metrics=())
+    dataset = get_dataset(opt.dataset, opt.task)
+    count, joints = facts.get('num_classes'), facts.get('num_joints')
+    if count in (None, dataset.num_classes) and joints in (None, dataset.num_joints) or 'dataset' in opt.given:
+        return dataset
+    for name in datasets_for(opt.task):
+        other = get_dataset(name, opt.task)
+        if other.num_classes == count and joints in (None, other.num_joints):
+            logger.info("note: the checkpoint names no classes; they are taken to be those of '%s'", name)
+            opt.dataset = name
+            return other
+    logger.info('note: the checkpoint names no classes: they are numbered')
+    return Namespace(
+        default_resolution=dataset.default_resolution,
+        mean=dataset.mean,
+        std=dataset.std,
+        class_names=[f'class {number}' for number in range(1, count + 1)],
+        num_joints=joints,
+        flip_idx=[] if joints else None,
+        skeleton=[] if joints else None,
+    )
+
+
+# ------------------------------------------------------------------------------------------ what follows
+
+
+def derive_options(opt: Options) -> None:
     """What follows from other options: devices and their shares of a batch, which heads there are, -1 as a default."""
-    hourglass = opt.arch == 'hourglass'
-    opt.gpus_str = opt.gpus or ('0' if torch.cuda.is_available() else '-1')
-    ids = parse_list('gpus', opt.gpus_str, int, 'a GPU id such as 0, or -1 for the CPU')
-    if not ids or (min(ids) < 0 and ids != [-1]) or len(set(ids)) < len(ids):
-        raise UserError(f"--gpus '{opt.gpus_str}': expected GPU ids such as 0 or 0,1, or -1 for the CPU")
-    opt.gpus = [-1] if ids == [-1] else list(range(len(ids)))
+    task, family = TASKS[opt.task], family_of(opt.arch)
+    opt.data_dir = os.path.abspath(opt.data_dir or os.path.join(opt.root_dir, 'data'))
+    if opt.record['data_dir']:
+        opt.record['data_dir'] = opt.data_dir
+    derive_devices(opt)
+    for name, row in ALL_ROWS.items():
+        if not acts_in_task(row, opt.task):
+            setattr(opt, name, row.value(row.default))
     opt.reg_offset = not opt.not_reg_offset
     opt.reg_bbox = not opt.not_reg_bbox
     opt.hm_hp = not opt.not_hm_hp
     opt.reg_hp_offset = not opt.not_reg_hp_offset and opt.hm_hp
-    opt.pad = 127 if hourglass else 31
-    opt.num_stacks = 2 if hourglass else 1
-    if opt.head_conv == -1:
-        opt.head_conv = 256 if 'dla' in opt.arch else 64
+    opt.pad = family.side_multiple - 1
+    opt.num_stacks = family.stacks
+    if family.fixed_head_conv is not None:
+        opt.head_conv = family.fixed_head_conv
+    elif opt.head_conv == -1:
+        opt.head_conv = family.default_head_conv
     if opt.K == -1:
-        opt.K = 40 if opt.task == 'exdet' else 100
-    if opt.task == 'ddd':  # 3D boxes are not mirrored, scaled or merged
-        opt.flip_test, opt.nms, opt.test_scales = False, False, [1.0]
+        opt.K = task.K
     if opt.trainval:
         opt.val_intervals = 0
     if opt.debug > 0:
@@ -507,6 +704,32 @@ def derive_options(opt: Namespace) -> None:
     opt.chunk_sizes = chunk_sizes(opt.batch_size, opt.master_batch_size, len(opt.gpus))
     if opt.master_batch_size == -1:
         opt.master_batch_size = opt.chunk_sizes[0]
+
+
+def derive_devices(opt: Options) -> None:
+    """The list `gpus` of local indices, or [-1] for the CPU, and `gpus_str`, as it was given or found.
+
+    Raises:
+        UserError: `--gpus` is no list of GPU ids.
+    """
+    import torch
+
+    parse, _ = numbers(int, '')
+    opt.gpus_str = opt.record['gpus'] or ('0' if torch.cuda.is_available() else '-1')
+    try:
+        ids = parse(opt.gpus_str)
+    except ValueError:
+        raise UserError(f"--gpus '{opt.gpus_str}': expected a GPU id such as 0, or -1 for the CPU") from None
+    if not ids or (min(ids) < 0 and ids != [-1]) or len(set(ids)) < len(ids):
+        raise UserError(f"--gpus '{opt.gpus_str}': expected GPU ids such as 0 or 0,1, or -1 for the CPU")
+    opt.gpus = [-1] if ids == [-1] else list(range(len(ids)))
+
+
+def acts_in_task(row: Option, task: str) -> bool:
+    """Whether an option acts in a task: its own options and the shared ones that say so do."""
+    if row.name in Options.rows:
+        return row.acts is None or row.acts(TASKS[task])
+    return row.name in TASKS[task].options.rows
 
 
 def chunk_sizes(batch_size: int, master_batch_size: int, num_gpus: int) -> list[int]:
@@ -519,86 +742,15 @@ def chunk_sizes(batch_size: int, master_batch_size: int, num_gpus: int) -> list[
     return [master] + [share + (i < extra) for i in range(num_gpus - 1)]
 
 
-def check_combinations(opt: Namespace, program: str) -> None:
-    """Refuse options that contradict each other, before hours are spent on them."""
-    if opt.keep_res and opt.fix_res:
-        raise UserError('--keep_res and --fix_res exclude each other')
-    opt.fix_res = not opt.keep_res
-    ways = [f'--{name}' for name in ('norm_wh', 'dense_wh', 'cat_spec_wh') if getattr(opt, name)]
-    if opt.task == 'ctdet' and len(ways) > 1:
-        raise UserError(f'{" and ".join(ways)} are different ways to learn box sizes: choose one')
-    if min(opt.chunk_sizes) < 1:
-        raise UserError(
-            f'--batch_size {opt.batch_size} with --master_batch_size {opt.master_batch_size} leaves a device of '
-            f'--gpus {opt.gpus_str} without images'
-        )
-    if program == 'main.py' and not opt.test and opt.val_intervals == 0 and opt.metric != 'loss':
-        why = '--trainval' if opt.trainval else '--val_intervals 0'
-        raise UserError(f'{why} trains without validation, so --metric {opt.metric} has nothing to choose by')
-    if program != 'main.py' and oracles(opt):
-        raise UserError(f'--{oracles(opt)[0]} needs the truth of the training side: use main.py --test')
-    needs = {
-        'eval_oracle_offset': opt.reg_offset,
-        'eval_oracle_wh': opt.reg_bbox or opt.task != 'ddd',
-        'eval_oracle_hmhp': opt.hm_hp,
-        'eval_oracle_hp_offset': opt.reg_hp_offset,
-    }
-    for name, has_head in needs.items():
-        if getattr(opt, name) and not has_head:
-            raise UserError(f'--{name} replaces a head that the other options switch off')
-
-
-def check_training(opt: Namespace) -> None:
-    """Refuse options that main.py takes with `--test` only, or that training cannot follow."""
-    if oracles(opt):
-        name = oracles(opt)[0]
-        raise UserError(f'--{name} puts the truth in place of a head: it is for main.py --test, not for training')
-    if opt.keep_res and opt.task == 'ctdet' and opt.batch_size > 1:
-        raise UserError('--keep_res gives inputs of different sizes: train with --batch_size 1, or without it')
-
-
-def oracles(opt: Namespace) -> list[str]:
-    """The options on the command line that put the truth in place of a head."""
-    return [name for name in opt.given if name.startswith('eval_oracle_')]
-
-
-def idle_options(opt: Namespace, program: str) -> list[str]:
-    """A line for each option on the command line that cannot act in this run."""
-    notes = []
-    for tasks, names in TASK_OPTIONS.items():
-        if opt.task not in tasks:
-            notes += [f'--{name} does not act in {opt.task}' for name in names if name in opt.given]
-    named = {note.split()[0].removeprefix('--') for note in notes}
-    for programs, names in PROGRAM_OPTIONS.items():
-        if program not in programs:
-            where = ' and '.join(programs)
-            notes += [f'--{name} acts in {where}' for name in names if name in opt.given and name not in named]
-    if program == 'main.py' and opt.keep_res and opt.task in ('exdet', 'multi_pose'):
-        notes.append(f'--keep_res acts in test.py and demo.py; {opt.task} is trained on square inputs')
-    if program == 'main.py' and opt.load_model and 'pretrained' in opt.given:
-        notes.append('--pretrained does not act with --load_model')
-    if 'master_batch_size' in opt.given and len(opt.gpus) == 1:
-        notes.append('--master_batch_size does not act on one device')
-    if 'head_conv' in opt.given and opt.arch == 'hourglass':
-        notes.append('--head_conv does not act with hourglass, whose heads have 256 channels')
-    if not opt.not_rand_crop and opt.task != 'ddd':
-        notes += [f'--{name} acts only with --not_rand_crop' for name in ('shift', 'scale') if name in opt.given]
-    if opt.task == 'multi_pose' and (opt.aug_rot > 0) != (opt.rotate > 0):
-        notes.append('--aug_rot (how often) and --rotate (how far) act only together')
-    if 'hm_gauss' in opt.given and not opt.mse_loss:
-        notes.append('--hm_gauss acts only with --mse_loss')
-    return notes
-
-
-def set_resolution(opt: Namespace, default: list[int]) -> None:
+def set_resolution(opt: Options, default: list[int]) -> None:
     """Input and output size: h/w over res over the checkpoint's over the dataset's default `[h, w]`."""
     height = opt.facts.get('input_h', default[0])
     width = opt.facts.get('input_w', default[1])
-    if 'input_res' in opt.given and opt.input_res > 0:
-        height = width = opt.input_res
-    opt.input_h = opt.input_h if 'input_h' in opt.given and opt.input_h > 0 else height
-    opt.input_w = opt.input_w if 'input_w' in opt.given and opt.input_w > 0 else width
-    if opt.task in ('multi_pose', 'exdet') and opt.input_h != opt.input_w:
+    if opt.record['input_res'] > 0:
+        height = width = opt.record['input_res']
+    opt.input_h = opt.record['input_h'] if opt.record['input_h'] > 0 else height
+    opt.input_w = opt.record['input_w'] if opt.record['input_w'] > 0 else width
+    if TASKS[opt.task].square_input and opt.input_h != opt.input_w:
         raise UserError(f'{opt.task} takes square inputs, not {opt.input_h} x {opt.input_w}: use --input_res')
     for side in (opt.input_h, opt.input_w):
         if side % (opt.pad + 1):
@@ -610,25 +762,82 @@ def set_resolution(opt: Namespace, default: list[int]) -> None:
         opt.hm_gauss = opt.input_res / 128
 
 
-def heads_of(opt: Namespace) -> dict[str, int]:
-    """`{head: channels}` of the network, in the published order."""
-    wanted = {'reg': opt.reg_offset, 'hm_hp': opt.hm_hp, 'hp_offset': opt.reg_hp_offset}
-    wanted.update({f'reg_{side}': opt.reg_offset for side in 'tlbr'})
-    if opt.task == 'ddd':
-        wanted['wh'] = opt.reg_bbox
-    return {head: channels for head, channels in HEADS[opt.task](opt).items() if wanted.get(head, True)}
+# ------------------------------------------------------------------------------------------ contradictions
 
 
-def brief(value) -> str:
+def check_combinations(opt: Options) -> None:
+    """Refuse options that contradict each other, before hours are spent on them."""
+    if opt.keep_res and opt.fix_res:
+        raise UserError('--keep_res and --fix_res exclude each other')
+    opt.fix_res = not opt.keep_res
+    ways = [f'--{name}' for name in ('norm_wh', 'dense_wh', 'cat_spec_wh') if getattr(opt, name)]
+    if len(ways) > 1:
+        raise UserError(f'{" and ".join(ways)} are different ways to learn box sizes: choose one')
+    if min(opt.chunk_sizes) < 1:
+        raise UserError(
+            f'--batch_size {opt.batch_size} with --master_batch_size {opt.master_batch_size} leaves a device of '
+            f'--gpus {opt.gpus_str} without images'
+        )
+    if opt.overwrite and opt.resume:
+        raise UserError('--overwrite starts a run over and --resume goes on with it: choose one')
+    if opt.program == MAIN and not opt.test and opt.val_intervals == 0 and opt.metric != 'loss':
+        why = '--trainval' if opt.trainval else '--val_intervals 0'
+        raise UserError(f'{why} trains without validation, so --metric {opt.metric} has nothing to choose by')
+    if opt.program != MAIN and oracles(opt):
+        raise UserError(f'--{oracles(opt)[0]} needs the truth of the training side: use main.py --test')
+    needs = {
+        'eval_oracle_offset': opt.reg_offset,
+        'eval_oracle_wh': opt.reg_bbox,
+        'eval_oracle_hmhp': opt.hm_hp,
+        'eval_oracle_hp_offset': opt.reg_hp_offset,
+    }
+    for name, there in needs.items():
+        if getattr(opt, name) and not there:
+            raise UserError(f'--{name} replaces a head that the other options switch off')
+
+
+def check_training(opt: Options) -> None:
+    """Refuse options that main.py takes with `--test` only, or that training cannot follow."""
+    if oracles(opt):
+        name = oracles(opt)[0]
+        raise UserError(f'--{name} puts the truth in place of a head: it is for main.py --test, not for training')
+    if opt.keep_res and TASKS[opt.task].trains_unresized and opt.batch_size > 1:
+        raise UserError('--keep_res gives inputs of different sizes: train with --batch_size 1, or without it')
+
+
+def oracles(opt: Options) -> list[str]:
+    """The options on the command line that put the truth in place of a head."""
+    return [name for name in opt.given if name.startswith('eval_oracle_')]
+
+
+def idle_options(opt: Options) -> list[str]:
+    """A line for each option on the command line that cannot act in this run."""
+    notes = []
+    for name in opt.given:
+        row = ALL_ROWS[name]
+        if not acts_in_task(row, opt.task):
+            notes.append(f'--{name} does not act in {opt.task}')
+        elif opt.program not in row.programs:
+            notes.append(f'--{name} acts in {" and ".join(row.programs)}')
+        elif row.idle is not None and row.idle(opt):
+            notes.append(f'--{name} {row.idle(opt)}')
+    return notes
+
+
+# ------------------------------------------------------------------------------------------ what is kept
+
+
+def brief(value: Any) -> str:
     """A value for a message: long lists are cut, with their length."""
     if isinstance(value, (list, tuple)) and len(value) > 5:
         return f'[{", ".join(map(str, value[:4]))}, ... {len(value)} in all]'
-    return str(value)
+    text = str(value)
+    return text if len(text) <= 200 else f'{text[:197]}...'
 
 
-def model_facts(opt: Namespace) -> dict:
+def model_facts(opt: Options) -> dict:
     """What a checkpoint remembers beside its weights, so that test, demo and resume need no options."""
     facts = {name: getattr(opt, name) for name in MODEL_OPTIONS + DATASET_FACTS}
     facts.update({name: [float(v) for v in getattr(opt, name).flat] for name in ('mean', 'std')})
-    facts.update(task=opt.task, heads=opt.heads, input_h=opt.input_h, input_w=opt.input_w)
+    facts.update(task=opt.task, heads=opt.heads, input_h=opt.input_h, input_w=opt.input_w, options=opt.record)
     return {name: value for name, value in facts.items() if value is not None}

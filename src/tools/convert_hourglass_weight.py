@@ -1,4 +1,4 @@
-"""Turn an ExtremeNet checkpoint (or the trunk of a CornerNet one) into one that `--arch hourglass` loads.
+"""Turn an ExtremeNet checkpoint (or the backbone of a CornerNet one) into one that `--arch hourglass` loads.
 
 The networks are the same, only heads are named differently: ExtremeNet's t_heats is exdet's hm_t, and so on.
 """
@@ -7,11 +7,10 @@ import argparse
 
 import torch
 
-from centernet.models.model import load_checkpoint
+from centernet.models.checkpoints import load_checkpoint, write_checkpoint
 from centernet.models.networks.large_hourglass import HourglassNet
 from centernet.utils.cli import OneLineParser, run_cli
 from centernet.utils.errors import UserError
-from centernet.utils.files import atomic_path
 
 HEADS = {
     't_heats': 'hm_t',
@@ -24,15 +23,15 @@ HEADS = {
     'b_regrs': 'reg_b',
     'r_regrs': 'reg_r',
 }
-TRUNK = tuple(prefix.removesuffix('.') for prefix in HourglassNet.trunk_prefixes)
-NEW_NAMES = {name: name for name in TRUNK} | HEADS
+BACKBONE = tuple(prefix.removesuffix('.') for prefix in HourglassNet.backbone_prefixes)
+NEW_NAMES = {name: name for name in BACKBONE} | HEADS
 
 
 def convert(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Weights under our names, and the top-level modules that have no counterpart.
 
     Raises:
-        UserError: no hourglass trunk among them.
+        UserError: no hourglass backbone among them.
     """
     converted, unknown = {}, {}
     for name, value in weights.items():
@@ -41,7 +40,7 @@ def convert(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], 
             converted[f'{NEW_NAMES[module]}.{rest}'] = value
         else:
             unknown[module] = None
-    missing = [module for module in TRUNK if not any(name.startswith(f'{module}.') for name in converted)]
+    missing = [module for module in BACKBONE if not any(name.startswith(f'{module}.') for name in converted)]
     if missing:
         raise UserError(f'not an ExtremeNet or CornerNet hourglass: it has no parameters of {", ".join(missing)}')
     return converted, list(unknown)
@@ -55,10 +54,9 @@ def main() -> None:
     converted, unknown = convert(load_checkpoint(args.checkpoint)['state_dict'])
     if unknown:
         print(f'left out, without a counterpart: {", ".join(unknown)}')
-    with atomic_path(args.output) as beside:
-        torch.save({'epoch': 0, 'state_dict': converted}, beside)
+    write_checkpoint(args.output, {'epoch': 0, 'state_dict': converted})
     heads = [head for head in HEADS.values() if any(name.startswith(f'{head}.') for name in converted)]
-    print(f'{args.output}: {len(converted)} tensors, heads: {", ".join(heads) or "none, the trunk only"}')
+    print(f'{args.output}: {len(converted)} tensors, heads: {", ".join(heads) or "none, the backbone only"}')
 
 
 if __name__ == '__main__':

@@ -20,11 +20,12 @@ from centernet.datasets.coco_file import name_of, read_coco, read_numbers, read_
 from centernet.datasets.findings import Findings, printable
 from centernet.datasets.image_headers import locate_images
 from centernet.utils.cli import OneLineParser, one_line, run_cli, track
-from centernet.utils.drawing import READABLE_SIDE, Detection, draw_detections
+from centernet.utils.detections import Detection
+from centernet.utils.drawing import READABLE_SIDE, draw_detections
 from centernet.utils.errors import UserError
 from centernet.utils.files import ReadPaths, refuse_overwriting, writable_folder
 from centernet.utils.image import read_image
-from centernet.utils.media import picture_name, write_image
+from centernet.utils.media import drawing_name, write_image
 
 FARTHEST = 1e6  # pixels: coordinates beyond are not drawn
 
@@ -123,7 +124,7 @@ def limbs(category: Mapping, findings: Findings) -> list[tuple[int, int]]:
 
 def free_name(name: str, taken: set[str]) -> str:
     """The name of a drawing, that no other has: of the image's path below its folder."""
-    name = picture_name(name.replace('/', '_'))
+    name = drawing_name(name.replace('/', '_'))
     path, number = Path(name), 2
     while name.lower() in taken:
         name, number = f'{path.stem}_{number}{path.suffix}', number + 1

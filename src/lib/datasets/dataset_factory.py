@@ -75,3 +75,8 @@ def check_dataset_name(dataset: str, task: str) -> None:
             f"dataset '{dataset}' is neither a built-in ({', '.join(names)}) nor a folder"
             + did_you_mean(dataset, names)
         )
+
+
+def datasets_for(task: str) -> list[str]:
+    """Names of the built-in datasets that serve a task."""
+    return [name for name, source in source_factory.items() if task in source.tasks]

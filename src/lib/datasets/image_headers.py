@@ -6,37 +6,33 @@ import hashlib
 import logging
 import os
 import struct
-import threading
 import unicodedata
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from ..utils.cli import track
 from ..utils.errors import UserError
 from ..utils.files import atomic_path
-from ..utils.image import is_truncated
+from ..utils.image import MAX_PIXELS, is_truncated, open_lazily
 
 logger = logging.getLogger(__name__)
 
 OK, MISSING, DAMAGED, TOO_LARGE = 0, 1, 2, 3
 EXIF_ORIENTATION = 0x0112
-MAX_PIXELS = 1 << 30  # more than this cv2 refuses to decode
 NORMAL_FORMS = ('NFC', 'NFD')  # macOS decomposes the accents of file names
 # What numpy and zipfile raise on archives whose bytes were changed.
 BROKEN_ARCHIVE = (
     *(OSError, ValueError, LookupError, EOFError, MemoryError, RuntimeError, TypeError, AttributeError, SyntaxError),
     *(struct.error, zipfile.BadZipFile, zlib.error),
 )
-
-_pillow_limit = threading.Lock()
 
 
 class Header(NamedTuple):
@@ -74,8 +70,8 @@ def read_headers(image_dir: str, names: list[str]) -> list[Header]:
             unread.append(name)
     if unread:
         paths = [os.path.join(image_dir, name) for name in unread]
-        with any_size(), ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
-            found = pool.map(_read_header, paths, chunksize=64)
+        with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
+            found = pool.map(read_header, paths, chunksize=64)
             if len(unread) > 2000:
                 found = track(found, 'reading image headers', len(unread))
             headers.update(zip(unread, found, strict=True))
@@ -85,25 +81,9 @@ def read_headers(image_dir: str, names: list[str]) -> list[Header]:
 
 
 def read_header(path: str) -> Header:
-    """Header of one image file that exists."""
-    with any_size():
-        return _read_header(path)
-
-
-@contextlib.contextmanager
-def any_size() -> Iterator[None]:
-    """Keep Pillow from its warnings and refusals of large images: only headers are read here."""
-    with _pillow_limit:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def _read_header(path: str) -> Header:
+    """Read the header of one image file that exists."""
     try:
-        with Image.open(path) as image:
+        with open_lazily(path) as image:
             # Pillow gives a TIFF's size as it is shown.
             turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5 and image.format != 'TIFF'
             size = image.size

@@ -1,16 +1,31 @@
 """Batches for training and validation."""
 
 import gc
+import multiprocessing
 import signal
+import weakref
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
-GRACE = 20
+from ..utils.errors import UserError
+from ..utils.signals import SignalGate, stop_signals_blocked, unblock_stop_signals
+
+GRACE = 20  # seconds that a loader process outlives a SIGTERM
+PATIENCE = 1  # seconds to wait for a failed process to end
+NO_MEMORY_TO_SHARE = (
+    '/dev/shm is too small for the batches that loader processes hand over: give --num_workers 0, or more shared '
+    'memory (in a container: docker run --shm-size=8g)'
+)
+SHARING_ERRORS = ('No space left on device', 'shared memory', 'shm')
 
 
 class EpochSampler(Sampler[int]):
@@ -28,6 +43,137 @@ class EpochSampler(Sampler[int]):
         return max(self.size - self.skip, 0)
 
 
+class WorkerError(NamedTuple):
+    """What a loader process hands over in place of a batch: the message of a `UserError`."""
+
+    message: str
+
+
+class NotedDataset(Dataset):
+    """A dataset as loader processes see it: each notes its process id and the image that it is at.
+
+    Args:
+        dataset: the images.
+        notes (int64 [workers, 2], in shared memory): process id and index of the image, -1 before the first.
+    """
+
+    def __init__(self, dataset: Dataset, notes: torch.Tensor):
+        self.dataset, self.notes = dataset, notes
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        self.notes[get_worker_info().id, 1] = index
+        try:
+            return self.dataset[index]
+        except UserError as error:  # raised in the main process, as it is; PyTorch would wrap it into a traceback
+            return WorkerError(str(error))
+
+
+def collate_noted(collate: Callable, samples: Any) -> Any:
+    """`collate(samples)`, or the first `WorkerError` among them."""
+    errors = [sample for sample in samples if isinstance(sample, WorkerError)] if isinstance(samples, list) else []
+    if isinstance(samples, WorkerError):
+        errors = [samples]
+    return errors[0] if errors else collate(samples)
+
+
+class Batches:
+    """Batches of a dataset, as PyTorch's `DataLoader` makes them; iterate as often as you like.
+
+    When a loader process dies, that is raised while the next batch is fetched and never elsewhere, in one line that
+    names the image that it was at.
+
+    Args:
+        dataset: the images; `image_path(index)`, where it has one, names them in errors.
+        num_workers: loader processes; with 0 this process reads.
+        collate_fn: makes a batch of a list of samples.
+        options: more of the DataLoader's.
+
+    Raises:
+        UserError: while iterating: a loader process died, its memory to share is too small, or the dataset raised it.
+    """
+
+    gate: ClassVar[SignalGate] = SignalGate(signal.SIGCHLD)  # PyTorch's handler raises wherever the program is
+    alive: ClassVar['weakref.WeakSet[Batches]'] = weakref.WeakSet()
+
+    def __init__(self, dataset: Dataset, num_workers: int, collate_fn: Callable = default_collate, **options: Any):
+        self.dataset = dataset
+        self.processes: list[BaseProcess] = []
+        if num_workers > 0:
+            self.notes = torch.full((num_workers, 2), -1, dtype=torch.int64).share_memory_()  # [workers, 2]
+            options |= {'worker_init_fn': partial(init_noted_worker, self.notes)}
+            dataset, collate_fn = NotedDataset(dataset, self.notes), partial(collate_noted, collate_fn)
+        self.make = partial(DataLoader, dataset, num_workers=num_workers, collate_fn=collate_fn, **options)
+        self.loader = self.make()
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.loader.num_workers == 0:
+            yield from self.loader
+            return
+        batches = self._guarded(self._start)
+        while (batch := self._guarded(next, batches, None)) is not None:
+            if isinstance(batch, WorkerError):
+                raise UserError(batch.message)
+            yield batch
+
+    def _start(self) -> Iterator[Any]:
+        """Start an epoch, and the processes where they do not run yet."""
+        others = set(multiprocessing.active_children())
+        with stop_signals_blocked():
+            batches = iter(self.loader)
+        self.processes += sorted(set(multiprocessing.active_children()) - others, key=lambda process: process.pid)
+        self.alive.add(self)
+        self.gate.install()
+        return batches
+
+    def _guarded(self, call: Callable, *args: Any) -> Any:
+        """`call(*args)`; the death of a loader process, of this or another loader, becomes a `UserError`."""
+        try:
+            with self.gate.opened():
+                return call(*args)
+        except (RuntimeError, OSError, EOFError) as error:
+            wait([process.sentinel for loader in self.alive for process in loader.processes], PATIENCE)
+            deaths = [death for loader in self.alive for death in loader._deaths()]
+            if not deaths and not any(words in str(error) for words in SHARING_ERRORS):
+                raise
+            for loader in list(self.alive):
+                loader._drop_processes()
+            raise UserError('; '.join(dict.fromkeys(deaths)) or NO_MEMORY_TO_SHARE) from None
+
+    def _drop_processes(self) -> None:
+        """Kill the loader processes: one that waits for a lock of the dead would not end by itself."""
+        for process in self.processes:
+            process.kill()
+        self.processes.clear()
+        self.alive.discard(self)
+        self.loader = self.make()
+
+    def _deaths(self) -> list[str]:
+        """A line for each of the loader processes that has died."""
+        return [self._death(process) for process in self.processes if process.exitcode not in (None, 0)]
+
+    def _death(self, process: BaseProcess) -> str:
+        """How a loader process died, at which image, and what to do."""
+        number = -process.exitcode
+        if number == signal.SIGBUS:
+            return NO_MEMORY_TO_SHARE
+        at = [index for pid, index in self.notes.tolist() if pid == process.pid and index >= 0]
+        named = getattr(self.dataset, 'image_path', None)
+        image = ''.join(f" at image '{named(index)}'" if named else f' at image {index}' for index in at)
+        if number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL):
+            return f'a loader process crashed ({signal.Signals(number).name}){image}: see whether that file is broken'
+        how = f'was killed ({signal.Signals(number).name})' if number > 0 else f'ended with status {process.exitcode}'
+        return (
+            f'a loader process {how}{image}: perhaps there is not enough memory; try a smaller --num_workers '
+            f'(it is {self.loader.num_workers}) or --batch_size'
+        )
+
+
 class TrainLoader:
     """Shuffled training batches, epoch by epoch.
 
@@ -37,7 +183,7 @@ class TrainLoader:
     def __init__(self, opt: Namespace, dataset: Dataset):
         self.dataset, self.batch_size = dataset, opt.batch_size
         self.sampler = EpochSampler(len(dataset), opt.seed)
-        self.loader = DataLoader(
+        self.batches = Batches(
             dataset,
             batch_size=opt.batch_size,
             sampler=self.sampler,
@@ -45,29 +191,31 @@ class TrainLoader:
             **worker_options(opt),
         )
 
-    def __len__(self) -> int:
-        return max(len(self.dataset) // self.batch_size, 1)
-
-    def epoch(self, epoch: int, start: int = 0) -> DataLoader:
+    def epoch(self, epoch: int, start: int = 0) -> Batches:
         """The batches of that epoch (its number from 1), without the first `start`."""
         self.sampler.epoch, self.sampler.skip = epoch, start * self.batch_size
         self.dataset.set_epoch(epoch)
-        return self.loader
+        return self.batches
 
 
-def val_loader(opt: Namespace, dataset: Dataset) -> DataLoader:
+def val_loader(opt: Namespace, dataset: Dataset) -> Batches:
     """Validation batches of one image each, in order."""
-    return DataLoader(dataset, batch_size=1, shuffle=False, **worker_options(opt))
+    return Batches(dataset, batch_size=1, shuffle=False, **worker_options(opt))
 
 
-def worker_options(opt: Namespace) -> dict:
-    """DataLoader options: workers that stay alive between epochs, pinned memory where there is a GPU."""
+def worker_options(opt: Namespace) -> dict[str, Any]:
+    """Options of `Batches`: workers that stay alive between epochs, pinned memory where there is a GPU."""
     return {
         'num_workers': opt.num_workers,
         'persistent_workers': opt.num_workers > 0,
         'pin_memory': opt.device.type == 'cuda',
-        'worker_init_fn': init_worker,
     }
+
+
+def init_noted_worker(notes: torch.Tensor, worker: int) -> None:
+    """Note the process's id in `notes` (int64 [workers, 2]), then `init_worker`."""
+    notes[worker, 0] = multiprocessing.current_process().pid
+    init_worker(worker)
 
 
 def init_worker(worker: int) -> None:
@@ -81,5 +229,6 @@ def init_worker(worker: int) -> None:
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    unblock_stop_signals()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

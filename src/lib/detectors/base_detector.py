@@ -1,5 +1,6 @@
 """From an image to its detections, as every task does it: pre-process, network, decode, post-process, merge."""
 
+import logging
 import os
 import time
 from argparse import Namespace
@@ -7,83 +8,27 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+import PIL.Image
 import torch
 
 from ..models.fuse import FastNetwork, network_dtype
 from ..models.model import create_model, load_model
 from ..models.utils import Output
+from ..tasks import TASKS
 from ..utils.debugger import Debugger, network_input_to_image
-from ..utils.device import open_device
-from ..utils.drawing import Detection, detections_from_results, draw_detections
-from ..utils.errors import UserError
-from ..utils.image import get_affine_transform, normalize, read_image
+from ..utils.detections import Detection, detections_from_results
+from ..utils.drawing import draw_detections
+from ..utils.image import as_bgr_image
 from ..utils.post_process import Detections
+from .pre_process import PreProcessor
 
-Image = str | os.PathLike | np.ndarray | Mapping  # what `BaseDetector.run` takes
-Window = tuple[np.ndarray, float | np.ndarray, tuple[int, int]]  # centre, scale, and the input's width and height
+logger = logging.getLogger(__name__)
+
+Image = str | os.PathLike | np.ndarray | PIL.Image.Image | Mapping  # what `BaseDetector.run` takes
 
 STAGES = ('load', 'pre', 'net', 'dec', 'post', 'merge')
 TIMES = ('tot', *STAGES)  # whose seconds `BaseDetector.run` tells
-
-
-class PreProcessor:
-    """Makes the network's inputs from an image; holds no network, so that loader processes can carry it."""
-
-    def __init__(self, opt: Namespace):
-        self.opt = opt
-        self.warned = False
-
-    def __call__(self, image: np.ndarray, scale: float = 1.0) -> tuple[np.ndarray, dict]:
-        """The input of one test scale.
-
-        Args:
-            image: uint8 BGR [H, W, 3].
-            scale: the image is resized by it first.
-
-        Returns:
-            float32 [1, 3, h, w], and its meta: `c`, `s` of the window, `out_height`, `out_width` of the output
-            map, `height`, `width` of the image.
-        """
-        opt = self.opt
-        height, width = image.shape[:2]
-        new_width, new_height = max(int(width * scale), 1), max(int(height * scale), 1)
-        c, s, (input_w, input_h) = self.window(height, width, new_height, new_width)
-        resized = image if scale == 1 else cv2.resize(image, (new_width, new_height))
-        to_input = get_affine_transform(c, s, 0, (input_w, input_h))
-        warped = cv2.warpAffine(resized, to_input, (input_w, input_h), flags=cv2.INTER_LINEAR)
-        meta = {
-            'c': c,
-            's': s,
-            'out_height': input_h // opt.down_ratio,
-            'out_width': input_w // opt.down_ratio,
-            'height': height,
-            'width': width,
-        }
-        return normalize(warped, opt.mean, opt.std)[None], meta
-
-    def prefetch(self, image: np.ndarray, meta: Mapping | None = None) -> dict:
-        """What `BaseDetector.run` takes in place of an image: the image with its inputs at all test scales."""
-        inputs = [self(image, scale) for scale in self.opt.test_scales]
-        return {'image': image, 'inputs': inputs, 'meta': meta or {}}
-
-    def window(self, height: int, width: int, new_height: int, new_width: int) -> Window:
-        """The window on an image [height, width] that was resized to [new_height, new_width], in pixels of that."""
-        opt = self.opt
-        if opt.keep_res:
-            input_w, input_h = (new_width | opt.pad) + 1, (new_height | opt.pad) + 1
-            # Rounded down as published, unlike the centre below [keep].
-            center = np.array([new_width // 2, new_height // 2], np.float32)
-            return center, np.array([input_w, input_h], np.float32), (input_w, input_h)
-        if new_width > width and not self.warned:
-            self.warned = True
-            print(
-                'note: test scales over 1 at a fixed input size see only the middle of the image; --keep_res sees all'
-            )
-        # The scale is the unscaled image's, as published: this is what makes a test scale zoom.
-        center = np.array([new_width / 2, new_height / 2], np.float32)
-        return center, float(max(height, width)), (opt.input_w, opt.input_h)
 
 
 class Given(NamedTuple):
@@ -113,23 +58,24 @@ class BaseDetector:
 
     def __init__(self, opt: Namespace):
         self.opt = opt
-        opt.device = open_device(opt)
         self.fast = FastNetwork(network_dtype(opt.dtype, opt.device))
         self.model = create_model(opt.arch, opt.heads, opt.head_conv)
         if opt.load_model:
             self.model = load_model(self.model, opt.load_model, strict=True)
         else:
-            print('no --load_model: the network is random')
+            logger.warning('no --load_model: the network is random')
         self.model = self.model.to(opt.device, memory_format=torch.channels_last).eval()
-        self.pre_process = self.preprocessor(opt)
+        self.pre_process = self.preprocessor(
+            (opt.input_w, opt.input_h), opt.mean, opt.std, opt.down_ratio, opt.pad, opt.keep_res, opt.test_scales
+        )
         self.pictures = 0
 
     def run(self, image: Image, meta: Mapping | None = None) -> dict:
         """Detect in one image.
 
         Args:
-            image: a path, a uint8 BGR array [H, W, 3], or what `PreProcessor.prefetch` made of an image: a dict of
-                `image`, `meta` and, unless they are still to be made, `inputs`.
+            image: a path, a uint8 BGR array [H, W, 3], an image of Pillow, or what `PreProcessor.prefetch` made of an
+                image: a dict of `image`, `meta` and, unless they are still to be made, `inputs`.
             meta: what is known of the image beside its pixels (ddd: `calib` [3, 4]); a dict brings its own.
 
         Returns:
@@ -219,12 +165,12 @@ class BaseDetector:
         """Show one image's maps [1, c, h, w] over its input [3, H, W], and the rows [n, columns] decoded from them
         (`--debug` 2 and more)."""
         debugger = Debugger.of(self.opt)
-        picture = network_input_to_image(pixels.cpu(), self.opt.mean, self.opt.std)
-        self.views(debugger, picture, output, rows)
+        image = network_input_to_image(pixels.cpu(), self.opt.mean, self.opt.std)
+        self.views(debugger, image, output, rows)
         debugger.finish(self.opt.debug, self.opt.debug_dir, name)
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, rows: np.ndarray) -> None:
-        """Add the task's views of one image's raw output to the debugger; `picture` is the network's input."""
+    def views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:
+        """Add the task's views of one image's raw output to the debugger; `image` is the network's input."""
         raise NotImplementedError
 
     def show_results(self, image: np.ndarray, found: dict, meta: Mapping) -> None:
@@ -240,9 +186,10 @@ class BaseDetector:
         return {}
 
     def described(self, found: Mapping) -> list[Detection]:
-        """What `run` returned of an image as detections (see utils/drawing.py), the best first."""
+        """What `run` returned of an image as detections (see utils/detections.py), the best first."""
         opt = self.opt
-        return detections_from_results(found['results'], opt.task, opt.class_names, found.get('keypoint_scores'))
+        describe, scores = TASKS[opt.task].describe_row, found.get('keypoint_scores')
+        return detections_from_results(found['results'], describe, opt.class_names, scores)
 
     def drawings(
         self, image: np.ndarray, detections: list[Detection], meta: Mapping, least_side: int = 0
@@ -269,12 +216,7 @@ def given(image: Image, meta: Mapping | None) -> Given:
         UserError: as `run`.
     """
     parts = image if isinstance(image, Mapping) else {'image': image, 'meta': meta or {}}
-    pixels = parts['image']
-    if not isinstance(pixels, np.ndarray):
-        pixels = read_image(pixels)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
-        raise UserError(f'expected a uint8 BGR image [H, W, 3]; found {pixels.dtype} {list(pixels.shape)}')
-    return Given(pixels, parts['meta'], parts.get('inputs'))
+    return Given(as_bgr_image(parts['image']), parts['meta'], parts.get('inputs'))
 
 
 def same_sizes(inputs: list[tuple[np.ndarray, dict]]) -> list[list[int]]:

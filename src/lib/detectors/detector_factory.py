@@ -1,13 +1,8 @@
 """The detector of each task."""
 
-from .ctdet import CtdetDetector
-from .ddd import DddDetector
-from .exdet import ExdetDetector
-from .multi_pose import MultiPoseDetector
+from ..tasks import TASKS, load_class
+from .base_detector import BaseDetector
 
-detector_factory = {
-    'ctdet': CtdetDetector,
-    'ddd': DddDetector,
-    'exdet': ExdetDetector,
-    'multi_pose': MultiPoseDetector,
+detector_factory: dict[str, type[BaseDetector]] = {
+    name: load_class('detectors', name, task.detector) for name, task in TASKS.items()
 }

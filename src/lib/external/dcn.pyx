@@ -9,6 +9,8 @@ A position is one cell of the output map; a tap is one of its k * k looks at the
 channels). Each reads the four cells around its place with bilinear weights; cells outside the map are zeros.
 """
 
+from .checks import check_apart, check_array, check_threads, check_whole
+
 from cython.parallel cimport prange
 from libc.stdint cimport uint16_t
 from libc.string cimport memset
@@ -101,16 +103,17 @@ cdef struct Tap:
 
 
 cdef Layer _layer(
-    const Py_ssize_t *shape, const float[:, :, :, :] offset, const float[:, :, :, :] mask,
-    int kernel, int stride, int padding, int dilation,
+    shape, const float[:, :, :, :] offset, const float[:, :, :, :] mask,
+    Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t padding, Py_ssize_t dilation,
 ):
+    """The sizes and strides that the loops need, of checked arguments."""
     cdef Layer layer
     cdef int i
     layer.offset, layer.mask = &offset[0, 0, 0, 0], &mask[0, 0, 0, 0]
     for i in range(4):
         layer.offset_strides[i] = offset.strides[i] // <Py_ssize_t> sizeof(float)
         layer.mask_strides[i] = mask.strides[i] // <Py_ssize_t> sizeof(float)
-    layer.height, layer.width, layer.channels = shape[1], shape[2], shape[3]
+    _, layer.height, layer.width, layer.channels = shape
     layer.kernel, layer.stride, layer.padding, layer.dilation = kernel, stride, padding, dilation
     layer.out_height, layer.out_width, layer.taps = mask.shape[2], mask.shape[3], mask.shape[1]
     layer.groups = layer.taps // (kernel * kernel)
@@ -260,46 +263,119 @@ cdef void _scatter_share(const Layer *layer, Py_ssize_t first_row, Py_ssize_t ro
         _scatter_row(layer, row, grad_columns + (row - first_row) * size, grad_x, first, last, taps)
 
 
-def sample(
-    const Value[:, :, :, ::1] x, const float[:, :, :, :] offset, const float[:, :, :, :] mask, Value[:, ::1] columns,
-    Py_ssize_t first_row, int kernel, int stride, int padding, int dilation, int threads,
-):
-    """Fill `columns` with what the taps of the rows from `first_row` on see.
+def _check(dtype, x, offset, mask, columns, first_row, kernel, stride, padding, dilation):
+    """Refuse what would lead the loops of either direction out of their arrays."""
+    kernel = check_whole('kernel', kernel, 1)
+    check_whole('stride', stride, 1)
+    check_whole('padding', padding, 0)
+    check_whole('dilation', dilation, 1)
+    check_array('x', x, dtype, ('B', 'H', 'W', 'C'))
+    batch, height, width, channels = x.shape
+    area = kernel * kernel
+    check_array('mask', mask, 'float32', (batch, 'G * k * k', 'h', 'w'), contiguous=False)
+    groups, rest = divmod(mask.shape[1], area)
+    if rest or not groups or channels % groups:
+        raise ValueError(
+            f'expected mask with G * k * k channels, where G divides the {channels} channels of x and k = {kernel}, '
+            f'found {mask.shape[1]}'
+        )
+    check_array('offset', offset, 'float32', (batch, 2 * groups * area, *mask.shape[2:]), contiguous=False)
+    check_array('columns', columns, dtype, ('rows * w', area * channels), writable=True)
+    out_height, out_width = mask.shape[2:]
+    if not (height and width and channels and out_height and out_width):
+        raise ValueError(f'expected x and mask with cells and channels, found {list(x.shape)} and {list(mask.shape)}')
+    rows, rest = divmod(len(columns), out_width)
+    if rest or rows > batch * out_height:
+        raise ValueError(
+            f'expected columns of whole rows of {out_width} positions, of {batch * out_height} rows at most, '
+            f'found {len(columns)} positions'
+        )
+    check_whole('first_row', first_row, 0, batch * out_height - rows)
+
+
+def sample(x, offset, mask, columns, first_row, kernel, stride, padding, dilation, threads):
+    """Fill `columns` with the samples of the taps of the rows from `first_row` on.
 
     Args:
-        x: [B, H, W, C], float or the bits of bfloat16 as uint16.
-        offset: [B, 2 * G * k * k, h, w] in cells, (dy, dx) tap by tap, of any strides.
-        mask: [B, G * k * k, h, w], any strides.
-        columns: [rows * w, k * k * C], of the type of x. Rows are counted through all images: row b * h + y.
+        x (float32 [B, H, W, C], contiguous): the maps; or uint16, the bits of bfloat16.
+        offset (float32 [B, 2 * G * k * k, h, w], any strides): in cells, (dy, dx) tap by tap.
+        mask (float32 [B, G * k * k, h, w], any strides): what each tap is multiplied by.
+        columns ([rows * w, k * k * C], contiguous): filled, of the type of x. Rows are counted through all images:
+            row b * h + y.
+        first_row: the first of the rows.
+        kernel, stride, padding, dilation: of the convolution.
         threads: how many share the rows.
+
+    Raises:
+        TypeError: arrays of other types, not whole numbers.
+        ValueError: shapes, rows or numbers that do not go together, another layout, maps without cells, `columns`
+            read-only or overlapping another array.
     """
+    dtype = 'uint16' if getattr(x, 'dtype', None) == 'uint16' else 'float32'
+    _check(dtype, x, offset, mask, columns, first_row, kernel, stride, padding, dilation)
+    check_apart({'columns': columns}, {'x': x, 'offset': offset, 'mask': mask})
+    threads = check_threads(threads)
+    if not columns.size:
+        return
     cdef Layer layer = _layer(x.shape, offset, mask, kernel, stride, padding, dilation)
+    if dtype == 'uint16':
+        _sample[uint16_t](&layer, x, columns, first_row, threads)
+    else:
+        _sample[float](&layer, x, columns, first_row, threads)
+
+
+cdef _sample(
+    const Layer *layer, const Value[:, :, :, ::1] x, Value[:, ::1] columns, Py_ssize_t first_row, int threads
+):
+    """The loop of `sample`, of checked arguments."""
     cdef Py_ssize_t rows = columns.shape[0] // layer.out_width, size = layer.out_width * columns.shape[1], row
     cdef char[::1] room = bytearray(rows * layer.taps * sizeof(Tap))
     cdef Tap *taps = <Tap *> &room[0]
     cdef const Value *cells = &x[0, 0, 0, 0]
     cdef Value *out = &columns[0, 0]
     for row in prange(rows, nogil=True, num_threads=threads, schedule='static'):
-        _sample_row(&layer, cells, first_row + row, out + row * size, taps + row * layer.taps)
+        _sample_row(layer, cells, first_row + row, out + row * size, taps + row * layer.taps)
 
 
 def differentiate(
-    const float[:, :, :, ::1] x, const float[:, :, :, :] offset, const float[:, :, :, :] mask,
-    const float[:, ::1] grad_columns, float[:, ::1] columns,
-    float[:, :, :, ::1] grad_x, float[:, ::1] grad_offset, float[:, ::1] grad_mask,
-    Py_ssize_t first_row, int kernel, int stride, int padding, int dilation, int threads,
+    x, offset, mask, grad_columns, columns, grad_x, grad_offset, grad_mask,
+    first_row, kernel, stride, padding, dilation, threads,
 ):
     """The backward pass of `sample`, for the same rows.
 
     The sums do not depend on how many threads there are: one thread adds up a channel's gradients, row by row.
 
     Args:
-        grad_columns: [rows * w, k * k * C], the gradient that reaches the columns.
-        columns: as in `sample`; filled again.
-        grad_x: [B, H, W, C]; added to.
-        grad_offset, grad_mask: [rows * w, channels of `offset` or `mask`]; filled.
+        x, offset, mask, first_row, kernel, stride, padding, dilation, threads: as in `sample`; all float32.
+        grad_columns (float32 [rows * w, k * k * C], contiguous): the gradient that reaches the columns.
+        columns (float32 [rows * w, k * k * C], contiguous): filled, as by `sample`.
+        grad_x (float32 [B, H, W, C], contiguous): added to.
+        grad_offset, grad_mask (float32 [rows * w, channels of `offset` or `mask`], contiguous): filled.
+
+    Raises:
+        TypeError, ValueError: as `sample`.
     """
+    _check('float32', x, offset, mask, columns, first_row, kernel, stride, padding, dilation)
+    check_array('grad_columns', grad_columns, 'float32', columns.shape)
+    check_array('grad_x', grad_x, 'float32', x.shape, writable=True)
+    check_array('grad_offset', grad_offset, 'float32', (len(columns), offset.shape[1]), writable=True)
+    check_array('grad_mask', grad_mask, 'float32', (len(columns), mask.shape[1]), writable=True)
+    check_apart(
+        {'columns': columns, 'grad_x': grad_x, 'grad_offset': grad_offset, 'grad_mask': grad_mask},
+        {'x': x, 'offset': offset, 'mask': mask, 'grad_columns': grad_columns},
+    )
+    threads = check_threads(threads)
+    if not columns.size:
+        return
     cdef Layer layer = _layer(x.shape, offset, mask, kernel, stride, padding, dilation)
+    _differentiate(&layer, x, grad_columns, columns, grad_x, grad_offset, grad_mask, first_row, threads)
+
+
+cdef _differentiate(
+    const Layer *layer, const float[:, :, :, ::1] x, const float[:, ::1] grad_columns, float[:, ::1] columns,
+    float[:, :, :, ::1] grad_x, float[:, ::1] grad_offset, float[:, ::1] grad_mask, Py_ssize_t first_row, int threads,
+):
+    """The loops of `differentiate`, of checked arguments."""
     cdef Py_ssize_t rows = columns.shape[0] // layer.out_width, size = layer.out_width * columns.shape[1]
     cdef Py_ssize_t first_image = first_row // layer.out_height
     cdef Py_ssize_t images = (first_row + rows - 1) // layer.out_height + 1 - first_image
@@ -315,9 +391,9 @@ def differentiate(
     cdef float *by_mask = &grad_mask[0, 0]
     for row in prange(rows, nogil=True, num_threads=threads, schedule='static'):
         _differentiate_row(
-            &layer, cells, first_row + row, grad + row * size, out + row * size,
+            layer, cells, first_row + row, grad + row * size, out + row * size,
             by_offset + 2 * row * width * layer.taps, by_mask + row * width * layer.taps, taps + row * layer.taps,
         )
     for part in prange(images * shares, nogil=True, num_threads=threads, schedule='static'):
-        _scatter_share(&layer, first_row, rows, grad, by_x, first_image + part // shares, part % shares, shares,
+        _scatter_share(layer, first_row, rows, grad, by_x, first_image + part // shares, part % shares, shares,
                        taps + part * layer.taps)

@@ -11,6 +11,7 @@ from libc.math cimport expf, pow
 
 cdef extern from "per_cpu.h":
     """
+    #include <math.h>
     #define LANES 32  /* values looked at together */
 
     /* iou[k] = intersection over union of `top` and box k, from i on, of n, a column each for corners and area; 0 where
@@ -33,9 +34,9 @@ cdef extern from "per_cpu.h":
         return count;
     }
 
-    /* The first place from i on, of n, with the greatest value. */
+    /* The first place from i on, of n, with the greatest value; one that is no number is less than all others. */
     PER_CPU static Py_ssize_t greatest(const float *value, Py_ssize_t i, Py_ssize_t n) {
-        float top[LANES], most = value[i];
+        float top[LANES], most = value[i] == value[i] ? value[i] : -INFINITY;
         Py_ssize_t k = i + 1;
         for (int lane = 0; lane < LANES; lane++) top[lane] = most;
         for (; k + LANES <= n; k += LANES)
@@ -150,20 +151,29 @@ cdef inline void _swap(float[:, ::1] fields, Py_ssize_t[::1] order, Py_ssize_t a
             fields[k, a], fields[k, b] = fields[k, b], fields[k, a]
 
 
-def _check(boxes, columns):
-    """Refuse what is not a float32 array of at least so many columns."""
+def _check(name, boxes, columns, writable):
+    """Refuse what is not a float32 array of at least so many columns.
+
+    Returns:
+        the same memory as a plain array.
+    """
     if not isinstance(boxes, np.ndarray) or boxes.dtype != np.float32:
         found = getattr(boxes, 'dtype', type(boxes).__name__)
-        raise TypeError(f'boxes must be a float32 numpy array, found {found}')
+        raise TypeError(f'{name} must be a float32 numpy array, found {found}')
     if boxes.ndim != 2 or boxes.shape[1] < columns:
-        raise ValueError(f'boxes must have the shape [N, {columns} or more], found {list(boxes.shape)}')
+        raise ValueError(f'{name} must have the shape [N, {columns} or more], found {list(boxes.shape)}')
+    if writable and not boxes.flags.writeable:
+        raise ValueError(f'{name} must be writable, found a read-only array')
+    return np.asarray(boxes)
 
 
-def _run_soft_nms(boxes, columns, float sigma, float Nt, float threshold, int method, weight_exp=None):
+def _run_soft_nms(boxes, columns, float sigma, float Nt, float threshold, method, weight_exp=None):
     """Check the arguments, run the loop, write the rows that are left to the beginning of `boxes`."""
-    _check(boxes, columns)
+    boxes = _check('boxes', boxes, columns, writable=True)
     if method not in (0, 1, 2):
         raise ValueError(f'method must be 0 (hard), 1 (linear) or 2 (Gaussian), found {method}')
+    if method == 2 and not sigma > 0:
+        raise ValueError(f'sigma must be over 0 for method 2 (Gaussian), found {sigma}')
     if not len(boxes):
         return []
     merge = weight_exp is not None
@@ -178,8 +188,9 @@ def _run_soft_nms(boxes, columns, float sigma, float Nt, float threshold, int me
     cdef double exponent = weight_exp if merge else 0
     cdef Py_ssize_t[::1] meets = np.empty_like(places)
     cdef Py_ssize_t kept
+    cdef int kind = method
     with nogil:
-        kept = _soft_nms(fields, order, &meets[0], weights, sigma, Nt, threshold, method, exponent)
+        kept = _soft_nms(fields, order, &meets[0], weights, sigma, Nt, threshold, kind, exponent)
     if not merge:
         boxes[:kept, 5:] = boxes[places[:kept], 5:]
     boxes[:kept, :4] = columns_first[:AREA, :kept].T
@@ -191,28 +202,36 @@ def soft_nms(boxes, sigma=0.5, Nt=0.3, threshold=0.001, method=0):
     """Soft-NMS in place: a box loses score to every better one that overlaps it.
 
     Args:
-        boxes: float32 [N, 5 or more], `x1, y1, x2, y2, score, ...` in pixels. Changed: sorted by decayed
-            score, further columns travelling with their row.
+        boxes (float32 [N, 5 or more]): rows `x1, y1, x2, y2, score, ...` in pixels, of any strides. Changed: sorted
+            by decayed score, further columns travelling with their row. A score that is no number comes last.
         sigma: width of the Gaussian decay exp(-iou^2 / sigma).
         Nt: overlap over which the hard and linear kinds act.
         threshold: boxes whose score falls under it are dropped.
         method: 0 hard (score to 0), 1 linear (times 1 - iou), 2 Gaussian.
 
     Returns:
-        the rows of `boxes` that are left, [0 .. n-1]; what lies in the rows after them has no meaning.
+        list of the rows of `boxes` that are left, [0 .. n-1]; the values in the rows after them have no meaning.
 
     Raises:
-        TypeError: not a float32 array. ValueError: wrong shape or method, or a read-only array.
+        TypeError: not a float32 array.
+        ValueError: another shape or method, a read-only array, a sigma that is not over 0.
     """
     return _run_soft_nms(boxes, 5, sigma, Nt, threshold, method)
 
 
 def soft_nms_39(boxes, sigma=0.5, Nt=0.3, threshold=0.001, method=0):
-    """`soft_nms` under the name that multi_pose calls: rows of 5 + 2J columns, 39 for COCO's 17 joints."""
+    """`soft_nms` under the name that multi_pose calls: rows of 5 + 2J columns, 39 for COCO's 17 joints.
+
+    Args:
+        boxes (float32 [N, 5 or more]): for this and the rest see `soft_nms`.
+
+    Returns:
+        list of the rows that are left.
+    """
     return _run_soft_nms(boxes, 5, sigma, Nt, threshold, method)
 
 
-def soft_nms_merge(boxes, sigma=0.5, Nt=0.3, threshold=0.001, method=0, weight_exp=6):
+def soft_nms_merge(boxes, sigma=0.5, Nt=0.3, threshold=0.001, method=0, double weight_exp=6):
     """`soft_nms` that also moves the corners of each kept box to a weighted average.
 
     The average runs over the box itself and every lower one that overlaps it. Corner 1 is weighed by
@@ -220,8 +239,11 @@ def soft_nms_merge(boxes, sigma=0.5, Nt=0.3, threshold=0.001, method=0, weight_e
     stay in their rows when boxes move [keep: published behaviour]. A corner with no weight stays.
 
     Args:
-        boxes: float32 [N, 7 or more]; for the rest see `soft_nms`.
+        boxes (float32 [N, 7 or more]): for this and the rest see `soft_nms`.
         weight_exp: how fast the share of a box falls as it overlaps less.
+
+    Returns:
+        list of the rows that are left.
     """
     return _run_soft_nms(boxes, 7, sigma, Nt, threshold, method, weight_exp=weight_exp)
 
@@ -230,16 +252,18 @@ def nms(dets, float thresh):
     """Greedy hard NMS: keep the best box, drop those with IoU >= thresh, go on with the next.
 
     Args:
-        dets: float32 [N, 5 or more], `x1, y1, x2, y2, score, ...` in pixels; not changed.
+        dets (float32 [N, 5 or more]): rows `x1, y1, x2, y2, score, ...` in pixels; not changed. A score that is no
+            number comes last.
         thresh: overlap at which the lower of two boxes is dropped.
 
     Returns:
         list of the rows kept, best first (equal scores in their order).
 
     Raises:
-        TypeError: not a float32 array. ValueError: wrong shape.
+        TypeError: not a float32 array.
+        ValueError: another shape.
     """
-    _check(dets, 5)
+    dets = _check('dets', dets, 5, writable=False)
     order = np.argsort(-dets[:, 4], kind='stable')
     dropped = np.zeros(len(dets), np.uint8)
     cdef const float[:, ::1] boxes = np.ascontiguousarray(dets[order, :4])

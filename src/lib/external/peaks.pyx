@@ -4,7 +4,9 @@
 One thread goes once over the maps, which is faster than waking others for it.
 """
 
-from libc.stdlib cimport free, malloc
+import numpy as np
+
+from .checks import check_apart, check_array
 
 cdef extern from "per_cpu.h":
     """
@@ -45,26 +47,26 @@ cdef void _keep_map(const float *heat, float *out, float *widened, Py_ssize_t he
                  widened + below % 3 * width, width)
 
 
-def keep(const float[:, :, ::1] heat, float[:, :, ::1] out):
+def keep(heat, out):
     """Fill `out` with the cells of `heat` that are the maximum of their 3 x 3 neighbourhood, and zeros.
 
     Args:
-        heat: [n, h, w] maps. A cell that is not a number is no peak.
-        out: [n, h, w], another array.
+        heat (float32 [n, h, w], contiguous): the maps. A cell that is not a number is no peak.
+        out (float32 [n, h, w], contiguous): another array, filled.
 
     Raises:
-        MemoryError: there is no room for three rows.
-        ValueError: the shapes differ.
+        TypeError: not float32 arrays.
+        ValueError: another shape or layout, `out` read-only or overlapping `heat`.
     """
-    cdef Py_ssize_t height = heat.shape[1], width = heat.shape[2], i
-    if out.shape[0] != heat.shape[0] or out.shape[1] != height or out.shape[2] != width:
-        raise ValueError(f'expected two arrays of one shape, found {heat.base.shape} and {out.base.shape}')
-    if heat.shape[0] * height * width == 0:
+    check_array('heat', heat, 'float32', ('n', 'h', 'w'))
+    check_array('out', out, 'float32', heat.shape, writable=True)
+    check_apart({'out': out}, {'heat': heat})
+    if not heat.size:
         return
-    cdef float *widened = <float *> malloc(3 * width * sizeof(float))
-    if widened == NULL:
-        raise MemoryError
+    cdef const float[:, :, ::1] maps = heat
+    cdef float[:, :, ::1] kept = out
+    cdef float[::1] widened = np.empty(3 * maps.shape[2], np.float32)
+    cdef Py_ssize_t i
     with nogil:
-        for i in range(heat.shape[0]):
-            _keep_map(&heat[i, 0, 0], &out[i, 0, 0], widened, height, width)
-    free(widened)
+        for i in range(maps.shape[0]):
+            _keep_map(&maps[i, 0, 0], &kept[i, 0, 0], &widened[0], maps.shape[1], maps.shape[2])

@@ -6,6 +6,8 @@ space the convolution is a product of matrices for each of the 36 places, which 
 `models/winograd.py`.
 """
 
+from .checks import check_apart, check_array, check_threads, check_whole
+
 from cython.parallel cimport prange
 
 cdef extern from "per_cpu.h":
@@ -126,39 +128,88 @@ cdef void _finish_row(const float *product, const float *bias, Py_ssize_t height
         finish_tile(product + tile * channels, cell, bias, step, channels)
 
 
-def transform(const float[:, :, :, ::1] x, const float[::1] zeros, float[:, :, ::1] out, Py_ssize_t first_row,
-              int threads):
-    """B^T d B of the tiles of some rows, with zeros around the map.
+def _check(maps_name, maps, tiles_name, tiles, vector_name, vector, first_row, threads, into_maps):
+    """Refuse maps, tiles and a vector that do not go together, of which the maps or the tiles are written to.
+
+    Returns:
+        the first row of tiles, how many rows there are, the number of threads.
+    """
+    check_array(maps_name, maps, 'float32', ('B', 'H', 'W', 'C'), writable=into_maps)
+    images, height, width, channels = maps.shape
+    if not (height and width and channels):
+        raise ValueError(f'expected {maps_name} with cells and channels, found {list(maps.shape)}')
+    check_array(tiles_name, tiles, 'float32', (36, 'tiles', channels), writable=not into_maps)
+    check_array(vector_name, vector, 'float32', (channels,))
+    across, down = (width + 3) // 4, (height + 3) // 4
+    rows, rest = divmod(tiles.shape[1], across)
+    if rest or rows > images * down:
+        raise ValueError(
+            f'expected {tiles_name} of whole rows of {across} tiles, of {images * down} rows at most, '
+            f'found {tiles.shape[1]} tiles'
+        )
+    if into_maps:
+        check_apart({maps_name: maps}, {tiles_name: tiles, vector_name: vector})
+    else:
+        check_apart({tiles_name: tiles}, {maps_name: maps, vector_name: vector})
+    return check_whole('first_row', first_row, 0, images * down - rows), rows, check_threads(threads)
+
+
+def transform(x, zeros, out, first_row, threads):
+    """Fill `out` with B^T d B of the tiles of some rows, with zeros around the map.
 
     Args:
-        x: [B, H, W, C].
-        zeros: [C].
-        out: [36, tiles, C], filled; tiles are those of whole rows, counted through all images.
+        x (float32 [B, H, W, C], contiguous): the maps.
+        zeros (float32 [C]): zeros.
+        out (float32 [36, tiles, C], contiguous): filled; tiles are those of whole rows, counted through all images.
         first_row: the first row of tiles.
         threads: how many share the rows.
+
+    Raises:
+        TypeError: not float32 arrays, not whole numbers.
+        ValueError: shapes or rows that do not go together, another layout, `out` read-only or overlapping another.
     """
-    cdef Py_ssize_t height = x.shape[1], width = x.shape[2], channels = x.shape[3], row
-    cdef Py_ssize_t down = (height + 3) // 4, across = (width + 3) // 4, step = out.shape[1] * channels
-    cdef const float *images = &x[0, 0, 0, 0]
-    cdef float *tiles = &out[0, 0, 0]
-    for row in prange(out.shape[1] // across, nogil=True, num_threads=threads, schedule='static'):
-        _transform_row(images + (first_row + row) // down * height * width * channels, &zeros[0], height, width,
-                       channels, (first_row + row) % down, across, tiles + row * across * channels, step)
+    first_row, rows, threads = _check('x', x, 'out', out, 'zeros', zeros, first_row, threads, into_maps=False)
+    if not rows:
+        return
+    cdef const float[:, :, :, ::1] maps = x
+    cdef const float[::1] nothing = zeros
+    cdef float[:, :, ::1] transformed = out
+    cdef Py_ssize_t height = maps.shape[1], width = maps.shape[2], channels = maps.shape[3], row
+    cdef Py_ssize_t down = (height + 3) // 4, across = (width + 3) // 4, step = transformed.shape[1] * channels
+    cdef Py_ssize_t first = first_row, count = rows
+    cdef int workers = threads
+    cdef const float *images = &maps[0, 0, 0, 0]
+    cdef float *tiles = &transformed[0, 0, 0]
+    for row in prange(count, nogil=True, num_threads=workers, schedule='static'):
+        _transform_row(images + (first + row) // down * height * width * channels, &nothing[0], height, width,
+                       channels, (first + row) % down, across, tiles + row * across * channels, step)
 
 
-def finish(const float[:, :, ::1] products, const float[::1] bias, float[:, :, :, ::1] out, Py_ssize_t first_row,
-           int threads):
-    """A^T p A + bias of the tiles of some rows.
+def finish(products, bias, out, first_row, threads):
+    """Fill some rows of tiles of `out` with A^T p A + bias.
 
     Args:
-        products: [36, tiles, O], tiles as in `transform`.
-        bias: [O].
-        out: [B, H, W, O]; those rows are filled.
+        products (float32 [36, tiles, O], contiguous): tiles as in `transform`.
+        bias (float32 [O]): added to each cell.
+        out (float32 [B, H, W, O], contiguous): those rows are filled.
+        first_row: the first row of tiles.
+        threads: how many share the rows.
+
+    Raises:
+        TypeError, ValueError: as `transform`.
     """
-    cdef Py_ssize_t height = out.shape[1], width = out.shape[2], channels = out.shape[3], row
-    cdef Py_ssize_t down = (height + 3) // 4, across = (width + 3) // 4, step = products.shape[1] * channels
-    cdef const float *tiles = &products[0, 0, 0]
-    cdef float *images = &out[0, 0, 0, 0]
-    for row in prange(products.shape[1] // across, nogil=True, num_threads=threads, schedule='static'):
-        _finish_row(tiles + row * across * channels, &bias[0], height, width, channels, (first_row + row) % down,
-                    across, images + (first_row + row) // down * height * width * channels, step)
+    first_row, rows, threads = _check('out', out, 'products', products, 'bias', bias, first_row, threads, into_maps=True)
+    if not rows:
+        return
+    cdef const float[:, :, ::1] transformed = products
+    cdef const float[::1] added = bias
+    cdef float[:, :, :, ::1] maps = out
+    cdef Py_ssize_t height = maps.shape[1], width = maps.shape[2], channels = maps.shape[3], row
+    cdef Py_ssize_t down = (height + 3) // 4, across = (width + 3) // 4, step = transformed.shape[1] * channels
+    cdef Py_ssize_t first = first_row, count = rows
+    cdef int workers = threads
+    cdef const float *tiles = &transformed[0, 0, 0]
+    cdef float *images = &maps[0, 0, 0, 0]
+    for row in prange(count, nogil=True, num_threads=workers, schedule='static'):
+        _finish_row(tiles + row * across * channels, &added[0], height, width, channels, (first + row) % down,
+                    across, images + (first + row) // down * height * width * channels, step)

@@ -1,11 +1,13 @@
-"""From activated maps to detections: peaks of the heatmap, and what the other heads say at them.
+"""From activated maps to detections: peaks of the heatmap, and the values of the other heads at them.
 
 A cell that equals the maximum of its 3x3 neighbourhood is a detection; that replaces non-maximum
 suppression ("Objects as Points", sections 3 and 4). Decoders take probabilities and, for ddd, depth in
 metres; they never change their inputs, carry no gradient, and answer in float32 and in coordinates of the
-output map. A K above the number of cells becomes that number.
+output map. A K above the number of cells becomes that number, and an empty batch gives an empty result. Maps
+that do not go together are a ValueError that names them.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -22,7 +24,7 @@ LATTICE_LIMIT = 1 << 18  # pairs of pairs that the extreme point decoder scores 
 
 
 class Peaks(NamedTuple):
-    """The K best cells of each image, best first; every field is [B, K]."""
+    """The K best cells of each image, best first; every field is [B, K]. `K` is at most the number of cells."""
 
     scores: torch.Tensor  # float32
     inds: torch.Tensor  # int64, the cell: y * w + x
@@ -42,25 +44,42 @@ class Peaks(NamedTuple):
 
 @torch.no_grad()
 def keep_peaks(heat: torch.Tensor) -> torch.Tensor:
-    """[..., h, w] heat with every cell set to 0 that is below the maximum of its 3x3 neighbourhood.
+    """Set every cell to 0 that is below the maximum of its 3x3 neighbourhood; cells on a plateau are all kept.
 
-    Cells on a plateau are all kept.
+    Args:
+        heat: [..., h, w] maps.
+
+    Returns:
+        a new tensor of the same shape and type.
     """
-    maps = heat.reshape(-1, *heat.shape[-2:]).contiguous()  # [n, h, w]
+    maps = heat.reshape(math.prod(heat.shape[:-2]), *heat.shape[-2:]).contiguous()  # [n, h, w]
     if maps.device.type == 'cpu' and maps.dtype == torch.float32:
         kept = torch.empty_like(maps)
         peak_kernel.keep(maps.numpy(), kept.numpy())
     else:
-        highest = F.max_pool2d(maps, 3, stride=1, padding=1)
+        highest = F.max_pool2d(maps.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)  # [n, h, w]
         kept = torch.where(maps == highest, maps, 0)
     return kept.view(heat.shape)
 
 
 def top_k(heat: torch.Tensor, K: int) -> Peaks:
-    """The K highest cells of [B, C, h, w] over all classes.
+    """Find the K highest cells over all classes.
 
     They lie within the K rows whose maxima are highest, so only those rows are sorted through.
+
+    Args:
+        heat: [B, C, h, w] scores.
+        K: how many an image; more than there are cells become that number.
+
+    Returns:
+        the cells, best first.
+
+    Raises:
+        ValueError: a K below 1, or a heatmap without cells.
     """
+    if K < 1:
+        raise ValueError(f'expected K of 1 or more, found {K}')
+    check_heatmap(heat)
     B, C, h, w = heat.shape
     rows = heat.reshape(B, C * h, w)
     best_rows = rows.amax(2).topk(min(K, C * h)).indices  # [B, R]
@@ -69,6 +88,35 @@ def top_k(heat: torch.Tensor, K: int) -> Peaks:
     row, x = best_rows.gather(1, order // w), order % w
     classes, y = row // h, row % h
     return Peaks(scores.float(), y * w + x, classes, y.float(), x.float())
+
+
+def check_heatmap(heat: torch.Tensor) -> None:
+    """Refuse what is not a heatmap [B, C, h, w] with cells; B may be 0.
+
+    Raises:
+        ValueError: naming the shape.
+    """
+    if heat.dim() != 4 or not all(heat.shape[1:]):
+        raise ValueError(f'expected a heatmap [B, C, h, w] with cells, found {list(heat.shape)}')
+
+
+def check_maps(heat: torch.Tensor, **maps: tuple[torch.Tensor | None, int]) -> None:
+    """Refuse maps that do not go with a heatmap: reading them at its cells would fail late, or take other cells.
+
+    Args:
+        heat: [B, C, h, w].
+        maps: by name, a map or None, and the number of its channels.
+
+    Raises:
+        ValueError: a heatmap without cells; or naming the first map of another shape than [B, channels, h, w].
+    """
+    check_heatmap(heat)
+    for name, (values, channels) in maps.items():
+        expected = [len(heat), channels, *heat.shape[2:]]
+        if values is not None and list(values.shape) != expected:
+            raise ValueError(
+                f'expected {name} {expected} beside a heatmap {list(heat.shape)}, found {list(values.shape)}'
+            )
 
 
 def centred_boxes(centre: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
@@ -94,6 +142,7 @@ def ctdet_decode(
     Returns:
         [B, K, 6] rows x1, y1, x2, y2, score, class (0-based), best first.
     """
+    check_maps(heat, wh=(wh, 2 * heat.shape[1] if cat_spec_wh else 2), reg=(reg, 2))
     peaks = top_k(keep_peaks(heat), K)
     size = transpose_and_gather_feat(wh, peaks.inds)  # [B, K, 2] or [B, K, 2C]
     if cat_spec_wh:
@@ -130,6 +179,8 @@ def multi_pose_decode(
     Returns:
         [B, K, 4 + 1 + 2J + 1] rows x1, y1, x2, y2, score, x and y of each joint, class; best first.
     """
+    check_maps(heat, wh=(wh, 2), reg=(reg, 2), hm_hp=(hm_hp, kps.shape[1] // 2), hp_offset=(hp_offset, 2))
+    check_maps(heat, kps=(kps, kps.shape[1] // 2 * 2))
     peaks = top_k(keep_peaks(heat), K)
     boxes = centred_boxes(peaks.points(reg), transpose_and_gather_feat(wh, peaks.inds))
     joints = transpose_and_gather_feat(kps, peaks.inds).unflatten(2, (-1, 2))  # [B, K, J, 2]
@@ -145,7 +196,7 @@ def multi_pose_decode(
 def _snap_joints(
     joints: torch.Tensor, boxes: torch.Tensor, hm_hp: torch.Tensor, hp_offset: torch.Tensor | None, K: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Moves joints [B, K, J, 2] of boxes [B, K, 4] to peaks of their maps; gives also their scores [B, K, J].
+    """Move joints [B, K, J, 2] of boxes [B, K, 4] to peaks of their maps hm_hp; also gives their scores [B, K, J].
 
     A joint stays where it is when the nearest of its map's K best peaks is outside the box or too far away.
     """
@@ -155,12 +206,13 @@ def _snap_joints(
 
     # Each joint's map is a one-class heatmap; L peaks of each.
     peaks = top_k(keep_peaks(hm_hp).reshape(B * J, 1, h, w), K)
-    peak_scores = peaks.scores.view(B, J, -1)  # [B, J, L]
-    cells = peaks.cells.view(B, J, -1, 2)
+    peak_scores = peaks.scores.unflatten(0, (B, J))  # [B, J, L]
+    points = peaks.cells.unflatten(0, (B, J))  # [B, J, L, 2]
     if hp_offset is None:
-        points = cells + 0.5  # [B, J, L, 2]
+        points = points + 0.5
     else:
-        points = cells + transpose_and_gather_feat(hp_offset, peaks.inds.view(B, -1)).view_as(cells)
+        inds = peaks.inds.unflatten(0, (B, J)).flatten(1)  # [B, J * L]
+        points = points + transpose_and_gather_feat(hp_offset, inds).view_as(points)
 
     exact = 'donot_use_mm_for_euclid_dist'
     distances = torch.cdist(regressed, points, compute_mode=exact)  # [B, J, K, L]
@@ -209,6 +261,7 @@ def ddd_decode(
     Returns:
         [B, K, 18] (16 without `wh`) rows x, y, score, rot 8, depth, dim 3, (w, h), class; best first.
     """
+    check_maps(heat, rot=(rot, 8), depth=(depth, 1), dim=(dim, 3), wh=(wh, 2), reg=(reg, 2))
     peaks = top_k(keep_peaks(heat), K)
     heads = [head for head in (rot, depth, dim, wh) if head is not None]
     values = [transpose_and_gather_feat(head, peaks.inds) for head in heads]
@@ -245,22 +298,25 @@ def exct_decode(
         t_regr, l_regr, b_regr, r_regr: [B, 2, h, w] offsets within the cell; None means the cell's middle.
         scores_thresh, center_thresh: least probability of a point, of the centre.
         aggr_weight: how much of a flat edge's heat its points gather; 0 switches that off.
-        num_dets: rows an image.
+        num_dets: rows an image, 0 or more.
         agnostic: the four sides have no classes; the centre's best class is the object's.
 
     Returns:
         [B, num_dets, 14] rows x1, y1, x2, y2, score, tx, ty, lx, ly, bx, by, rx, ry, class; best first.
         Only rows with positive scores are detections; the rows left over are zero.
     """
+    heats = {'t_heat': t_heat, 'l_heat': l_heat, 'b_heat': b_heat, 'r_heat': r_heat}
+    regrs = {'t_regr': t_regr, 'l_regr': l_regr, 'b_regr': b_regr, 'r_regr': r_regr}
+    check_maps(ct_heat, **{name: (heat, 1 if agnostic else ct_heat.shape[1]) for name, heat in heats.items()})
+    check_maps(ct_heat, **{name: (regr, 2) for name, regr in regrs.items()})
     sides = []
-    for heat, along in ((t_heat, 3), (l_heat, 2), (b_heat, 3), (r_heat, 2)):
+    for heat, along in zip(heats.values(), (3, 2, 3, 2), strict=True):
         if aggr_weight > 0:
             heat = keep_peaks(aggregate_edges(heat, along, aggr_weight)).clamp(max=1)
         else:
             heat = keep_peaks(heat)
         sides.append(top_k(heat, K))
-    regrs = (t_regr, l_regr, b_regr, r_regr)
-    points = torch.stack([side.points(regr) for side, regr in zip(sides, regrs, strict=True)], 1)  # [B, 4, K, 2]
+    points = torch.stack([side.points(r) for side, r in zip(sides, regrs.values(), strict=True)], 1)  # [B, 4, K, 2]
     cells = torch.stack([side.cells for side in sides], 1)  # [B, 4, K, 2]
     scores = torch.stack([side.scores for side in sides], 1)  # [B, 4, K]
     classes = torch.stack([side.classes for side in sides], 1)  # [B, 4, K]
@@ -349,10 +405,18 @@ def _best_quads(
 
 
 def aggregate_edges(heat: torch.Tensor, dim: int, weight: float) -> torch.Tensor:
-    """Heat of flat edges gathered at their ends (ExtremeNet, edge aggregation).
+    """Gather the heat of flat edges at their ends (ExtremeNet, edge aggregation).
 
-    Each cell of heat [B, C, h, w] gains `weight` times the sum of the cells before it in the non-decreasing
-    run along `dim` that ends at it, coming from either direction. Returns a new tensor.
+    Each cell gains `weight` times the sum of the cells before it in the non-decreasing run along `dim` that ends at
+    it, coming from either direction.
+
+    Args:
+        heat: [B, C, h, w] probabilities.
+        dim: the axis along which edges run, 2 or 3.
+        weight: share of the run that a cell gains.
+
+    Returns:
+        a new tensor [B, C, h, w].
     """
     lines = heat.float().movedim(dim, 0)  # [n, ...]
     lines = torch.stack([lines, lines.flip(0)], 1)  # [n, 2, ...]: read forwards and backwards

@@ -1,6 +1,7 @@
 """A trained network made fast for inference: batch norms folded away, unused outputs dropped, channels last."""
 
 import copy
+import logging
 from collections import Counter
 from operator import is_
 
@@ -12,6 +13,8 @@ from ..utils.errors import UserError
 from .networks.common import check_sides
 from .networks.dcn import DCN
 from .winograd import use_winograd
+
+log = logging.getLogger(__name__)
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
 MOST_FOLDED = 1 << 19  # weights of a convolution: larger are not copied, and their norms are quick on their small maps
@@ -36,11 +39,14 @@ class FastNetwork:
         self.copy: nn.Module | None = None
 
     def __call__(self, network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Raw outputs of the last stack, {head: float32 [B, c, h, w], contiguous}, for images [B, 3, H, W]."""
+        """Images [B, 3, H, W] -> raw outputs of the last stack, {head: float32 [B, c, h, w], contiguous}."""
         if self.weights is None or not self.weights.are_those_of(network):
             self.copy = fast_copy(network).to(self.dtype, memory_format=torch.channels_last)
             if images.device.type == 'cpu':
-                use_winograd(self.copy) if self.dtype == torch.float32 else widen_grouped_up_sampling(self.copy)
+                if self.dtype == torch.float32:
+                    use_winograd(self.copy)
+                else:
+                    widen_grouped_up_sampling(self.copy)
             self.weights = Weights(network)
         with torch.inference_mode():
             output = self.copy(images.to(self.dtype, memory_format=torch.channels_last))
@@ -55,12 +61,12 @@ class LastStack(nn.Module):
         self.network = network
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """[B, 3, H, W] -> {head: [B, c, h, w]}."""
+        """Images [B, 3, H, W] -> {head: [B, c, h, w]}."""
         return self.network(images)[-1]
 
 
 class Weights:
-    """What a network's weights (and backends of deformable convolutions) were, to see later whether they changed.
+    """A record of a network's weights (and backends of deformable convolutions), to see later whether they changed.
 
     Tensors that were exchanged or written to in place are seen; so are writes past PyTorch's books (through
     `.data`), as long as they reach the beginning of a tensor.
@@ -86,62 +92,72 @@ class Weights:
 
 
 def weights_of(network: nn.Module) -> list[torch.Tensor]:
-    """Parameters and buffers, but for the batch norms' counters."""
+    """All parameters and buffers of any shape, but for the batch norms' counters."""
     return [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]
 
 
 def backends_of(network: nn.Module) -> list[str]:
+    """The backend of each deformable convolution."""
     return [module.backend for module in network.modules() if isinstance(module, DCN)]
 
 
 def mark(tensor: torch.Tensor) -> tuple[int, int]:
-    """Where a tensor's values are, and how often they were written."""
+    """The address of a tensor of any shape, and how often it was written to."""
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
 def beginning(tensor: torch.Tensor) -> torch.Tensor:
-    """[n]: a view of the first few values, as they lie in memory."""
+    """A view [n] of the first few values of a tensor of any shape, as they lie in memory."""
     return tensor.detach().as_strided((min(SAMPLE, tensor.numel()),), (1,))
 
 
 def fast_copy(network: nn.Module) -> nn.Module:
-    """A copy of a CenterNet for inference, images [B, 3, H, W] -> {head: [B, c, h, w]} of the last stack.
+    """Copy a CenterNet for inference.
 
-    A network whose `forward` cannot be traced keeps its batch norms and its spare outputs; that is said.
+    A network whose `forward` cannot be traced keeps its batch norms and its spare outputs; a note says so.
+
+    Returns:
+        a module, images [B, 3, H, W] -> {head: [B, c, h, w]} of the last stack.
     """
+    model = shared_copy(LastStack(network)).eval()
     try:
-        return fold_batch_norm(LastStack(network))
-    except Exception as error:  # tracing may fail in any way on code that looks at the values it computes
+        graph = Tracer().trace(model)
+    except Exception as error:  # of the network's own `forward`, which may fail in any way on values that are not there
         reason = str(error).partition('\n')[0]
-        print(f'note: {type(network).__name__} runs as it is, batch norms and all: it cannot be traced ({reason})')
-        return LastStack(shared_copy(network).eval())
+        log.info(f'note: {type(network).__name__} runs as it is, batch norms and all: it cannot be traced ({reason})')
+        return model
+    return fold_graph(model, graph)
 
 
 def shared_copy(model: nn.Module) -> nn.Module:
-    """A copy of a model whose tensors are its own, but lie in the same memory; without gradients."""
+    """Copy a model so that its tensors are its own, but lie in the same memory; without gradients."""
     tensors = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
     tensors |= {id(b): b.detach() for b in model.buffers()}
     return copy.deepcopy(model, tensors)
 
 
-@torch.no_grad()
 def fold_batch_norm(model: nn.Module) -> fx.GraphModule:
-    """A copy of `model` for evaluation without the batch norms that follow transposed convolutions, or others of no
-    more than `MOST_FOLDED`.
+    """Copy `model` for evaluation without the batch norms that follow transposed convolutions, or others of no more
+    than `MOST_FOLDED` weights.
 
     At evaluation batch norm is one affine map a channel, y = (x - mean) / sqrt(var + eps) * weight + bias: scale
     and shift go into the weight and bias of the convolution (plain, transposed or deformable) before it, where
-    nothing else reads that convolution's output. What no output depends on is left out, too.
+    nothing else reads that convolution's output. Steps that no output depends on are left out, too.
 
     Args:
         model: any module that torch.fx can trace; it is left untouched.
 
     Returns:
-        a module with the same outputs, to rounding, and without gradients; what is not folded shares its memory
-        with the model's.
+        a module with the same outputs, to rounding, and without gradients; the tensors that are not folded share
+        their memory with the model's.
     """
     model = shared_copy(model).eval()
-    graph = Tracer().trace(model)
+    return fold_graph(model, Tracer().trace(model))
+
+
+@torch.no_grad()
+def fold_graph(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+    """Fold the batch norms of a model at evaluation and its graph, both in place; see `fold_batch_norm`."""
     graph.eliminate_dead_code(is_impure_node=acts)
     modules = {node: model.get_submodule(node.target) for node in graph.nodes if node.op == 'call_module'}
     calls = Counter(modules.values())
@@ -201,11 +217,12 @@ class InFloat32(nn.Module):
         self.layer = layer.float()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [B, in, H, W] -> [B, out, h, w], in the type of `x`."""
         return self.layer(x.float()).to(x.dtype)
 
 
 def widen_grouped_up_sampling(model: nn.Module) -> None:
-    """Let grouped transposed convolutions compute in float32, in place: on the CPU bfloat16 takes ten times as long."""
+    """Let grouped transposed convolutions compute in float32, in place: bfloat16 is ten times slower there."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.ConvTranspose2d) and child.groups > 1 and not isinstance(module, InFloat32):
@@ -213,7 +230,7 @@ def widen_grouped_up_sampling(model: nn.Module) -> None:
 
 
 def network_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type of `--dtype`, for a network on `device`; a processor that would emulate bfloat16 gets float32, said so.
+    """The type for `--dtype` and a network on `device`; a CPU that would emulate bfloat16 gets float32, with a note.
 
     Raises:
         UserError: the GPU does not compute in it.
@@ -224,6 +241,6 @@ def network_dtype(name: str, device: torch.device) -> torch.dtype:
             gpu = torch.cuda.get_device_name(device)
             raise UserError(f'--dtype bfloat16: {gpu} does not compute in it (from Ampere on GPUs do); use float32')
         if device.type == 'cpu' and not cpu_has_bfloat16():
-            print('note: this processor has no bfloat16 instructions: the network runs in float32, which is faster')
+            log.info('note: this processor has no bfloat16 instructions: the network runs in float32, which is faster')
             return torch.float32
     return dtype

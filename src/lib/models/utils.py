@@ -16,29 +16,45 @@ def transpose_and_gather_feat(feat: torch.Tensor, ind: torch.Tensor) -> torch.Te
 
     Returns:
         [B, N, C] in the type of `feat`; gradients flow back to those cells.
+
+    Raises:
+        ValueError: another number of axes, or of images.
     """
+    if feat.dim() != 4 or ind.dim() != 2 or len(feat) != len(ind):
+        raise ValueError(
+            f'expected a map [B, C, h, w] and cells [B, N], found {list(feat.shape)} and {list(ind.shape)}'
+        )
     channels = ind.unsqueeze(1).expand(-1, feat.shape[1], -1)  # [B, C, N]
     return feat.flatten(2).gather(2, channels).transpose(1, 2)  # [B, N, C]
 
 
 def flip_tensor(x: torch.Tensor) -> torch.Tensor:
-    """[..., h, w] maps mirrored left to right."""
+    """Mirror maps [..., h, w] left to right."""
     return x.flip(-1)
 
 
 def flip_lr(x: torch.Tensor, flip_idx: Sequence[Sequence[int]]) -> torch.Tensor:
-    """[B, J, h, w] joint maps of the mirrored picture, put back: mirrored, left and right joints swapped.
+    """Turn the joint maps of a mirrored image into those of the image: mirror them, swap left and right joints.
 
     Args:
+        x: [B, J, h, w] maps of the mirrored image.
         flip_idx: pairs of 0-based joints that swap sides; joints in no pair stay.
+
+    Returns:
+        [B, J, h, w].
     """
     return flip_tensor(x)[:, swapped_joints(x.shape[1], flip_idx)]
 
 
 def flip_lr_off(x: torch.Tensor, flip_idx: Sequence[Sequence[int]]) -> torch.Tensor:
-    """[B, 2J, h, w] centre-to-joint offsets (x, y of each joint) of the mirrored picture, put back.
+    """Turn centre-to-joint offsets of a mirrored image into those of the image: as `flip_lr`, and x changes its sign.
 
-    As `flip_lr`, and every x offset changes its sign.
+    Args:
+        x: [B, 2J, h, w] offsets (x, y of each joint) of the mirrored image.
+        flip_idx: as for `flip_lr`.
+
+    Returns:
+        [B, 2J, h, w].
     """
     offsets = flip_tensor(x).unflatten(1, (-1, 2))  # [B, J, 2, h, w]
     offsets = offsets[:, swapped_joints(offsets.shape[1], flip_idx)]
@@ -46,7 +62,7 @@ def flip_lr_off(x: torch.Tensor, flip_idx: Sequence[Sequence[int]]) -> torch.Ten
 
 
 def swapped_joints(count: int, pairs: Sequence[Sequence[int]]) -> list[int]:
-    """0 .. count-1 with the two members of each pair exchanged: the joints' order in a mirrored picture."""
+    """The order of joints in a mirrored image: 0 .. count-1 with the two members of each pair exchanged."""
     order = list(range(count))
     for a, b in pairs:
         order[a], order[b] = b, a
@@ -54,26 +70,50 @@ def swapped_joints(count: int, pairs: Sequence[Sequence[int]]) -> list[int]:
 
 
 def heatmap_probability(raw: torch.Tensor, mse_loss: bool) -> torch.Tensor:
-    """The heatmap [B, C, h, w] in [0, 1] that decoders take, from a raw one.
+    """Activate a raw heatmap: the probabilities that decoders take.
 
-    Networks trained with `--mse_loss` give it directly; it is only clamped.
+    Args:
+        raw: [B, C, h, w] output of the network.
+        mse_loss: whether it was trained with `--mse_loss` and gives probabilities, which are only clamped.
+
+    Returns:
+        [B, C, h, w] in [0, 1].
     """
     return raw.clamp(0, 1) if mse_loss else raw.sigmoid()
 
 
 def heatmap_logits(heat: torch.Tensor, mse_loss: bool) -> torch.Tensor:
-    """The raw heatmap that a network would have to give for `heat`; the inverse of `heatmap_probability`.
+    """The raw heatmap that activates to `heat`: the inverse of `heatmap_probability`.
 
-    Probabilities are clamped to [1e-4, 1 - 1e-4], so that it is finite.
+    Args:
+        heat: [B, C, h, w] probabilities, which are clamped to [1e-4, 1 - 1e-4] so that the logits are finite.
+        mse_loss: as for `heatmap_probability`.
+
+    Returns:
+        [B, C, h, w].
     """
     return heat if mse_loss else torch.logit(heat, eps=1e-4)
 
 
 def depth_of(raw: torch.Tensor) -> torch.Tensor:
-    """Depth in metres from the raw depth head: 1 / sigmoid - 1 (section 4.1, after Eigen et al. 2014)."""
+    """Depth in metres from the raw depth head, 1 / sigmoid - 1 (section 4.1, after Eigen et al. 2014).
+
+    Args:
+        raw: output of the network, any shape.
+
+    Returns:
+        float32 of the same shape.
+    """
     return 1 / (raw.float().sigmoid() + 1e-6) - 1
 
 
 def depth_logits(depth: torch.Tensor) -> torch.Tensor:
-    """The raw head that a network would have to give for `depth` (metres, 0 or more); the inverse of `depth_of`."""
+    """The raw depth head for a depth: the inverse of `depth_of`.
+
+    Args:
+        depth: metres, 0 or more, any shape.
+
+    Returns:
+        float32 of the same shape.
+    """
     return torch.logit(1 / (depth.double() + 1) - 1e-6).float()

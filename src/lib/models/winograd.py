@@ -28,13 +28,18 @@ G = torch.tensor(
 
 
 class WinogradConv2d(nn.Module):
-    """Does what a 3 x 3 convolution does, float32 on the CPU, without gradients.
+    """Convolves as a 3 x 3 convolution does, float32 on the CPU, without gradients.
 
     Args:
-        conv: with stride 1, padding 1, no dilation, one group (see `suits`).
+        conv: an `nn.Conv2d` with stride 1, padding 1, no dilation, one group.
+
+    Raises:
+        ValueError: another convolution.
     """
 
     def __init__(self, conv: nn.Conv2d):
+        if not is_plain(conv):
+            raise ValueError(f'expected a 3 x 3 convolution, stride 1, padding 1 of zeros, one group; found {conv}')
         super().__init__()
         self.register_buffer('weight', transform_weight(conv.weight.detach()))  # [36, in, out]
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
@@ -42,10 +47,19 @@ class WinogradConv2d(nn.Module):
         self.register_buffer('zeros', torch.zeros(conv.in_channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, in, H, W] -> [B, out, H, W], channels-last in memory."""
+        """Maps float32 [B, in, H, W] -> [B, out, H, W], channels-last in memory.
+
+        Raises:
+            TypeError: another type or device.
+            ValueError: another shape, or maps without cells.
+        """
+        _, channels, out_channels = self.weight.shape
+        if x.device.type != 'cpu' or x.dtype != torch.float32:
+            raise TypeError(f'expected x in float32 on the cpu, found {x.dtype} on {x.device}')
+        if x.dim() != 4 or x.shape[1] != channels or not (x.shape[2] and x.shape[3]):
+            raise ValueError(f'expected x [B, {channels}, H, W] with cells, found {list(x.shape)}')
         x = x.permute(0, 2, 3, 1).contiguous()  # [B, H, W, in]
         images, height, width, _ = x.shape
-        _, channels, out_channels = self.weight.shape
         out = x.new_empty(images, height, width, out_channels)
         down, across, threads = -(-height // 4), -(-width // 4), torch.get_num_threads()
         rows = max(1, min(STRIP_BYTES // (4 * 36 * across * (channels + out_channels)), images * down))
@@ -62,7 +76,14 @@ class WinogradConv2d(nn.Module):
 
 
 def transform_weight(weight: torch.Tensor) -> torch.Tensor:
-    """G g G^T of the weights g [out, in, 3, 3], as float32 [36, in, out]; in double, an input channel at a time."""
+    """Transform weights by G g G^T, in double, an input channel at a time.
+
+    Args:
+        weight: g [out, in, 3, 3].
+
+    Returns:
+        float32 [36, in, out].
+    """
     transformed = torch.empty(36, weight.shape[1], weight.shape[0])
     for channel in range(weight.shape[1]):
         tiles = G @ weight[:, channel].double() @ G.t()  # [out, 6, 6]
@@ -70,14 +91,21 @@ def transform_weight(weight: torch.Tensor) -> torch.Tensor:
     return transformed
 
 
-def suits(conv: nn.Module) -> bool:
-    """Whether Winograd's algorithm does this convolution, and pays."""
+def is_plain(conv: nn.Module) -> bool:
+    """Whether Winograd's algorithm can do this convolution: 3 x 3, stride 1, padding 1 of zeros, one group."""
     return (
         type(conv) is nn.Conv2d
         and conv.kernel_size == (3, 3)
         and conv.stride == conv.padding == conv.dilation == (1, 1)
         and conv.groups == 1
         and conv.padding_mode == 'zeros'
+    )
+
+
+def suits(conv: nn.Module) -> bool:
+    """Whether Winograd's algorithm can do this convolution, and pays."""
+    return (
+        is_plain(conv)
         and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS
         and conv.in_channels * conv.out_channels <= MOST_WEIGHTS
     )

@@ -1,8 +1,9 @@
 """Training as every task does it: epochs, iterations, averages, progress. A task adds its loss and its decoding."""
 
+import logging
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -16,15 +17,20 @@ from ..utils.device import to_channels_last, to_device
 from ..utils.errors import UserError
 from ..utils.oracle_utils import gen_oracle_map
 
+logger = logging.getLogger(__name__)
+
 Spread = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Interrupted(Exception):
-    """Training was asked to stop (Ctrl-C, SIGTERM) after `iteration` iterations of `epoch`."""
+    """Training stopped after `iteration` iterations of `epoch`.
 
-    def __init__(self, epoch: int, iteration: int):
+    It was asked to (Ctrl-C, SIGTERM), or `reason` says why the next batch could not be loaded.
+    """
+
+    def __init__(self, epoch: int, iteration: int, reason: UserError | None = None):
         super().__init__(f'stopped in epoch {epoch} after {iteration} iterations')
-        self.epoch, self.iteration = epoch, iteration
+        self.epoch, self.iteration, self.reason = epoch, iteration, reason
 
 
 class TaskLoss(nn.Module):
@@ -116,7 +122,7 @@ class BaseTrainer:
         """Train one epoch, from iteration `start` on; returns (averages, {}).
 
         Raises:
-            Interrupted: `request_stop` was called.
+            Interrupted: `request_stop` was called, or the loader raised a `UserError`.
             UserError: the loss is not finite any more.
         """
         return self.run_epoch('train', epoch, loader, start)
@@ -143,8 +149,8 @@ class BaseTrainer:
             `collect`.
 
         Raises:
-            Interrupted: `request_stop` was called.
-            UserError: the loss is not finite.
+            Interrupted: `request_stop` was called, or the loader raised a `UserError` in training.
+            UserError: the loss is not finite, or the loader raised it in validation.
         """
         training = phase == 'train'
         self.model.train(training)
@@ -155,7 +161,7 @@ class BaseTrainer:
         results: dict = {}
         with EpochLog(self.opt, phase, epoch, total, start) as log:
             fetched = time.time()
-            for iteration, batch in enumerate(loader, start):
+            for iteration, batch in until_failure(epoch, loader, start, meter) if training else enumerate(loader):
                 if iteration >= total:
                     break
                 log.data_time += time.time() - fetched
@@ -163,6 +169,7 @@ class BaseTrainer:
                 meter.add(stats, len(batch['input']))
                 log.iteration(meter)
                 if self.stop_requested:
+                    meter.averages()  # raises before a broken network is kept
                     raise Interrupted(epoch, iteration + 1)
                 fetched = time.time()
         averages = meter.averages()
@@ -171,13 +178,30 @@ class BaseTrainer:
     def train_iteration(self, batch: dict) -> dict[str, torch.Tensor]:
         """One step: forward, loss, backward, update."""
         batch = to_device(batch, self.opt.device)
-        outputs = self.model(batch['input'])
+        outputs = self.forward(batch['input'])
         loss, stats = self.loss(outputs, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self.look(outputs, batch)
         return stats
+
+    def forward(self, images: torch.Tensor) -> list[Output]:
+        """The network's raw outputs, one a stack, of a batch of images [B, 3, H, W] to train on.
+
+        Raises:
+            UserError: there is too little for a batch norm to take statistics of.
+        """
+        try:
+            return self.model(images)
+        except ValueError as error:
+            if 'more than 1 value per channel' not in str(error):
+                raise
+            count, _, height, width = images.shape
+            raise UserError(
+                f'batch norm needs more than one value a channel, but {count} image of {width} x {height} pixels '
+                f'leaves one in the deepest layers: train with --batch_size 2 or more, or a larger --input_res'
+            ) from None
 
     def val_iteration(self, batch: dict, results: dict, collect: bool) -> dict[str, torch.Tensor]:
         """One batch without learning; its detections are added to `results` when `collect`."""
@@ -196,15 +220,31 @@ class BaseTrainer:
         if opt.debug == 0:
             return
         debugger = Debugger.of(opt)
-        picture = network_input_to_image(batch['input'][0].cpu(), opt.mean, opt.std)
+        image = network_input_to_image(batch['input'][0].cpu(), opt.mean, opt.std)
         with torch.no_grad():
-            self.views(debugger, picture, self.loss.with_oracles(outputs[-1], batch), batch)
+            self.views(debugger, image, self.loss.with_oracles(outputs[-1], batch), batch)
         debugger.finish(opt.debug, opt.debug_dir, f'{self.pictures}_')
         self.pictures += 1
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, batch: dict) -> None:
-        """Add the task's views of a raw output and of the truth; `picture` is the network's input."""
+    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
+        """Add the task's views of a raw output and of the truth; `image` is the network's input."""
         raise NotImplementedError
+
+
+def until_failure(epoch: int, loader: Iterable, start: int, meter: 'LossMeter') -> Iterator[tuple[int, dict]]:
+    """The numbers of iterations, from `start` on, and their batches.
+
+    Raises:
+        Interrupted: the loader raised a `UserError`; all iterations before are done.
+        UserError: as well, but the loss has not been finite before.
+    """
+    done = start
+    try:
+        for done, batch in enumerate(loader, start + 1):  # noqa: B007  counts in the except clause
+            yield done - 1, batch
+    except UserError as error:
+        meter.averages()
+        raise Interrupted(epoch, done, error) from None
 
 
 class LossMeter:
@@ -277,7 +317,7 @@ class EpochLog:
         now = time.time()
         if self.opt.print_iter > 0:
             if self.done % self.opt.print_iter == 0 or self.done == self.total:
-                print(f'{self.label}: {self.done}/{self.total} | {self.status(meter)}', flush=True)
+                logger.info(f'{self.label}: {self.done}/{self.total} | {self.status(meter)}')
             return
         if now - self.refreshed > self.REFRESH or self.done == self.total:
             self.refreshed, self.text = now, self.status(meter)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from ..detectors.ctdet import activated, add_views, decode_boxes
 from ..models.losses import (
     REGRESSION_LOSSES,
     DenseL1Loss,
@@ -14,9 +13,11 @@ from ..models.losses import (
     NormRegL1Loss,
     RegWeightedL1Loss,
 )
+from ..models.outputs import activate_boxes, decode_boxes, keep_detected
 from ..models.utils import Output, heatmap_logits
 from ..utils.debugger import Debugger
 from ..utils.post_process import ctdet_post_process
+from ..utils.views import add_box_views
 from .base_trainer import BaseTrainer, Spread, TaskLoss
 
 
@@ -69,12 +70,14 @@ class CtdetTrainer(BaseTrainer):
         return CtdetLoss(opt)
 
     def detections(self, output: Output, batch: dict) -> dict:
-        meta = batch['meta']
+        opt, meta = self.opt, batch['meta']
         height, width = output['hm'].shape[2:]
-        dets = decode_boxes(activated(output, self.opt), self.opt)
-        return ctdet_post_process(dets, meta['c'].numpy(), meta['s'].numpy(), height, width, self.opt.num_classes)[0]
+        rows = decode_boxes(activate_boxes(output, opt.mse_loss), opt.cat_spec_wh, opt.K)
+        return ctdet_post_process(rows, meta['c'].numpy(), meta['s'].numpy(), height, width, opt.num_classes)[0]
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, batch: dict) -> None:
-        maps, truth = activated(output, self.opt), batch['meta']['gt_det'][0].numpy()
-        add_views(debugger, picture, maps, decode_boxes(maps, self.opt)[0], self.opt, 'pred')
-        add_views(debugger, picture, batch, truth[truth[:, 4] > 0], self.opt, 'gt')
+    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
+        opt, truth = self.opt, batch['meta']['gt_det'][0].numpy()
+        maps = activate_boxes(output, opt.mse_loss)
+        rows = decode_boxes(maps, opt.cat_spec_wh, opt.K)[0]
+        add_box_views(debugger, image, maps, rows, opt.down_ratio, opt.vis_thresh, 'pred')
+        add_box_views(debugger, image, batch, keep_detected(truth), opt.down_ratio, opt.vis_thresh, 'gt')

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from ..detectors.ddd import add_flat_views, decode_boxes, over_threshold
 from ..models.losses import BinRotLoss, FocalLossWithLogits, L1Loss, SigmoidMSELoss
+from ..models.outputs import decode_boxes_3d
 from ..models.utils import Output, depth_logits, depth_of, heatmap_logits
 from ..utils.debugger import Debugger
-from ..utils.drawing import detections_from_results
+from ..utils.detections import Detection, class_name, describe_box_3d, detections_from_results
 from ..utils.image import get_affine_transform
+from ..utils.merging import keep_over
 from ..utils.post_process import ddd_post_process
+from ..utils.rows import Box3d
+from ..utils.rows import DecodedBox3d as Decoded
+from ..utils.views import add_flat_views
 from .base_trainer import BaseTrainer, Spread, TaskLoss
 
 
@@ -82,24 +86,54 @@ class DddTrainer(BaseTrainer):
 
     def detections(self, output: Output, batch: dict) -> dict:
         c, s, calib = (batch['meta'][name].numpy() for name in ('c', 's', 'calib'))
-        dets = decode_boxes(output, self.opt).cpu().numpy()
-        return over_threshold(ddd_post_process(dets, c, s, calib, self.opt)[0], self.opt.peak_thresh)
+        results = ddd_post_process(decode_boxes_3d(output, self.opt.K), c, s, calib, self.opt)[0]
+        return keep_over(results, self.opt.peak_thresh, Box3d.SCORE)
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, batch: dict) -> None:
+    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
         opt, meta = self.opt, batch['meta']
-        pred, truth = decode_boxes(output, opt)[0].cpu().numpy(), meta['gt_det'][0].numpy()
-        truth = truth[truth[:, 2] > 0]
-        add_flat_views(debugger, picture, output['hm'][0].sigmoid(), pred, opt, 'pred')
-        add_flat_views(debugger, picture, batch['hm'][0], truth, opt, 'gt')
+        pred, truth = decode_boxes_3d(output, opt.K)[0], meta['gt_det'][0].numpy()
+        truth = truth[truth[:, Decoded.SCORE] > 0]
+        add_flat_views(debugger, image, output['hm'][0].sigmoid(), pred, opt.down_ratio, opt.vis_thresh, 'pred')
+        add_flat_views(debugger, image, batch['hm'][0], truth, opt.down_ratio, opt.vis_thresh, 'gt')
 
-        # As if the network's input were the image: the camera that sees it is the image's, then the warp.
-        size = (opt.input_w, opt.input_h)
-        warp = get_affine_transform(meta['c'][0].numpy(), meta['s'][0].numpy(), 0, size)
-        calib = np.vstack([warp, [0, 0, 1]]) @ meta['calib'][0].numpy()  # [3, 4]
-        found = {}
-        for name, rows in (('pred', pred), ('gt', truth)):
-            results = ddd_post_process(rows[None], [np.divide(size, 2)], [size], [calib], opt)[0]
-            found[name] = detections_from_results(results, opt.task, opt.class_names)
-            debugger.add_img(picture, f'{name}_3d')
-            debugger.add_detections(found[name], f'{name}_3d', opt.vis_thresh, calib)
+        size, calib = (opt.input_w, opt.input_h), self.input_camera(meta)
+        results = ddd_post_process(pred[None], [np.divide(size, 2)], [size], [calib], opt)[0]
+        found = {
+            'pred': detections_from_results(results, describe_box_3d, opt.class_names),
+            'gt': self.true_detections(meta),
+        }
+        for name, detections in found.items():
+            debugger.add_img(image, f'{name}_3d')
+            debugger.add_detections(detections, f'{name}_3d', opt.vis_thresh, calib)
         debugger.add_bird_view(found['pred'], found['gt'], thresh=opt.vis_thresh)
+
+    def input_camera(self, meta: Mapping[str, torch.Tensor]) -> np.ndarray:
+        """Return the camera matrix [3, 4] that sees the network's input as its image: the image's, then the warp.
+
+        Args:
+            meta: of a batch, whose first image is meant: `c` [B, 2], `s` [B, 2], `calib` [B, 3, 4].
+        """
+        size = (self.opt.input_w, self.opt.input_h)
+        warp = get_affine_transform(meta['c'][0].numpy(), meta['s'][0].numpy(), 0, size)
+        return np.vstack([warp, [0, 0, 1]]) @ meta['calib'][0].numpy()  # [3, 4]
+
+    def true_detections(self, meta: Mapping[str, torch.Tensor]) -> list[Detection]:
+        """Return the labels of the first image of a batch, with their own 3D boxes.
+
+        Those that the targets describe would lie off: the targets place a 3D box at the centre of its 2D box.
+
+        Args:
+            meta: of the batch: `gt_det` [B, n, 16 or 18] and `gt_box_3d` [B, n, 7].
+        """
+        found = []
+        for row, box_3d in zip(meta['gt_det'][0].numpy(), meta['gt_box_3d'][0].tolist(), strict=True):
+            if row[Decoded.SCORE] <= 0:
+                continue  # an image without an object has one row of zeros
+            class_id, (*dim, x, y, z, rotation_y) = int(row[Decoded.CLASS]) + 1, box_3d
+            detection = {'class': class_name(self.opt.class_names, class_id), 'class_id': class_id, 'dim': dim}
+            detection |= {'score': 1.0, 'location': [x, y, z], 'rotation_y': rotation_y}
+            if len(row) == Decoded.COLUMNS:
+                middle, half = row[Decoded.CENTER], row[Decoded.SIZE] / 2
+                detection['box'] = (np.concatenate([middle - half, middle + half]) * self.opt.down_ratio).tolist()
+            found.append(detection)
+        return found

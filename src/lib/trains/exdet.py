@@ -6,14 +6,17 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from ..detectors.exdet import add_detections, add_heatmaps, decode_extremes, detected, merge_extremes, probabilities
+from ..external.nms import soft_nms
 from ..models.losses import FocalLossWithLogits, RegL1Loss, SigmoidMSELoss
+from ..models.outputs import SIDES, decode_extremes, extreme_heatmaps, keep_detected
 from ..models.utils import Output, heatmap_logits
 from ..utils.debugger import Debugger
+from ..utils.merging import merge_extremes
 from ..utils.post_process import exdet_post_process
+from ..utils.views import add_extreme_heatmaps, add_extreme_view
 from .base_trainer import BaseTrainer, Spread, TaskLoss
 
-HEATMAPS = ('hm_t', 'hm_l', 'hm_b', 'hm_r', 'hm_c')
+HEATMAPS = tuple(f'hm_{part}' for part in (*SIDES, 'c'))
 
 
 class ExdetLoss(TaskLoss):
@@ -32,7 +35,7 @@ class ExdetLoss(TaskLoss):
         if self.opt.reg_offset and self.opt.off_weight > 0:
             parts['off_loss'] = sum(
                 self.offset_loss(output[f'reg_{side}'], batch['reg_mask'], batch[f'ind_{side}'], batch[f'reg_{side}'])
-                for side in 'tlbr'
+                for side in SIDES
             )
         return parts
 
@@ -41,7 +44,7 @@ class ExdetLoss(TaskLoss):
         if self.opt.eval_oracle_hm:
             heads.update({head: heatmap_logits(batch[head], mse_loss=False) for head in HEATMAPS})
         if self.opt.eval_oracle_offset:
-            for side in 'tlbr':
+            for side in SIDES:
                 heads[f'reg_{side}'] = spread(batch[f'reg_{side}'], batch[f'ind_{side}'])
         return heads
 
@@ -55,13 +58,20 @@ class ExdetTrainer(BaseTrainer):
     def detections(self, output: Output, batch: dict) -> dict:
         meta, num_classes = batch['meta'], self.opt.num_classes
         height, width = output['hm_c'].shape[2:]
-        dets = detected(decode_extremes(output, self.opt)[0].cpu().numpy())
-        rows = exdet_post_process(dets[None], meta['c'].numpy(), meta['s'].numpy(), height, width, num_classes)
-        return merge_extremes(rows, num_classes)
+        rows = self.decode(output)
+        results = exdet_post_process(rows[None], meta['c'].numpy(), meta['s'].numpy(), height, width, num_classes)
+        return merge_extremes(results, num_classes, soft_nms)
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, batch: dict) -> None:
-        dets = detected(decode_extremes(output, self.opt)[0].cpu().numpy())
-        add_heatmaps(debugger, picture, probabilities(output), 'pred', self.opt.debug)
-        add_heatmaps(debugger, picture, {head: batch[head] for head in HEATMAPS}, 'gt', self.opt.debug)
-        add_detections(debugger, picture, dets, 'pred_boxes', self.opt)
-        add_detections(debugger, picture, detected(batch['meta']['gt_det'][0].numpy()), 'gt_boxes', self.opt)
+    def decode(self, output: Output) -> np.ndarray:
+        """Decode a raw output [1, c, h, w] to the rows [n, 14] that are detections."""
+        opt = self.opt
+        rows = decode_extremes(output, opt.K, opt.agnostic_ex, opt.scores_thresh, opt.center_thresh, opt.aggr_weight)
+        return keep_detected(rows[0])
+
+    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
+        opt, true_heats = self.opt, {head: batch[head] for head in HEATMAPS}
+        add_extreme_heatmaps(debugger, image, extreme_heatmaps(output), opt.debug >= 3, 'pred')
+        add_extreme_heatmaps(debugger, image, true_heats, opt.debug >= 3, 'gt')
+        truth = keep_detected(batch['meta']['gt_det'][0].numpy())
+        for name, rows in (('pred_boxes', self.decode(output)), ('gt_boxes', truth)):
+            add_extreme_view(debugger, image, rows, opt.down_ratio, opt.vis_thresh, name)

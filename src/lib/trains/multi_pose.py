@@ -6,11 +6,13 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from ..detectors.multi_pose import activated, add_views, decode_poses
 from ..models.losses import REGRESSION_LOSSES, DenseL1Loss, FocalLossWithLogits, RegWeightedL1Loss
+from ..models.outputs import activate_poses, decode_poses
 from ..models.utils import Output, heatmap_logits
 from ..utils.debugger import Debugger
 from ..utils.post_process import multi_pose_post_process
+from ..utils.rows import Box
+from ..utils.views import add_pose_views
 from .base_trainer import BaseTrainer, Spread, TaskLoss
 
 
@@ -81,13 +83,14 @@ class MultiPoseTrainer(BaseTrainer):
     def detections(self, output: Output, batch: dict) -> dict:
         meta = batch['meta']
         height, width = output['hm'].shape[2:]
-        dets, _ = decode_poses(activated(output, self.opt), self.opt.K)
-        return multi_pose_post_process(dets, meta['c'].numpy(), meta['s'].numpy(), height, width)[0]
+        rows, _ = decode_poses(activate_poses(output, self.opt.mse_loss), self.opt.K)
+        return multi_pose_post_process(rows, meta['c'].numpy(), meta['s'].numpy(), height, width)[0]
 
-    def views(self, debugger: Debugger, picture: np.ndarray, output: Output, batch: dict) -> None:
-        maps = activated(output, self.opt)
-        dets, joint_scores = decode_poses(maps, self.opt.K)
-        add_views(debugger, picture, maps, dets[0], joint_scores[0], self.opt, 'pred')
-        meta = batch['meta']
+    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
+        opt, meta = self.opt, batch['meta']
+        maps = activate_poses(output, opt.mse_loss)
+        rows, joint_scores = decode_poses(maps, opt.K)
+        add_pose_views(debugger, image, maps, rows[0], joint_scores[0], opt.down_ratio, opt.vis_thresh, 'pred')
         truth, seen = meta['gt_det'][0].numpy(), meta['gt_seen'][0].numpy()
-        add_views(debugger, picture, batch, truth[truth[:, 4] > 0], seen[truth[:, 4] > 0], self.opt, 'gt')
+        people = truth[:, Box.SCORE] > 0
+        add_pose_views(debugger, image, batch, truth[people], seen[people], opt.down_ratio, opt.vis_thresh, 'gt')

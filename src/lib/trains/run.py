@@ -1,14 +1,12 @@
 """One training run: where it stands, and the checkpoints from which it can go on."""
 
 import os
-from argparse import Namespace
 
-from torch.utils.data import DataLoader
-
-from ..datasets.loaders import TrainLoader
+from ..datasets.loaders import Batches, TrainLoader
 from ..logger import Logger
-from ..models.model import load_model, save_model, set_learning_rate
-from ..opts import model_facts
+from ..models.model import load_model, save_model
+from ..opts import Options, model_facts
+from ..utils.schedule import set_learning_rate
 from .base_trainer import BaseTrainer, Interrupted
 
 
@@ -25,7 +23,7 @@ class Run:
         validated: epoch that was validated last.
     """
 
-    def __init__(self, opt: Namespace, trainer: BaseTrainer, logger: Logger, main_metric: str):
+    def __init__(self, opt: Options, trainer: BaseTrainer, logger: Logger, main_metric: str):
         self.opt, self.trainer, self.logger = opt, trainer, logger
         self.metric = main_metric if opt.metric == 'AP' else opt.metric
         self.epoch, self.iteration, self.validated = 0, 0, 0
@@ -36,11 +34,12 @@ class Run:
         opt = self.opt
         if opt.load_model:
             model, optimizer = self.trainer.model, self.trainer.optimizer
-            _, _, self.epoch = load_model(model, opt.load_model, optimizer, opt.resume, opt.lr, opt.lr_step)
+            _, _, self.epoch = load_model(model, opt.load_model, optimizer, opt.resume)
         if opt.resume:
             self.iteration = opt.facts.get('iteration', 0)
             if self.iteration and opt.facts.get('batch_size') != opt.batch_size:
-                print(f'another --batch_size than before: epoch {self.epoch + 1} starts again from its first image')
+                again = f'epoch {self.epoch + 1} starts again from its first image'
+                self.logger.say(f'another --batch_size than before: {again}')
                 self.iteration = 0
             self.validated = opt.facts.get('validated', self.epoch)
             self.best = opt.facts.get('best') if opt.facts.get('metric') == self.metric else None
@@ -71,7 +70,7 @@ class Run:
         due = self.epoch % self.opt.val_intervals == 0 or self.epoch >= self.opt.num_epochs
         return self.epoch > 0 and due and self.validated < self.epoch and self.iteration == 0
 
-    def validate(self, loader: DataLoader) -> None:
+    def validate(self, loader: Batches) -> None:
         """Validate; keep the checkpoint as `model_best.pth` when its figure is the best so far."""
         by_loss = self.metric == 'loss'
         figures, results = self.trainer.val(self.epoch, loader, collect=not by_loss)
@@ -103,8 +102,8 @@ class Run:
         )
 
     def save_interrupted(self, stop: Interrupted) -> None:
-        """Keep the state in the middle of an epoch; a stop while validating has nothing to add."""
-        if stop.epoch == self.epoch + 1:
+        """Keep the state in the middle of an epoch, where iterations were done since the last checkpoint."""
+        if stop.epoch == self.epoch + 1 and stop.iteration > self.iteration:
             self.iteration = stop.iteration
             self.save('model_last.pth')
         self.logger.say(f'{stop}: go on with --resume')

@@ -1,13 +1,8 @@
 """The trainer of each task."""
 
-from .ctdet import CtdetTrainer
-from .ddd import DddTrainer
-from .exdet import ExdetTrainer
-from .multi_pose import MultiPoseTrainer
+from ..tasks import TASKS, load_class
+from .base_trainer import BaseTrainer
 
-train_factory = {
-    'ctdet': CtdetTrainer,
-    'ddd': DddTrainer,
-    'exdet': ExdetTrainer,
-    'multi_pose': MultiPoseTrainer,
+train_factory: dict[str, type[BaseTrainer]] = {
+    name: load_class('trains', name, task.trainer) for name, task in TASKS.items()
 }

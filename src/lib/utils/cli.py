@@ -1,37 +1,61 @@
 """What every command-line program of the project shares: its parser, one-line errors, exit codes, progress."""
 
 import argparse
+import os
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
-import torch
 from progress.bar import Bar
 
 from .errors import UserError, did_you_mean
 from .log import configure_logging
+from .signals import stop_signals_interrupt
 
 
 def run_cli(main: Callable[[], Any]) -> None:
-    """Run `main()` as a program: exits 0, or 1 with one line on stderr, or 130 after Ctrl-C.
+    """Run `main()` as a program: exits 0, or 1 with one line on stderr, or 130 after Ctrl-C or SIGTERM.
 
     A `UserError` and the operating system's refusals (a full disk, a folder that is read-only) become
-    that one line; anything else is a fault of ours and keeps its traceback.
+    that one line; anything else is a fault of ours and keeps its traceback. When whoever reads the output has closed
+    it (`| head`), the program ends without a word.
     """
     configure_logging()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')  # file names that the terminal's encoding lacks
     try:
-        main()
+        with stop_signals_interrupt():
+            main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        sys.exit(1)
     except (UserError, OSError) as error:
-        print(f'error: {one_line(error)}', file=sys.stderr)
-        sys.exit(1)
-    except torch.OutOfMemoryError:
-        print('error: the GPU has not enough memory: try a smaller --batch_size or --input_res', file=sys.stderr)
-        sys.exit(1)
+        fail(one_line(error))
+    except MemoryError:
+        fail('the memory does not suffice: try a smaller --batch_size, --input_res or --num_workers')
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        fail('the GPU has not enough memory: try a smaller --batch_size or --input_res')
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)
+
+
+def fail(message: str) -> NoReturn:
+    """End the program with status 1 and one line on stderr."""
+    print(f'error: {message}', file=sys.stderr)
+    sys.exit(1)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it is torch's error about a GPU's memory; torch is not imported for the question."""
+    torch = sys.modules.get('torch')
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def one_line(error: BaseException) -> str:
@@ -49,11 +73,10 @@ class OneLineParser(argparse.ArgumentParser):
         """As argparse's, but of an argument that it does not know it names the nearest option."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
+            word = unknown[0].split('=')[0]
             known = [option for action in self._actions for option in action.option_strings]
-            raise UserError(
-                f"unknown argument '{unknown[0]}'"
-                + (did_you_mean(unknown[0].split('=')[0], known) or ' (--help lists the options)')
-            )
+            hint = did_you_mean(word, known) if word.startswith('-') else ''
+            raise UserError(f"unknown argument '{unknown[0]}'" + (hint or ' (--help lists the options)'))
         return parsed
 
 

@@ -30,7 +30,7 @@ _CORNERS = np.array(
 
 
 def compute_box_3d(dim: np.ndarray, location: np.ndarray, rotation_y: np.ndarray | float) -> np.ndarray:
-    """Corners of 3D boxes, the bottom four first, in camera coordinates.
+    """Return the corners of 3D boxes, the bottom four first, in camera coordinates.
 
     Args:
         dim: [..., 3], height, width, length.
@@ -49,13 +49,13 @@ def compute_box_3d(dim: np.ndarray, location: np.ndarray, rotation_y: np.ndarray
 
 
 def project_to_image(pts_3d: np.ndarray, P: np.ndarray) -> np.ndarray:
-    """Pixels [..., 2] of points [..., 3] in camera coordinates."""
+    """Project points [..., 3] in camera coordinates by a camera matrix P [3, 4]; returns pixels [..., 2]."""
     image = np.asarray(pts_3d) @ P[:, :3].T + P[:, 3]  # [..., 3]
     return image[..., :2] / image[..., 2:]
 
 
 def unproject_2d_to_3d(pt_2d: np.ndarray, depth: np.ndarray | float, P: np.ndarray) -> np.ndarray:
-    """Camera coordinates, float32 [..., 3], of pixels [..., 2] seen at `depth` [...] metres."""
+    """Return the camera coordinates, float32 [..., 3], of pixels [..., 2] seen at `depth` [...] metres by P [3, 4]."""
     pt_2d, depth = np.asarray(pt_2d), np.asarray(depth)
     z = depth - P[2, 3]  # [...]
     x = (pt_2d[..., 0] * depth - P[0, 3] - P[0, 2] * z) / P[0, 0]
@@ -64,7 +64,7 @@ def unproject_2d_to_3d(pt_2d: np.ndarray, depth: np.ndarray | float, P: np.ndarr
 
 
 def alpha2rot_y(alpha: Numbers, x: Numbers, cx: float, fx: float) -> Numbers:
-    """Turn about the y axis of an object seen under the observation angle `alpha` at pixel column `x`.
+    """Return the turn about the y axis of an object seen under the observation angle `alpha` at pixel column `x`.
 
     Args:
         alpha: [...], radians: the turn relative to the ray from the camera to the object.
@@ -78,7 +78,7 @@ def alpha2rot_y(alpha: Numbers, x: Numbers, cx: float, fx: float) -> Numbers:
 
 
 def rot_y2alpha(rot_y: Numbers, x: Numbers, cx: float, fx: float) -> Numbers:
-    """The observation angle of an object turned by `rot_y` [...] about the y axis: the inverse of `alpha2rot_y`."""
+    """Return the observation angle of an object turned by `rot_y` [...] about the y axis: inverse of `alpha2rot_y`."""
     return _wrap(rot_y - np.arctan2(x - cx, fx))
 
 
@@ -87,7 +87,7 @@ def _wrap(angle: Numbers) -> Numbers:
 
 
 def alpha_bins(alpha: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """What the rotation head learns of an observation angle (appendix of the paper: two overlapping bins).
+    """Encode an observation angle as the rotation head learns it (appendix of the paper: two overlapping bins).
 
     Args:
         alpha: [...], radians in [-pi, pi].
@@ -105,7 +105,7 @@ def alpha_bins(alpha: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def get_alpha(rot: np.ndarray) -> np.ndarray:
-    """Observation angle from the eight numbers of the rotation head (appendix of the paper: two bins).
+    """Decode the observation angle from the eight numbers of the rotation head (appendix of the paper: two bins).
 
     Args:
         rot: [..., 8], twice (logit no, logit yes, sin, cos): bin 1 about -pi/2, bin 2 about pi/2.
@@ -120,30 +120,30 @@ def get_alpha(rot: np.ndarray) -> np.ndarray:
 
 
 def common_calib(path: str) -> np.ndarray:
-    """The camera matrix [3, 4] of pictures that tell none: from the file `--calib`, or KITTI's published P2.
+    """Return the camera matrix [3, 4] of images without their own: from the file `--calib`, or KITTI's published P2.
 
     Raises:
         UserError: the file is no calibration, or `--calib` is a folder without any.
     """
     if os.path.isdir(path):
         if not any(Path(path).glob('*.txt')):
-            raise UserError(f"--calib '{path}' holds no calibration: expected a file PICTURE.txt for each picture")
+            raise UserError(f"--calib '{path}' holds no calibration: expected a file IMAGE.txt for each image")
         return DEFAULT_CALIB
     return read_calib(path) if path else DEFAULT_CALIB
 
 
-def picture_calib(path: str, picture: str) -> np.ndarray | None:
-    """The camera matrix [3, 4] of the picture of that name, when `--calib` is a folder that has one for it.
+def calib_of_image(path: str, image_name: str) -> np.ndarray | None:
+    """Return the camera matrix [3, 4] of the image of that name, when `--calib` is a folder that has one for it.
 
     Raises:
         UserError: the file there is no calibration.
     """
-    own = Path(path, Path(picture).stem + '.txt')
+    own = Path(path, Path(image_name).stem + '.txt')
     return read_calib(own) if os.path.isdir(path) and own.exists() else None
 
 
 def read_calib(path: str | os.PathLike) -> np.ndarray:
-    """The matrix of the left colour camera, `P2`, of a KITTI calibration file: float32 [3, 4].
+    """Read the matrix of the left colour camera, `P2`, of a KITTI calibration file: float32 [3, 4].
 
     Raises:
         UserError: the file is missing, or has no line `P2:` with twelve numbers.
@@ -167,5 +167,5 @@ def read_calib(path: str | os.PathLike) -> np.ndarray:
 
 
 def is_calibration(calib: np.ndarray) -> np.ndarray:
-    """Whether matrices [..., 3, 4] are finite and have focal lengths over 0; [...] bool."""
+    """Return whether matrices [..., 3, 4] are finite and have focal lengths over 0; bool [...]."""
     return np.isfinite(calib).all((-2, -1)) & (calib[..., 0, 0] > 0) & (calib[..., 1, 1] > 0)

@@ -1,28 +1,31 @@
 """The device that a run computes on."""
 
-from argparse import Namespace
-
 import torch
 
 from .errors import UserError
 
 
-def open_device(opt: Namespace) -> torch.device:
-    """The device of `--gpus`; also sets cuDNN's auto-tuning.
+def open_device(gpus: list[int], asked: str, cudnn_benchmark: bool) -> torch.device:
+    """Open the device of `--gpus`, and set cuDNN's auto-tuning.
+
+    Args:
+        gpus: local indices, or [-1] for the CPU.
+        asked: the ids that they stand for, comma-separated, as the user gave them.
+        cudnn_benchmark: tune cuDNN to the shapes at hand.
 
     Raises:
         UserError: the GPU is not there, or several are asked for.
     """
-    if opt.gpus == [-1]:
+    if gpus == [-1]:
         return torch.device('cpu')
-    ids = [int(part) for part in opt.gpus_str.split(',')]
-    if len(opt.gpus) > 1:
-        raise UserError(f'--gpus {opt.gpus_str}: this version runs on one device; give one id')
+    ids = [int(part) for part in asked.split(',')]
+    if len(gpus) > 1:
+        raise UserError(f'--gpus {asked}: this version runs on one device; give one id')
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if ids[0] >= found:
         there = f'there are {found} (from 0)' if found else 'no CUDA GPU is there'
-        raise UserError(f'--gpus {opt.gpus_str}: {there}; use --gpus {"0 or " if found else ""}-1 for the CPU')
-    torch.backends.cudnn.benchmark = not opt.not_cuda_benchmark
+        raise UserError(f'--gpus {asked}: {there}; use --gpus {"0 or " if found else ""}-1 for the CPU')
+    torch.backends.cudnn.benchmark = cudnn_benchmark
     return torch.device('cuda', ids[0])
 
 

@@ -1,4 +1,4 @@
-"""Extreme points of an object's segmentation: what exdet is trained on (ExtremeNet, Zhou et al. 2019)."""
+"""Extreme points of an object's segmentation, on which exdet is trained (ExtremeNet, Zhou et al. 2019)."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ FLAT = 0.01
 
 
 def extreme_points(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """The points where an object touches its box: top, left, bottom, right.
+    """Return the points where an object touches its box: top, left, bottom, right.
 
     Where a whole side of the object lies along the box, the point is the midpoint of the (longest) side.
 
@@ -66,7 +66,7 @@ def _from_polygons(polygons: list[np.ndarray]) -> np.ndarray:
 
 
 def _polygon_touch(polygons: list[np.ndarray], axis: int, where: float) -> np.ndarray:
-    """Midpoint of the longest chain of vertices that lies on the line `coordinate[axis] == where`."""
+    """Return the midpoint of the longest chain of vertices that lies on the line `coordinate[axis] == where`."""
     along = 1 - axis
     start = end = None
     for polygon in polygons:
@@ -103,6 +103,6 @@ def _longest_run_middle(line: np.ndarray) -> float:
 
 
 def _runs(flags: np.ndarray) -> np.ndarray:
-    """`[first, last + 1]` of each run of true values: [R, 2]."""
+    """Return `[first, last + 1]` of each run of true values of `flags` [n]: [R, 2]."""
     steps = np.diff(np.concatenate(([0], np.asarray(flags, dtype=np.int8), [0])))
     return np.stack([np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], axis=1)

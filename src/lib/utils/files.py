@@ -1,9 +1,12 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import fcntl
 import json
 import logging
+import math
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -15,32 +18,112 @@ from .errors import UserError
 
 logger = logging.getLogger(__name__)
 
+WRITING = '-writing-'  # no dot before it: that would make it the suffix of a name without one
+RANDOM_CHARACTERS = 8  # that mkstemp puts into a name
+LONGEST_NAME = 255  # bytes
+# Names that atomic_path gives, and those that it gave to checkpoints before.
+TEMPORARY = re.compile(r'\..*-writing-[a-z0-9_]{8}(\.[^.]*)?|\.model_(last|best|\d+)-[a-z0-9_]{8}\.pth', re.DOTALL)
+
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike, durable: bool = True) -> Iterator[Path]:
     """Gives a path beside `path` to write to; renames it to `path` at the end, or removes it after an error.
 
-    A kill at any moment leaves the old file or the new one, never a half. Missing folders are made. The
-    suffix of `path` is kept, so that writers which choose a format by it work.
+    A kill at any moment leaves the old file or the new one, never a half; so does a loss of power when `durable`. The
+    file beside is locked while it is written: `remove_abandoned` knows by that what a kill has left. Missing folders
+    are made. The suffix of `path` is kept, so that writers which choose a format by it work.
+
+    Args:
+        path: the file to write.
+        durable: wait until the disk has it. For one of very many files, which are quickly made again, that takes
+            longer than it is worth.
 
     Raises:
-        UserError: the disk is full, or the like.
+        UserError: the disk is full, the folder is read-only, or the like.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.stem}-', suffix=path.suffix)
-    os.close(handle)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = _open_beside(path)
+    except OSError as error:
+        raise _cannot_be_written(path, error) from None
     try:
         yield Path(name)
         if not os.path.islink(name):  # chmod would reach what a link points to
             os.chmod(name, 0o666 & ~_umask())
+        if durable:
+            _sync(name)
         os.replace(name, path)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
-        if isinstance(error, OSError) and error.filename is None:  # of writing, which does not say where
-            raise UserError(f"'{path}' cannot be written: {error.strerror or error}") from None
+        if isinstance(error, OSError) and error.filename in (None, name):  # not of what else the writer opened
+            raise _cannot_be_written(path, error) from None
         raise
+    finally:
+        os.close(handle)
+    if durable:
+        with contextlib.suppress(OSError):  # some file systems have no such thing; the file is in its place
+            _sync(path.parent)
+
+
+def _open_beside(path: Path) -> tuple[int, str]:
+    """A new locked file beside `path`, and its name (`TEMPORARY`), not longer than a file system takes."""
+    stem, suffix = path.stem, path.suffix
+    while len(os.fsencode(f'.{stem}{WRITING}{suffix}')) > LONGEST_NAME - RANDOM_CHARACTERS and len(stem) > 0:
+        stem = stem[:-1]
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{stem}{WRITING}', suffix=suffix)
+    with contextlib.suppress(OSError):  # a file system without locks: what kills leave there stays
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle, name
+
+
+def _cannot_be_written(path: Path, error: OSError) -> UserError:
+    return UserError(f"'{path}' cannot be written: {error.strerror or error}")
+
+
+def _sync(path: str | os.PathLike) -> None:
+    """Wait until the disk has a file's content, or a folder's names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_abandoned(folder: str | os.PathLike) -> int:
+    """Remove the files that killed writers have left beside their places, in a folder and those below it.
+
+    Files that a living process writes are left alone, and all that `atomic_path` has not named. Call it by the only
+    writer of the folder's checkpoints: those of earlier versions, which took no lock, count as abandoned.
+
+    Returns:
+        The bytes that were freed.
+    """
+    freed = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            if TEMPORARY.fullmatch(name) and os.path.isfile(path) and not os.path.islink(path):
+                freed += _remove_unlocked(path)
+    return freed
+
+
+def _remove_unlocked(path: str) -> int:
+    """Remove a file that nobody has locked; returns its bytes, 0 when it stays."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:  # gone by now, or not ours to touch
+        return 0
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        size = os.fstat(handle).st_size
+        os.unlink(path)
+        return size
+    except OSError:  # its writer lives
+        return 0
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:
@@ -50,9 +133,47 @@ def _umask() -> int:
 
 
 def write_json(path: str | os.PathLike, value: Any, indent: int | None = None) -> None:
-    """Write `value` as JSON, whole or not at all."""
+    """Write `value` as JSON, whole or not at all.
+
+    Raises:
+        UserError: a number in it is not finite, or the disk is full.
+    """
+    text = encode_json(value, f"'{path}'", indent)
     with atomic_path(path) as beside, open(beside, 'w') as file:
-        json.dump(value, file, indent=indent)
+        file.write(text)
+
+
+def encode_json(value: Any, name: str, indent: int | None = None) -> str:
+    """Return `value` as JSON text.
+
+    Args:
+        value: what `json.dumps` takes.
+        name: for the message: the file, or the entry of it.
+        indent: as `json.dumps` takes it.
+
+    Raises:
+        UserError: a number in it is NaN or infinite, which JSON does not know; names its place.
+    """
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        place = _place_of_nonfinite(value)
+        if place is None:
+            raise
+        raise UserError(f'{name} is not written: {place}, which JSON cannot hold') from None
+
+
+def _place_of_nonfinite(value: Any, place: str = '') -> str | None:
+    """Return where the first number that is not finite lies, such as `[3].score is nan`; None without one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'{place or "the number"} is {value}'
+    if isinstance(value, dict):
+        inner = ((each, f'{place}.{key}') for key, each in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((each, f'{place}[{index}]') for index, each in enumerate(value))
+    else:
+        return None
+    return next(filter(None, (_place_of_nonfinite(each, where) for each, where in inner)), None)
 
 
 def read_text(path: str | os.PathLike) -> str:

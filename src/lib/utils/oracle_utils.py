@@ -9,7 +9,7 @@ Array = TypeVar('Array', np.ndarray, torch.Tensor)
 
 
 def gen_oracle_map(feat: Array, ind: Array, w: int, h: int) -> Array:
-    """Maps that hold each object's value at its cell and, elsewhere, that of an object near by.
+    """Spread each object's value over a map: at its cell, and elsewhere the value of an object near by.
 
     Values spread from the objects' cells over the whole map, breadth first and in object order, to the cells
     below, above, right and left of each.
@@ -30,7 +30,7 @@ def gen_oracle_map(feat: Array, ind: Array, w: int, h: int) -> Array:
 
 
 def _spread(values: torch.Tensor, cells: torch.Tensor, w: int, h: int) -> torch.Tensor:
-    """[d, h, w] map of one image's values [M, d] at its cells [M].
+    """Spread one image's values [M, d] at its cells [M] over a map [d, h, w].
 
     A breadth-first queue gives a cell to the nearest object by city-block distance, and to the first of
     several: each level of the queue stays sorted by object. Of two objects in one cell the later writes that

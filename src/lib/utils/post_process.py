@@ -12,6 +12,7 @@ import numpy as np
 
 from .ddd_utils import alpha2rot_y, compute_box_3d, get_alpha, project_to_image, unproject_2d_to_3d
 from .image import transform_preds
+from .rows import DecodedBox3d as Decoded
 
 Detections = dict[int, np.ndarray]  # rows [n, columns] by 1-based class
 
@@ -19,19 +20,30 @@ Detections = dict[int, np.ndarray]  # rows [n, columns] by 1-based class
 def ctdet_post_process(
     dets: np.ndarray, c: Sequence, s: Sequence, h: int, w: int, num_classes: int
 ) -> list[Detections]:
-    """Boxes in image pixels, for each image {class: float32 [n, 5] of x1, y1, x2, y2, score}.
+    """Map boxes to image pixels.
 
     Args:
         dets: [B, K, 6] of box, score, class.
+        c, s: centre [2] and scale of each image.
+        h, w: sides of the output map.
+        num_classes: classes are 0 to num_classes - 1 in `dets`.
+
+    Returns:
+        For each image {class: float32 [n, 5] of x1, y1, x2, y2, score}.
     """
     return _map_by_class(dets, c, s, h, w, num_classes)
 
 
 def multi_pose_post_process(dets: np.ndarray, c: Sequence, s: Sequence, h: int, w: int) -> list[Detections]:
-    """People in image pixels, for each image {1: float32 [K, 5 + 2J] of box, score, joints x, y}.
+    """Map people to image pixels.
 
     Args:
         dets: [B, K, 4 + 1 + 2J + 1] of box, score, joints, class; any number J of joints.
+        c, s: centre [2] and scale of each image.
+        h, w: sides of the output map.
+
+    Returns:
+        For each image {1: float32 [K, 5 + 2J] of box, score, joints x, y}.
     """
     return [{1: mapped} for mapped in _map_to_image(dets, c, s, h, w)]
 
@@ -39,10 +51,16 @@ def multi_pose_post_process(dets: np.ndarray, c: Sequence, s: Sequence, h: int, 
 def exdet_post_process(
     dets: np.ndarray, c: Sequence, s: Sequence, h: int, w: int, num_classes: int
 ) -> list[Detections]:
-    """Boxes and extreme points in image pixels, for each image {class: float32 [n, 13]: box, score, points}.
+    """Map boxes and extreme points to image pixels.
 
     Args:
         dets: [B, n, 14] of box, score, top, left, bottom, right point, class.
+        c, s: centre [2] and scale of each image.
+        h, w: sides of the output map.
+        num_classes: classes are 0 to num_classes - 1 in `dets`.
+
+    Returns:
+        For each image {class: float32 [n, 13] of box, score, points}.
     """
     return _map_by_class(dets, c, s, h, w, num_classes)
 
@@ -50,16 +68,17 @@ def exdet_post_process(
 def ddd_post_process(
     dets: np.ndarray, c: Sequence, s: Sequence, calibs: Sequence[np.ndarray], opt: Namespace
 ) -> list[Detections]:
-    """3D boxes in camera coordinates, each image with its own camera; no row is dropped.
+    """Locate 3D boxes in camera coordinates, each image with its own camera; no row is dropped.
 
     Args:
         dets: [B, K, 18] of x, y, score, rotation 8, depth, dim 3, w, h, class, or [B, K, 16] without w, h;
             the 2D box is then the one round the projected 3D box.
+        c, s: centre [2] and scale of each image.
         calibs: a camera matrix [3, 4] for each image.
         opt: its output_w, output_h, num_classes are read.
 
     Returns:
-        for each image {class: float32 [n, 13] of alpha, x1, y1, x2, y2, h, w, l, X, Y, Z, rotation_y, score}.
+        For each image {class: float32 [n, 13] of alpha, x1, y1, x2, y2, h, w, l, X, Y, Z, rotation_y, score}.
     """
     size = (opt.output_w, opt.output_h)
     return [
@@ -71,14 +90,15 @@ def ddd_post_process(
 def _locate(
     rows: np.ndarray, center: Sequence, scale: float | Sequence, size: tuple[int, int], P: np.ndarray
 ) -> np.ndarray:
-    """One image's decoded rows [K, 16 or 18] as result rows [K, 13]."""
-    middle = transform_preds(rows[:, :2], center, scale, size)  # [K, 2]
-    score, alpha, depth, dim = rows[:, 2], get_alpha(rows[:, 3:11]), rows[:, 11], rows[:, 12:15]
+    """Turn one image's decoded rows [K, 16 or 18] into result rows [K, 13]."""
+    middle = transform_preds(rows[:, Decoded.CENTER], center, scale, size)  # [K, 2]
+    score, depth, dim = rows[:, Decoded.SCORE], rows[:, Decoded.DEPTH], rows[:, Decoded.DIM]
+    alpha = get_alpha(rows[:, Decoded.ROTATION])  # [K]
     location = unproject_2d_to_3d(middle, depth, P)  # [K, 3], middle of the box
     location[:, 1] += dim[:, 0] / 2  # the middle of its bottom
     rotation_y = alpha2rot_y(alpha, middle[:, 0], P[0, 2], P[0, 0])
-    if rows.shape[1] > 16:
-        half = rows[:, 15:17] * (np.ravel(scale)[0] / size[0]) / 2  # [K, 2], scaled without a shift
+    if rows.shape[1] == Decoded.COLUMNS:
+        half = rows[:, Decoded.SIZE] * (np.ravel(scale)[0] / size[0]) / 2  # [K, 2], scaled without a shift
         box = np.hstack([middle - half, middle + half])  # [K, 4]
     else:
         corners = project_to_image(compute_box_3d(dim, location, rotation_y), P)  # [K, 8, 2]
@@ -87,13 +107,13 @@ def _locate(
 
 
 def _map_by_class(dets: np.ndarray, c: Sequence, s: Sequence, h: int, w: int, num_classes: int) -> list[Detections]:
-    """As `_map_to_image`, grouped by class."""
+    """Map rows as `_map_to_image` does, and group them by class."""
     images = zip(_map_to_image(dets, c, s, h, w), np.asarray(dets), strict=True)
     return [_by_class(mapped, rows[:, -1], num_classes) for mapped, rows in images]
 
 
 def _map_to_image(dets: np.ndarray, c: Sequence, s: Sequence, h: int, w: int) -> list[np.ndarray]:
-    """Rows `x1, y1, x2, y2, score, further points ..., class` in pixels of their images, float32, without the class."""
+    """Map rows [B, K, n] of x1, y1, x2, y2, score, further points, class to the images: float32 [K, n - 1] each."""
     dets = np.asarray(dets)
     points = np.r_[0:4, 5 : dets.shape[2] - 1]  # the columns that are coordinates
     images = []

@@ -1,28 +1,145 @@
 """Stopping in an orderly way."""
 
+import contextlib
+import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130  # exit status of a program that was stopped by Ctrl-C
+
+
+def exit_on_stop_signals() -> None:
+    """From now on Ctrl-C or SIGTERM ends the program at once, with `interrupted` on stderr and exit status 130."""
+    for number in STOPS:
+        signal.signal(number, _exit)
+
+
+def interrupt_on_stop_signals() -> None:
+    """From now on Ctrl-C or SIGTERM raises `KeyboardInterrupt`, so that files are left whole and cleanup runs."""
+    for number in STOPS:
+        signal.signal(number, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def stop_signals_exit() -> Iterator[None]:
+    """`exit_on_stop_signals` for the length of the block; without effect outside the main thread.
+
+    For the start of a program, while it imports: there is nothing to save, and a KeyboardInterrupt inside an import
+    ends in a traceback of somebody else's module.
+    """
+    with _handlers_kept(exit_on_stop_signals):
+        yield
+
+
+@contextlib.contextmanager
+def stop_signals_interrupt() -> Iterator[None]:
+    """`interrupt_on_stop_signals` for the length of the block; without effect outside the main thread."""
+    with _handlers_kept(interrupt_on_stop_signals):
+        yield
+
+
+@contextlib.contextmanager
+def _handlers_kept(install: Callable[[], None]) -> Iterator[None]:
+    """Install handlers for the length of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in STOPS}
+    install()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    _say('interrupted')
+    os._exit(INTERRUPTED)
+
+
+def _say(text: str) -> None:
+    """Write a line to stderr from a signal handler, past Python's streams: those may be in the middle of a line."""
+    with contextlib.suppress(OSError):  # a closed stderr
+        os.write(2, f'{text}\n'.encode())
 
 
 class StopSignals:
     """While it is entered, the first Ctrl-C or SIGTERM calls `stop`; a second one ends the program at once."""
-
-    NAMES = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self, stop: Callable[[], None]):
         self.stop = stop
         self.before: dict = {}
 
     def __enter__(self) -> 'StopSignals':
-        self.before = {name: signal.signal(name, self.handle) for name in self.NAMES}
+        self.before = {number: signal.signal(number, self.handle) for number in STOPS}
         return self
 
     def __exit__(self, *exc_info) -> None:
-        for name, handler in self.before.items():
-            signal.signal(name, handler)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
-    def handle(self, number: int, frame) -> None:
-        print(f'\n{signal.Signals(number).name}: stopping after this iteration (again to stop at once)', flush=True)
-        for name in self.NAMES:
-            signal.signal(name, signal.SIG_DFL)
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Call `stop`, and leave the next signal to end the program."""
+        _say(f'\n{signal.Signals(number).name}: stopping after this iteration (again to stop at once)')
+        exit_on_stop_signals()
         self.stop()
+
+
+class SignalGate:
+    """Runs the handler of a signal only inside `with gate.opened():`; a signal that came before is handled on entering.
+
+    It keeps a handler that raises away from places that must not be left halfway.
+    """
+
+    def __init__(self, number: int):
+        self.number = number
+        self.handler: Callable = lambda number, frame: None
+        self.is_open = self.waiting = False
+
+    def install(self) -> None:
+        """Stand before the handler that the signal has now; without effect outside the main thread."""
+        present = signal.getsignal(self.number)
+        if threading.current_thread() is threading.main_thread() and callable(present) and present != self.receive:
+            self.handler = present
+            signal.signal(self.number, self.receive)
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal, or keep it for later."""
+        if self.is_open:
+            self.handler(number, frame)
+        else:
+            self.waiting = True
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Let the handler, and what it raises, through."""
+        self.is_open = True
+        try:
+            if self.waiting:
+                self.waiting = False
+                self.handler(self.number, None)
+            yield
+        finally:
+            self.is_open = False
+
+
+@contextlib.contextmanager
+def stop_signals_blocked() -> Iterator[None]:
+    """Holds Ctrl-C and SIGTERM back for the length of the block, here and in processes that are started in it.
+
+    Such a process lets them through, with `unblock_stop_signals`, when its own handlers are in place.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock_stop_signals() -> None:
+    """Let Ctrl-C and SIGTERM through again."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)

@@ -4,7 +4,6 @@ import math
 from argparse import Namespace
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -24,10 +23,11 @@ from ...utils.image import (
     normalize,
     read_image,
     reduced_size,
+    warp_image,
 )
+from ...utils.windows import Scale, Window, fixed_window
 from ..index import Objects
 
-Scale = float | np.ndarray  # of a window, in image pixels: a side, or [2] width and height
 Place = tuple[np.ndarray, Scale]  # centre [2] and scale of a window
 Targets = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # what a task learns of an image, and what is true of it
 
@@ -76,7 +76,7 @@ class View:
         place = np.array([[reduction, 0, middle], [0, reduction, middle], [0, 0, 1]])  # of its pixels in the whole
         if self.flipped:  # in the map as well: no pass of its own
             place[0] = [-reduction, 0, self.width - 1 - middle]
-        return cv2.warpAffine(image, self.to_input @ place, self.input_size, flags=cv2.INTER_LINEAR)
+        return warp_image(image, self.to_input @ place, self.input_size)
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes [n, 4] of the image on the output map, clipped to [0, side - 1]; [n, 4] float32."""
@@ -176,10 +176,9 @@ class Sample(Dataset):
         ratio = self.opt.down_ratio
         return View(c, s, input_size, (input_size[0] // ratio, input_size[1] // ratio), width, flipped, rot)
 
-    def whole(self, width: int, height: int) -> tuple[np.ndarray, Scale, tuple[int, int]]:
-        """Centre, scale and input size (width, height) of the window round the whole image."""
-        center = np.array([width / 2, height / 2], np.float32)
-        return center, float(max(height, width)), (self.opt.input_w, self.opt.input_h)
+    def whole(self, width: int, height: int) -> Window:
+        """The window round the whole image."""
+        return fixed_window((width, height), (self.opt.input_w, self.opt.input_h))
 
     def moved(self, rng: np.random.Generator, c: np.ndarray, s: Scale, width: int, height: int) -> Place:
         """Another centre and scale of the window `c`, `s`: a random crop, or a random shift and scale."""

@@ -3,8 +3,9 @@
 import numpy as np
 
 from ...utils.image import draw_dense_reg, draw_umich_gaussian
+from ...utils.windows import Window, unresized_window
 from ..index import Objects
-from .base import Sample, Scale, Targets, View, radius_of
+from .base import Sample, Targets, View, radius_of
 
 
 class CtdetSample(Sample):
@@ -15,13 +16,11 @@ class CtdetSample(Sample):
     dense_wh `dense_wh`, `dense_wh_mask` [2, h, w]. `meta` adds `gt_det` [n, 6]: x1 y1 x2 y2 1 class.
     """
 
-    def whole(self, width: int, height: int) -> tuple[np.ndarray, Scale, tuple[int, int]]:
+    def whole(self, width: int, height: int) -> Window:
         """The window round the whole image; with `--keep_res` at its resolution, padded for the network."""
         if not self.opt.keep_res:
             return super().whole(width, height)
-        input_w, input_h = (width | self.opt.pad) + 1, (height | self.opt.pad) + 1
-        center = np.array([width / 2, height / 2], np.float32)
-        return center, np.array([input_w, input_h], np.float32), (input_w, input_h)
+        return unresized_window((width, height), self.opt.pad)
 
     def targets(self, objects: Objects, view: View, index: int) -> Targets:
         """The targets that the class lists."""

@@ -8,11 +8,12 @@ import numpy as np
 from ...utils.ddd_utils import alpha_bins, common_calib, is_calibration
 from ...utils.errors import UserError
 from ...utils.image import gaussian_radius
+from ...utils.windows import Scale, Window, stretched_window
 from ..dataset.kitti import DROPPED, IGNORED_FOR_ALL
 from ..evaluation.kitti_eval import NO_ORIENTATION, evaluate_kitti, flatten_kitti, format_kitti, matched_errors
 from ..index import AnnotationIndex, Findings, Objects
 from ..kitti_files import field_name, write_labels, write_results
-from .base import Sample, Scale, Targets, View
+from .base import Sample, Targets, View
 
 NEARLY_ONE = 0.9999  # of a heatmap: no object stands there, yet nothing is learnt from it
 
@@ -24,14 +25,15 @@ class DddSample(Sample):
     metres; `rotbin` int64, `rotres` [M, 2] bins of alpha and residuals in radians; `wh` [M, 2] size of the 2D box in
     output pixels; `reg` [M, 2] centre minus cell; `rot_mask` [M] objects; `reg_mask` [M] those whose depth and size
     are learnt. `meta` adds `calib` [3, 4] and `gt_det` [n, 18]: x, y, 1, rot 8, depth, dim 3, w, h, class (16 columns,
-    without w, h, under `--not_reg_bbox`).
+    without w, h, under `--not_reg_bbox`); and `gt_box_3d` [n, 7]: dim 3, location 3, rotation_y of the labels
+    themselves in metres and radians, NaN where a label has none.
     """
 
     colors = False
 
     @classmethod
     def annotation_fields(cls) -> dict[str, tuple[int, ...]]:
-        return {'dim': (3,), 'depth': (), 'alpha': ()}
+        return {'dim': (3,), 'depth': (), 'alpha': (), 'location': (3,), 'rotation_y': ()}
 
     @classmethod
     def image_fields(cls) -> dict[str, tuple[int, ...]]:
@@ -76,12 +78,10 @@ class DddSample(Sample):
         """What a detector is told of image i."""
         return {'calib': self.index.image_fields['calib'][i]}
 
-    def whole(self, width: int, height: int) -> tuple[np.ndarray, Scale, tuple[int, int]]:
+    def whole(self, width: int, height: int) -> Window:
         """The window round the whole image, whose sides the scale are; with `--keep_res` those of the input."""
         opt = self.opt
-        sides = (opt.input_w, opt.input_h) if opt.keep_res else (width, height)
-        center = np.array([width / 2, height / 2], np.float32)
-        return center, np.array(sides, np.float32), (opt.input_w, opt.input_h)
+        return stretched_window((width, height), (opt.input_w, opt.input_h), opt.keep_res)
 
     def view(self, rng: np.random.Generator, size: tuple[int, int]) -> View:
         """The whole image; in training shifted and scaled with the probability `--aug_ddd`, never mirrored."""
@@ -104,7 +104,7 @@ class DddSample(Sample):
         rotbin, rotres = np.zeros((slots, 2), np.int64), np.zeros((slots, 2), np.float32)
         ind = np.zeros(slots, np.int64)
         reg_mask, rot_mask = np.zeros(slots, np.uint8), np.zeros(slots, np.uint8)
-        truth = []
+        truth, boxes_3d = [], []
 
         facts = objects.fields
         boxes = view.boxes(objects.boxes)
@@ -130,6 +130,7 @@ class DddSample(Sample):
             rot = np.stack([np.zeros(2), rotbin[k], np.sin(rotres[k]), np.cos(rotres[k])], 1)  # [2, 4]
             size = wh[k] if self.opt.reg_bbox else ()
             truth.append([*center, 1, *rot.ravel(), *dep[k], *dim[k], *size, cls])
+            boxes_3d.append([*dim[k], *facts['location'][k], facts['rotation_y'][k]])
 
         targets = {'hm': hm, 'dep': dep, 'dim': dim, 'ind': ind, 'rotbin': rotbin, 'rotres': rotres}
         targets.update(reg_mask=reg_mask, rot_mask=rot_mask)
@@ -139,7 +140,8 @@ class DddSample(Sample):
             targets['reg'] = reg
         columns = 18 if self.opt.reg_bbox else 16
         gt_det = np.array(truth or [[0] * columns], np.float32)
-        return targets, {'gt_det': gt_det, **self.image_meta(index)}
+        gt_box_3d = np.array(boxes_3d or [[np.nan] * 7], np.float32)
+        return targets, {'gt_det': gt_det, 'gt_box_3d': gt_box_3d, **self.image_meta(index)}
 
     def ignore(self, heatmaps: np.ndarray, box: np.ndarray, cell: np.ndarray, radius: int) -> None:
         """Take the place of an ignored object out of the loss of classes' heatmaps [n, h, w]."""

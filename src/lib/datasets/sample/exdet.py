@@ -7,8 +7,9 @@ import numpy as np
 
 from ...models.decode import BOTTOM, LEFT, RIGHT, TOP
 from ...utils.errors import UserError
+from ...utils.windows import Scale
 from ..index import AnnotationIndex, Objects
-from .base import Sample, Scale, Targets, View, radius_of
+from .base import Sample, Targets, View, radius_of
 
 SIDES = 'tlbr'
 MIRRORED = [TOP, RIGHT, BOTTOM, LEFT]  # which point is which once left and right are swapped

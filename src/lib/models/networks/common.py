@@ -1,4 +1,4 @@
-"""What the network families share: the shape of a CenterNet, its heads, residual blocks, bilinear up-sampling."""
+"""Shared by the network families: the shape of a CenterNet, its heads, residual blocks, bilinear up-sampling."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ HEATMAP_BIAS = -2.19
 
 
 class ImageNetWeights(NamedTuple):
-    """Where a trunk's ImageNet weights are published, and the file's name in the torch.hub cache."""
+    """Where a backbone's ImageNet weights are published, and the file's name in the torch.hub cache."""
 
     url: str
     file_name: str
@@ -24,18 +24,19 @@ class ImageNetWeights(NamedTuple):
 class CenterNet(nn.Module):
     """A backbone and its heads ("Objects as Points", section 3 and figure 6).
 
-    A family derives from this class, sets `trunk_prefixes` and gives `features`; heads become attributes that are
-    named after them.
+    A family derives from this class, sets `backbone_prefixes` and gives `features` (with several stacks also
+    `stack_features` and `head`); heads become attributes that are named after them.
 
     Attributes:
-        side_multiple: the input's height and width must be multiples of it.
-        trunk_prefixes: what the names of the parameters that pretraining fills begin with.
-        unused_prefixes: those of trunk parameters that no output depends on; pretrained weights may lack them.
-        imagenet: the trunk's published ImageNet weights, None where there are none.
+        side_multiple: the input's height and width must be multiples of it (as the family's entry in `families.py`).
+        backbone_prefixes: how the names of the parameters that pretraining fills begin.
+        unused_prefixes: how the names of backbone parameters begin that no output depends on; pretrained weights may
+            lack them.
+        imagenet: the backbone's published ImageNet weights, None where there are none.
     """
 
     side_multiple = 32
-    trunk_prefixes: tuple[str, ...] = ()
+    backbone_prefixes: tuple[str, ...] = ()
     unused_prefixes: tuple[str, ...] = ()
     imagenet: ImageNetWeights | None = None
 
@@ -68,8 +69,16 @@ class CenterNet(nn.Module):
             self.add_module(name, head)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, 3, H, W] -> the map at stride 4 that the heads read, [B, c, H/4, W/4]."""
+        """[B, 3, H, W] -> the map at stride 4 that the (last stack's) heads read, [B, c, H/4, W/4]."""
         raise NotImplementedError
+
+    def stack_features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """[B, 3, H, W] -> the map that each stack's heads read, [B, c, H/4, W/4] each."""
+        return [self.features(images)]
+
+    def head(self, name: str, stack: int) -> nn.Module:
+        """The head called `name` of a stack; [B, c, h, w] -> [B, channels, h, w]."""
+        return getattr(self, name)
 
     def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
         """Raw outputs (logits, no activation), one dict a stack.
@@ -78,14 +87,17 @@ class CenterNet(nn.Module):
             images: normalised images, float [B, 3, H, W].
 
         Returns:
-            A list of `{head: [B, channels, H/4, W/4]}`, one entry a stack (one for all but hourglass).
+            A list of `{head: [B, channels, H/4, W/4]}`, one entry a stack (one for all but hourglass); the last one is
+            the result.
 
         Raises:
             UserError: H or W is not a multiple of `side_multiple`.
         """
         check_sides(images, self.side_multiple)
-        x = self.features(images)  # [B, c, h, w]
-        return [{name: getattr(self, name)(x) for name in self.heads}]
+        return [
+            {name: self.head(name, stack)(x) for name in self.heads}  # x is [B, c, h, w]
+            for stack, x in enumerate(self.stack_features(images))
+        ]
 
 
 def is_heatmap(head: str) -> bool:

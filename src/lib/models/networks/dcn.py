@@ -12,7 +12,15 @@ from .native_dcn import native_deform_conv2d
 
 
 def torchvision_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
-    """torchvision's operator; in float32 for bfloat16, which it has not."""
+    """torchvision's operator, which lacks bfloat16 and computes in float32 then.
+
+    Args:
+        x: [B, in, H, W].
+        arguments: offset, weight, bias, stride, padding, dilation and mask of `torchvision.ops.deform_conv2d`.
+
+    Returns:
+        [B, out, h, w] in the type of `x`.
+    """
     if x.dtype == torch.bfloat16:
         arguments = [a.float() if isinstance(a, torch.Tensor) else a for a in arguments]
         return deform_conv2d(x.float(), *arguments).to(x.dtype)
@@ -20,12 +28,23 @@ def torchvision_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
 
 
 def has_native(x: torch.Tensor) -> bool:
-    """Whether our operator is for the device and the dtype of `x`."""
+    """Whether our operator takes tensors of the device and the type of `x`, of any shape."""
     return x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16)
 
 
 def own_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
-    """Our operator, or a UserError where there is none."""
+    """`native_deform_conv2d`.
+
+    Args:
+        x (float32 or bfloat16 [B, in, H, W]): on the CPU.
+        arguments: the others of `native_deform_conv2d`.
+
+    Returns:
+        [B, out, h, w].
+
+    Raises:
+        UserError: another device or type.
+    """
     if not has_native(x):
         raise UserError(
             f"DCN backend 'native' is for float32 and bfloat16 on the cpu; found {x.dtype} on {x.device}; use 'auto'"
@@ -34,7 +53,15 @@ def own_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
 
 
 def best_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
-    """The faster operator of those that there are for this device and dtype."""
+    """Our operator where it takes `x`, else torchvision's.
+
+    Args:
+        x: [B, in, H, W].
+        arguments: the others of `native_deform_conv2d`.
+
+    Returns:
+        [B, out, h, w].
+    """
     return (native_deform_conv2d if has_native(x) else torchvision_deform_conv2d)(x, *arguments)
 
 
@@ -99,13 +126,13 @@ class DCN(nn.Module):
         self._backend = name
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, in, h, w] -> [B, out, h', w'], sizes as `nn.Conv2d` gives them."""
-        offset, mask = self.conv_offset_mask(x).split(self.split, dim=1)  # [B, 2Gkk, h', w'], [B, Gkk, h', w']
+        """Maps [B, in, H, W] -> [B, out, h, w], sizes as `nn.Conv2d` gives them."""
+        offset, mask = self.conv_offset_mask(x).split(self.split, dim=1)  # [B, 2Gkk, h, w], [B, Gkk, h, w]
         return BACKENDS[self.backend](
             x, offset, self.weight, self.bias, self.stride, self.padding, self.dilation, mask.sigmoid()
         )
 
     def extra_repr(self) -> str:
-        """What `print(model)` shows of the layer."""
+        """The line that `print(model)` shows of the layer."""
         out_channels, in_channels, kernel, _ = self.weight.shape
         return f'{in_channels}, {out_channels}, kernel_size={kernel}, stride={self.stride}, backend={self.backend}'

@@ -1,4 +1,4 @@
-"""Deep layer aggregation (Yu et al. 2018): the DLA-34 trunk and the iterative aggregation that up-samples it."""
+"""Deep layer aggregation (Yu et al. 2018): the DLA-34 backbone and the iterative aggregation that up-samples it."""
 
 from collections.abc import Callable
 
@@ -85,7 +85,7 @@ class Tree(nn.Module):
 
 
 class DLA34(nn.Module):
-    """The trunk; `classifier` keeps the ImageNet classifier's `fc`, which nothing reads."""
+    """The backbone; `classifier` keeps the ImageNet classifier's `fc`, which nothing reads."""
 
     def __init__(self, classifier: bool = False):
         super().__init__()
@@ -111,9 +111,9 @@ class DLA34(nn.Module):
 
 
 class DLACenterNet(CenterNet):
-    """What both DLA families know about their trunk, which lives in `base`."""
+    """A CenterNet whose backbone `base` is DLA-34: both DLA families."""
 
-    trunk_prefixes = ('base.',)
+    backbone_prefixes = ('base.',)
     unused_prefixes = ('base.level3.project.', 'base.level4.project.', 'base.fc.')
     imagenet = IMAGENET
 
@@ -151,7 +151,7 @@ class IDAUp(nn.Module):
 
 
 class DLAUp(nn.Module):
-    """Aggregates the trunk's levels 2 to 5 from the deepest up: `ida_0` to stride 16, `ida_1` to 8, `ida_2` to 4.
+    """Aggregates the backbone's levels 2 to 5 from the deepest up: `ida_0` to stride 16, `ida_1` to 8, `ida_2` to 4.
 
     Args:
         ida: the family's `IDAUp`.

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .common import HEATMAP_BIAS, BasicBlock, CenterNet, check_sides, conv_bn, is_heatmap
+from .common import HEATMAP_BIAS, BasicBlock, CenterNet, conv_bn, is_heatmap
 
 STACKS = 2
 CHANNELS = (256, 256, 384, 384, 384, 512)  # at strides 4, 8, ... 128
@@ -73,7 +73,7 @@ class HourglassNet(CenterNet):
     """The `hourglass` family: two stacks, each with heads of its own."""
 
     side_multiple = 4 * 2 ** (len(CHANNELS) - 1)
-    trunk_prefixes = ('pre.', 'kps.', 'cnvs.', 'inters.', 'inters_.', 'cnvs_.')
+    backbone_prefixes = ('pre.', 'kps.', 'cnvs.', 'inters.', 'inters_.', 'cnvs_.')
 
     def __init__(self, heads: dict[str, int]):
         super().__init__()
@@ -89,8 +89,12 @@ class HourglassNet(CenterNet):
         for name, channels in heads.items():
             self.add_module(name, nn.ModuleList(hourglass_head(name, channels) for _ in range(STACKS)))
 
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, 3, H, W] -> the map that the last stack's heads read, [B, 256, H/4, W/4]."""
+        return self.stack_features(images)[-1]
+
     def stack_features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """[B, 3, H, W] -> what each stack's heads read, [B, 256, H/4, W/4] each."""
+        """[B, 3, H, W] -> the map that each stack's heads read, [B, 256, H/4, W/4] each."""
         x = self.pre(images)  # [B, 256, h, w]
         features = []
         for stack in range(STACKS):
@@ -100,13 +104,9 @@ class HourglassNet(CenterNet):
                 x = self.inters[stack](x)
         return features
 
-    def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
-        """As `CenterNet.forward`, one dict a stack; the last one is the result."""
-        check_sides(images, self.side_multiple)
-        return [
-            {name: getattr(self, name)[stack](x) for name in self.heads}
-            for stack, x in enumerate(self.stack_features(images))
-        ]
+    def head(self, name: str, stack: int) -> nn.Module:
+        """The head called `name` of a stack; [B, 256, h, w] -> [B, channels, h, w]."""
+        return getattr(self, name)[stack]
 
 
 def hourglass_head(name: str, channels: int) -> nn.Sequential:

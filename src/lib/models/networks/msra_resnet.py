@@ -13,7 +13,7 @@ class PoseResNet(ResNetCenterNet):
 
     def __init__(self, num_layers: int, heads: dict[str, int], head_conv: int):
         super().__init__(num_layers)
-        layers, channels = [], self.trunk_channels
+        layers, channels = [], self.backbone_channels
         for out_channels in DECONV_CHANNELS:
             up = upsampling_conv(channels, out_channels)
             nn.init.normal_(up.weight, std=0.001)

@@ -33,20 +33,21 @@ def native_deform_conv2d(
     """`torchvision.ops.deform_conv2d` on the CPU, for square kernels without weight groups.
 
     Args:
-        x: [B, in, H, W], float32 or bfloat16; fastest when channels-last.
-        offset: [B, 2 * G * k * k, h, w] in cells, (dy, dx) tap by tap.
-        weight: [out, in, k, k].
-        bias: [out].
-        stride, padding, dilation: as in `nn.Conv2d`.
-        mask: [B, G * k * k, h, w], what each tap is multiplied by.
+        x (float32 or bfloat16 [B, in, H, W]): the maps; fastest when channels-last.
+        offset (any float type [B, 2 * G * k * k, h, w]): in cells, (dy, dx) tap by tap.
+        weight (any float type [out, in, k, k]): of the convolution.
+        bias (any float type [out]): added to each cell.
+        stride, padding, dilation: as in `nn.Conv2d`, one number each; h and w are the sizes that it gives.
+        mask (any float type [B, G * k * k, h, w]): what each tap is multiplied by.
 
     Returns:
-        [B, out, h, w], channels-last in memory.
+        [B, out, h, w] in the type of `weight`, channels-last in memory.
 
     Raises:
-        ValueError: shapes that do not go together.
+        TypeError: tensors of types that the operator does not take.
+        ValueError: shapes or numbers that do not go together, or maps without cells.
     """
-    check_shapes(x, offset, weight, mask)
+    check_arguments(x, offset, weight, mask, stride, padding, dilation, bias=bias)
     dtype = computing_dtype(x.dtype)
     kernel = as_matrix(weight).to(dtype).view(weight.shape[0], -1, 1, 1)  # [out, k * k * in, 1, 1]
     bias, x, offset, mask = bias.to(dtype), channels_last(x, dtype), offset.float(), mask.float()
@@ -59,12 +60,13 @@ def native_deform_conv2d(
         pixels = columns.view(1, -1, 1, columns.shape[1]).permute(0, 3, 1, 2)  # [1, k * k * in, positions, 1]
         products.append(torch.conv2d(pixels, kernel, bias)[0, :, :, 0].t())  # [positions, out]
     out = products[0] if len(products) == 1 else torch.cat([x.new_empty(0, weight.shape[0]), *products])
-    return out.reshape(mask.shape[0], *mask.shape[2:], weight.shape[0]).permute(0, 3, 1, 2).to(weight.dtype)
+    out = out.contiguous()  # maps of one channel or cell may come from torch in another order
+    return out.to(weight.dtype).view(mask.shape[0], *mask.shape[2:], weight.shape[0]).permute(0, 3, 1, 2)
 
 
 @native_deform_conv2d.register_fake
 def _(x, offset, weight, bias, stride, padding, dilation, mask):
-    return x.new_empty(x.shape[0], *mask.shape[2:], weight.shape[0]).permute(0, 3, 1, 2)
+    return weight.new_empty(x.shape[0], *mask.shape[2:], weight.shape[0]).permute(0, 3, 1, 2)
 
 
 @torch.library.custom_op(f'{NAMESPACE}::deform_conv2d_backward', mutates_args=(), device_types='cpu')
@@ -78,11 +80,24 @@ def native_deform_conv2d_backward(
     padding: int,
     dilation: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of x, offset, weight, bias and mask, from that of the output, `grad` [B, out, h, w]."""
+    """Gradients of `native_deform_conv2d`.
+
+    Args:
+        grad (any float type [B, out, h, w]): the gradient of the output.
+        x, offset, weight, mask, stride, padding, dilation: as given to `native_deform_conv2d`.
+
+    Returns:
+        the gradients of x, offset, weight, bias [out] and mask, each of the shape and type of its tensor (that of
+        the bias in the type of `weight`), channels-last in memory.
+
+    Raises:
+        TypeError, ValueError: as `native_deform_conv2d`.
+    """
+    check_arguments(x, offset, weight, mask, stride, padding, dilation, grad=grad)
     matrix = as_matrix(weight).float()  # [out, k * k * in]
     pixels, offsets, masks = channels_last(x, torch.float32), offset.float(), mask.float()
     grad = channels_last(grad, torch.float32).view(-1, weight.shape[0])  # [B * h * w, out]
-    grad_x, grad_matrix = torch.zeros_like(pixels), torch.zeros_like(matrix)
+    grad_x, grad_matrix = torch.zeros(pixels.shape), torch.zeros(matrix.shape)
     grad_offset, grad_mask = (torch.empty(t.permute(0, 2, 3, 1).shape) for t in (offsets, masks))  # [B, h, w, ...]
     geometry = (weight.shape[2], stride, padding, dilation, torch.get_num_threads())
     arrays = [t.numpy() for t in (pixels, offsets, masks)]
@@ -93,25 +108,21 @@ def native_deform_conv2d_backward(
         dcn.differentiate(*arrays, *buffers, first_row, *geometry)
         grad_matrix.addmm_(grad[positions].t(), columns)
     out_channels, in_channels, kernel, _ = weight.shape
-    grad_weight = grad_matrix.view(out_channels, kernel, kernel, in_channels).permute(0, 3, 1, 2)
+    grad_weight = grad_matrix.view(out_channels, kernel, kernel, in_channels)
+    # Types before axes: a conversion of permuted maps of one channel or cell changes their order in memory.
     return (
-        grad_x.permute(0, 3, 1, 2).to(x.dtype),
-        grad_offset.permute(0, 3, 1, 2).to(offset.dtype),
-        grad_weight.to(weight.dtype),
+        grad_x.to(x.dtype).permute(0, 3, 1, 2),
+        grad_offset.to(offset.dtype).permute(0, 3, 1, 2),
+        grad_weight.to(weight.dtype).permute(0, 3, 1, 2),
         grad.sum(0).to(weight.dtype),
-        grad_mask.permute(0, 3, 1, 2).to(mask.dtype),
+        grad_mask.to(mask.dtype).permute(0, 3, 1, 2),
     )
 
 
 @native_deform_conv2d_backward.register_fake
 def _(grad, x, offset, weight, mask, stride, padding, dilation):
-    return (
-        torch.empty_like(x, memory_format=torch.channels_last),
-        torch.empty_like(offset, memory_format=torch.channels_last),
-        torch.empty_like(weight, memory_format=torch.channels_last),
-        weight.new_empty(weight.shape[0]),
-        torch.empty_like(mask, memory_format=torch.channels_last),
-    )
+    grad_x, grad_offset, grad_weight, grad_mask = map(empty_channels_last, (x, offset, weight, mask))
+    return grad_x, grad_offset, grad_weight, weight.new_empty(weight.shape[0]), grad_mask
 
 
 def _setup_context(ctx, inputs, output):
@@ -130,29 +141,85 @@ def _backward(ctx, grad):
 native_deform_conv2d.register_autograd(_backward, setup_context=_setup_context)
 
 
-def check_shapes(x: torch.Tensor, offset: torch.Tensor, weight: torch.Tensor, mask: torch.Tensor) -> None:
-    """The kernel reads memory by these shapes: refuse what would lead it astray."""
-    batch, channels = x.shape[:2]
-    area = weight.shape[2] * weight.shape[3]
-    groups = mask.shape[1] // area
-    shapes = {'x': x, 'offset': offset, 'weight': weight, 'mask': mask}
-    fits = (
-        weight.shape[1:] == (channels, weight.shape[2], weight.shape[2])
-        and mask.shape[:2] == (batch, groups * area)
-        and offset.shape == (batch, 2 * groups * area, *mask.shape[2:])
-        and groups > 0
-        and channels % groups == 0
-    )
-    if not fits:
-        found = ', '.join(f'{name} {list(tensor.shape)}' for name, tensor in shapes.items())
+def check_arguments(
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    weight: torch.Tensor,
+    mask: torch.Tensor,
+    stride: int,
+    padding: int,
+    dilation: int,
+    bias: torch.Tensor | None = None,
+    grad: torch.Tensor | None = None,
+) -> None:
+    """Refuse arguments of the operators that do not go together: the kernel reads memory by their shapes.
+
+    Raises:
+        TypeError: tensors of types that the operators do not take.
+        ValueError: shapes or numbers that do not go together, or maps without cells.
+    """
+    if x.dtype not in (torch.float32, torch.bfloat16):
+        raise TypeError(f'expected x in float32 or bfloat16, found {x.dtype}')
+    tensors = {'x': x, 'offset': offset, 'weight': weight, 'bias': bias, 'mask': mask, 'grad': grad}
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise TypeError(f'expected {name} in a float type, found {tensor.dtype}')
+    if stride < 1 or padding < 0 or dilation < 1:
         raise ValueError(
-            'expected x [B, in, H, W], offset [B, 2 * G * k * k, h, w], weight [out, in, k, k], '
-            f'mask [B, G * k * k, h, w]; found {found}'
+            'expected stride and dilation of 1 or more and padding of 0 or more, '
+            f'found stride {stride}, padding {padding}, dilation {dilation}'
+        )
+    expected = expected_shapes(x, weight, mask, stride, padding, dilation)
+    if any(list(tensor.shape) != expected.get(name) for name, tensor in tensors.items()):
+        found = ', '.join(f'{name} {list(tensor.shape)}' for name, tensor in tensors.items())
+        raise ValueError(
+            'expected x [B, in, H, W], offset [B, 2 * G * k * k, h, w], weight [out, in, k, k], bias [out], '
+            'mask [B, G * k * k, h, w], grad [B, out, h, w], with G a divisor of in, '
+            f'h and w as the convolution gives them and no size but B of 0; found {found}, '
+            f'stride {stride}, padding {padding}, dilation {dilation}'
         )
 
 
+def expected_shapes(
+    x: torch.Tensor, weight: torch.Tensor, mask: torch.Tensor, stride: int, padding: int, dilation: int
+) -> dict[str, list[int]]:
+    """The shape of each tensor of the operators as x, weight and the channels of mask have it; {} if they cannot be."""
+    if not x.dim() == weight.dim() == mask.dim() == 4 or not (all(x.shape[1:]) and all(weight.shape)):
+        return {}
+    batch, in_channels, *sides = x.shape
+    out_channels, _, kernel, _ = weight.shape
+    size = [(side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for side in sides]  # h, w
+    groups = mask.shape[1] // (kernel * kernel)
+    if min(size) < 1 or groups < 1 or in_channels % groups:
+        return {}
+    return {
+        'x': [batch, in_channels, *sides],
+        'offset': [batch, 2 * groups * kernel * kernel, *size],
+        'weight': [out_channels, in_channels, kernel, kernel],
+        'bias': [out_channels],
+        'mask': [batch, groups * kernel * kernel, *size],
+        'grad': [batch, out_channels, *size],
+    }
+
+
+def empty_channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    """A new tensor like one of [B, C, H, W], channels-last in memory."""
+    return tensor.new_empty(tensor.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+
+
 def strips(mask: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> Iterator[tuple[int, slice, torch.Tensor]]:
-    """(first row, its positions, room for their columns [positions, k * k * in]) of strips that cover all rows."""
+    """Divide all rows of the output into strips whose columns stay in the cache.
+
+    Args:
+        mask: [B, G * k * k, h, w], of which the output's size is taken.
+        weight: [out, in, k, k].
+        dtype: of the columns.
+
+    Yields:
+        the first row of each strip, the slice of its positions among all B * h * w, room for its columns
+        [positions, k * k * in].
+    """
     batch, _, height, width = mask.shape
     size, total = weight[0].numel(), batch * height
     positions = max(STRIP_BYTES // (dtype.itemsize * size), LEAST_POSITIONS)
@@ -165,22 +232,22 @@ def strips(mask: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> Iter
 
 
 def channels_last(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """[B, C, H, W] as [B, H, W, C] of that type, copied only where it must be."""
+    """The maps x [B, C, H, W] as contiguous [B, H, W, C] of that type, copied only where it must be."""
     return x.permute(0, 2, 3, 1).to(dtype).contiguous()
 
 
 def as_matrix(weight: torch.Tensor) -> torch.Tensor:
-    """[out, in, k, k] -> [out, k * k * in]; no copy when the weight is channels-last."""
+    """The weight [out, in, k, k] as [out, k * k * in]; no copy when it is channels-last."""
     return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
-    """A view of a tensor; NumPy has no bfloat16, so that becomes its bits, uint16."""
+    """A view of a tensor of any shape; NumPy has no bfloat16, so that becomes its bits, uint16."""
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def computing_dtype(dtype: torch.dtype) -> torch.dtype:
-    """bfloat16 is sampled and multiplied as such only where the processor can do so: elsewhere float32 is faster."""
+    """The type that the operator computes in: bfloat16 only where the processor can, elsewhere float32 is faster."""
     if dtype == torch.bfloat16 and not cpu_has_bfloat16():
         return torch.float32
     return dtype

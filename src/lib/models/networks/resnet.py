@@ -1,4 +1,4 @@
-"""The ResNet trunk (He et al. 2016) that msra_resnet and resnet_dcn put their up-sampling layers on."""
+"""The ResNet backbone (He et al. 2016) that msra_resnet and resnet_dcn put their up-sampling layers on."""
 
 from pathlib import PurePosixPath
 
@@ -7,7 +7,7 @@ import torchvision
 
 from .common import CenterNet, ImageNetWeights
 
-TRUNK = ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2', 'layer3', 'layer4')
+BACKBONE = ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2', 'layer3', 'layer4')
 
 
 class ResNetCenterNet(CenterNet):
@@ -17,14 +17,14 @@ class ResNetCenterNet(CenterNet):
         num_layers: 18, 34, 50, 101 or 152.
     """
 
-    trunk_prefixes = tuple(f'{name}.' for name in TRUNK)
+    backbone_prefixes = tuple(f'{name}.' for name in BACKBONE)
 
     def __init__(self, num_layers: int):
         super().__init__()
         resnet = torchvision.models.get_model(f'resnet{num_layers}', weights=None)
-        for name in TRUNK:
+        for name in BACKBONE:
             self.add_module(name, getattr(resnet, name))
-        self.trunk_channels = resnet.fc.in_features
+        self.backbone_channels = resnet.fc.in_features
         url = torchvision.models.get_model_weights(f'resnet{num_layers}').IMAGENET1K_V1.url
         file = PurePosixPath(url)
         self.imagenet = ImageNetWeights(url, file.name, sha256_prefix=file.stem.split('-')[-1])
@@ -32,5 +32,5 @@ class ResNetCenterNet(CenterNet):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] -> [B, c, H/4, W/4]."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # [B, 64, H/4, W/4]
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # [B, trunk_channels, H/32, W/32]
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # [B, backbone_channels, H/32, W/32]
         return self.deconv_layers(x)

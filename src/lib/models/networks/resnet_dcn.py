@@ -15,7 +15,7 @@ class PoseResNetDCN(ResNetCenterNet):
 
     def __init__(self, num_layers: int, heads: dict[str, int], head_conv: int):
         super().__init__(num_layers)
-        layers, channels = [], self.trunk_channels
+        layers, channels = [], self.backbone_channels
         for out_channels in DECONV_CHANNELS:
             up = upsampling_conv(out_channels, out_channels)
             with torch.no_grad():

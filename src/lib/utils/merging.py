@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..utils.post_process import Detections
+from .post_process import Detections
 
 
-def unscaled(results: Detections, scale: float) -> Detections:
-    """Rows [n, 5 or more] of an image that was resized by `scale`, in the pixels of the image itself.
+def undo_scale(results: Detections, scale: float) -> Detections:
+    """Bring rows [n, 5 or more] of an image that was resized by `scale` back to the pixels of the image itself.
 
     All columns but the score (4) are coordinates. The rows are changed in place.
     """
@@ -21,7 +21,7 @@ def unscaled(results: Detections, scale: float) -> Detections:
 def merge_scales(
     detections: list[Detections], num_classes: int, soft_nms: Callable[..., list[int]] | None
 ) -> Detections:
-    """All scales' rows of each class together.
+    """Put all scales' rows of each class together.
 
     Args:
         detections: {class: [n, 5 or more]} of each scale.
@@ -39,9 +39,19 @@ def merge_scales(
 
 
 def keep_best(results: Detections, limit: int) -> Detections:
-    """The `limit` rows with the best scores (column 4) over all classes."""
+    """Keep the `limit` rows [n, 5 or more] with the best scores (column 4) over all classes."""
     scores = np.concatenate([rows[:, 4] for rows in results.values()])
     if len(scores) <= limit:
         return results
     threshold = np.partition(scores, len(scores) - limit)[len(scores) - limit]
     return {cls: rows[rows[:, 4] >= threshold] for cls, rows in results.items()}
+
+
+def merge_extremes(detections: list[Detections], num_classes: int, soft_nms: Callable[..., list[int]]) -> Detections:
+    """exdet: soft-NMS of each class over all scales, mirrored or not, of rows [n, 13]; the best 100 stay."""
+    return keep_best(merge_scales(detections, num_classes, soft_nms), 100)
+
+
+def keep_over(results: Detections, threshold: float, score: int) -> Detections:
+    """Keep the rows [n, columns] whose score, in that column, is over the threshold."""
+    return {cls: rows[rows[:, score] > threshold] for cls, rows in results.items()}

@@ -1,0 +1,79 @@
+"""Reads off the names and shapes of a network's parameters which network it is: arch, heads, task and options."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from ..tasks import infer_task
+from .families import archs_of, family_of, model_factory, split_arch
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def infer_facts(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Infer the facts of a checkpoint that records none, as the published ones do.
+
+    Only names and shapes are looked at.
+
+    Args:
+        state_dict: `{name: tensor}` of a network, without prefixes before the names.
+
+    Returns:
+        `arch`, `heads` {name: channels} and `head_conv` where the network is one of `ARCHS`, and of the task that
+        its heads are for: `task`, `num_classes`, `num_joints` (multi_pose) and the options that shape its heads
+        (`cat_spec_wh`, `not_reg_offset`, ...). A fact that does not show is left out; {} for other networks.
+    """
+    shapes = {name: tuple(value.shape) for name, value in state_dict.items()}
+    arch = infer_arch(shapes)
+    if arch is None:
+        return {}
+    heads, widths = infer_heads(shapes, arch)
+    facts: dict[str, Any] = {'arch': arch}
+    if heads:
+        facts['heads'] = heads
+    if len(widths) == 1:
+        facts['head_conv'] = widths.pop()
+    return facts | infer_task(heads)
+
+
+def infer_arch(shapes: Shapes) -> str | None:
+    """The arch of whose network, but for the heads, every parameter is there in its shape; None without one."""
+    for family in model_factory:
+        archs = archs_of(family)
+        if not headless_shapes(archs[0]).keys() & shapes.keys():
+            continue  # the networks of one family have names in common
+        for arch in archs:
+            if all(shapes.get(name) == shape for name, shape in headless_shapes(arch).items()):
+                return arch
+    return None
+
+
+@lru_cache
+def headless_shapes(arch: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of an arch's parameters without heads, and without the counters that old files lack."""
+    with torch.device('meta'):
+        network = family_of(arch).build(split_arch(arch)[1], {}, 0)
+    return {
+        name: tuple(value.shape)
+        for name, value in network.state_dict().items()
+        if not name.endswith('.num_batches_tracked')
+    }
+
+
+def infer_heads(shapes: Shapes, arch: str) -> tuple[dict[str, int], set[int]]:
+    """The heads `{name: channels}` in the order of the parameters, and the widths of their hidden convolutions.
+
+    Args:
+        shapes: of all parameters of a network of this arch.
+    """
+    backbone = {name.partition('.')[0] for name in headless_shapes(arch)}
+    convs: dict[str, list[tuple[int, ...]]] = {}
+    for name, shape in shapes.items():
+        head = name.partition('.')[0]
+        if head not in backbone and name.endswith('.weight') and len(shape) == 4:
+            convs.setdefault(head, []).append(shape)  # [out, in, k, k]
+    heads = {head: weights[-1][0] for head, weights in convs.items()}
+    widths = {weights[0][0] if weights[0][2:] == (3, 3) else 0 for weights in convs.values()}
+    return heads, widths

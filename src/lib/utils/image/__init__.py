@@ -1,0 +1,30 @@
+"""Images: reading and writing them, warping them and points on them, drawing targets on maps, changing colours."""
+
+from .affine import affine_transform, get_affine_transform, transform_preds, warp_image
+from .colors import EIG_VAL, EIG_VEC, color_aug, color_transform, mean_gray, normalize
+from .gaussians import draw_dense_reg, draw_msra_gaussian, draw_umich_gaussian, gaussian_radius
+from .reading import MAX_PIXELS, READ_FLAGS, as_bgr_image, is_truncated, open_lazily, read_image, reduced_size
+
+__all__ = [
+    'EIG_VAL',
+    'EIG_VEC',
+    'MAX_PIXELS',
+    'READ_FLAGS',
+    'affine_transform',
+    'as_bgr_image',
+    'color_aug',
+    'color_transform',
+    'draw_dense_reg',
+    'draw_msra_gaussian',
+    'draw_umich_gaussian',
+    'gaussian_radius',
+    'get_affine_transform',
+    'is_truncated',
+    'mean_gray',
+    'normalize',
+    'open_lazily',
+    'read_image',
+    'reduced_size',
+    'transform_preds',
+    'warp_image',
+]

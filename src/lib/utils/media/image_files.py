@@ -1,0 +1,88 @@
+"""Image files: finding them, naming and writing drawings of them."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import UserError
+from ..files import atomic_path
+
+JPEG_SUFFIXES = {'.jpg', '.jpeg', '.jfif', '.jpe'}
+IMAGE_SUFFIXES = JPEG_SUFFIXES | {'.png', '.bmp', '.gif', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2'}
+LARGEST_JPEG = 65_500  # pixels a side that libjpeg encodes
+LONGEST_NAME = 255  # bytes of a file name on common file systems
+
+
+def natural_key(name: str) -> list:
+    """Return a sorting key by which 'b2' comes before 'b10', whatever the case.
+
+    Only decimal digits are numbers: neither '²' nor '①' is.
+    """
+    parts = re.split(r'(\d+)', name.lower())
+    parts[1::2] = map(int, parts[1::2])
+    return parts
+
+
+def image_files(folder: str | os.PathLike) -> list[Path]:
+    """List the images of a folder (not of its subfolders, not hidden ones) in natural order of their names.
+
+    Raises:
+        UserError: the folder is missing or has no image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"no such folder: '{folder}'")
+    found = [path for path in folder.iterdir() if is_image(path) and not path.name.startswith('.')]
+    if not found:
+        raise UserError(f"no image in '{folder}' (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file's name says that it is an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def write_image(path: str | os.PathLike, image: np.ndarray, encoding: Sequence[int] = ()) -> None:
+    """Write an image (BGR uint8 [H, W, 3]) in the format that the name's suffix says, whole or not at all.
+
+    Args:
+        path: where to, `.jfif` being JPEG.
+        image: BGR uint8 [H, W, 3].
+        encoding: cv2's flags and their values, such as `[cv2.IMWRITE_JPEG_QUALITY, 92]`.
+
+    Raises:
+        UserError: the image is empty or the suffix unknown.
+        OSError: the disk refused.
+    """
+    suffix = Path(path).suffix
+    try:
+        written, data = cv2.imencode('.jpg' if suffix.lower() in JPEG_SUFFIXES else suffix, image, encoding)
+    except cv2.error:
+        written = False
+    if not written:
+        raise UserError(f"'{path}': cannot write an image of shape {image.shape} as '{suffix}'")
+    with atomic_path(path) as beside:
+        beside.write_bytes(data)
+
+
+def drawing_name(name: str, size: tuple[int, int] = (0, 0)) -> str:
+    """Return the file name under which the drawing of image `name` is saved.
+
+    JPEG and PNG keep theirs, others become PNG, and so do JPEGs whose `size` (width, height) exceeds `LARGEST_JPEG`.
+    """
+    suffix = Path(name).suffix.lower()
+    kept = suffix in JPEG_SUFFIXES and max(size) <= LARGEST_JPEG or suffix == '.png'
+    return name if kept else with_ending(name, '.png')
+
+
+def with_ending(name: str, ending: str) -> str:
+    """Return `name` + `ending`, the name cut where both together are longer than file systems allow."""
+    room = LONGEST_NAME - len(os.fsencode(ending))
+    while len(os.fsencode(name)) > room:
+        name = name[:-1]
+    return name + ending

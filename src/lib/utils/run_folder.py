@@ -1,0 +1,50 @@
+"""The folder of a run: whose it is before training writes into it."""
+
+import logging
+import re
+import shutil
+from pathlib import Path
+
+from .errors import UserError
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = re.compile(r'model_(last|best|\d+)\.pth')
+# What a run writes beside its checkpoints; a new run would append to the first two, or mix with them.
+RECORDS = ('log.txt', 'logs', 'opt.txt', 'results.json', 'metrics.json')
+
+
+def refuse_used_folder(folder: str) -> None:
+    """Refuse to start a run where an earlier one left its checkpoints.
+
+    Raises:
+        UserError: there are some; names the ways to go on.
+    """
+    found = sorted(file.name for file in checkpoints_in(folder))
+    if found:
+        raise UserError(
+            f"'{folder}' holds an earlier run ({', '.join(found[:3])}): go on with it by --resume, take another "
+            '--exp_id, or start over with --overwrite'
+        )
+
+
+def clear_folder(folder: str) -> None:
+    """Remove the checkpoints and records of an earlier run, so that a new one does not mix with it.
+
+    Files of other names stay.
+    """
+    checkpoints = checkpoints_in(folder)
+    records = [file for name in RECORDS if (file := Path(folder, name)).exists()]
+    for file in [*checkpoints, *records]:
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        else:
+            file.unlink()
+    if checkpoints:
+        logger.info("--overwrite: the earlier run in '%s' is removed", folder)
+
+
+def checkpoints_in(folder: str) -> list[Path]:
+    """The files of a folder that have the name of a run's checkpoint."""
+    path = Path(folder)
+    return [file for file in path.iterdir() if CHECKPOINT.fullmatch(file.name)] if path.is_dir() else []

@@ -1,0 +1,287 @@
+"""The door of the kernels: what their loops cannot work on is refused in one line that says what was expected."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lib.external import dcn, peaks, raster, winograd
+from lib.models import decode
+from lib.models.networks.native_dcn import native_deform_conv2d, native_deform_conv2d_backward
+from lib.models.utils import transpose_and_gather_feat
+from lib.models.winograd import WinogradConv2d
+
+
+def zeros(*shape: int, dtype=np.float32) -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+def unaligned(*shape: int) -> np.ndarray:
+    """float32 at an odd address."""
+    return np.zeros(4 * int(np.prod(shape)) + 1, np.uint8)[1:].view(np.float32).reshape(shape)
+
+
+def call(function, arguments: dict, changes: dict):
+    return function(**{**arguments, **changes})
+
+
+def sample_arguments() -> dict:
+    return {
+        'x': zeros(2, 5, 6, 8),
+        'offset': zeros(2, 36, 5, 6),
+        'mask': zeros(2, 18, 5, 6),
+        'columns': zeros(60, 72),
+        'first_row': 0,
+        'kernel': 3,
+        'stride': 1,
+        'padding': 1,
+        'dilation': 1,
+        'threads': 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'words'),
+    [
+        ({'x': None}, TypeError, 'x as a NumPy array.*NoneType'),
+        ({'x': zeros(2, 5, 6, 8, dtype=np.float64)}, TypeError, r'x as float32 \[B, H, W, C\], found float64'),
+        ({'x': zeros(2, 5, 0, 8)}, ValueError, 'with cells'),
+        ({'x': zeros(2, 5, 6, 16)[..., ::2]}, ValueError, 'x contiguous'),
+        ({'x': unaligned(2, 5, 6, 8)}, ValueError, 'x aligned'),
+        ({'x': zeros(1, 5, 6, 8)}, ValueError, r'mask as float32 \[1, '),
+        ({'mask': zeros(2, 17, 5, 6)}, ValueError, 'G divides the 8 channels'),
+        ({'mask': zeros(2, 27, 5, 6)}, ValueError, 'G divides the 8 channels'),
+        ({'mask': zeros(2, 18, 5, 0), 'offset': zeros(2, 36, 5, 0)}, ValueError, 'with cells'),
+        ({'offset': zeros(2, 18, 5, 6)}, ValueError, r'offset as float32 \[2, 36, 5, 6\]'),
+        ({'columns': zeros(60, 71)}, ValueError, r'columns as float32 \[rows \* w, 72\]'),
+        ({'columns': zeros(59, 72)}, ValueError, 'whole rows of 6'),
+        ({'columns': zeros(66, 72)}, ValueError, '10 rows at most'),
+        ({'columns': read_only(zeros(60, 72))}, ValueError, 'writable'),
+        ({'first_row': 1}, ValueError, 'first_row from 0 to 0, found 1'),
+        ({'first_row': -1}, ValueError, 'first_row'),
+        ({'kernel': 0}, ValueError, 'kernel'),
+        ({'stride': 0}, ValueError, 'stride'),
+        ({'dilation': 2**40}, ValueError, 'dilation'),
+        ({'padding': 1.5}, TypeError, 'padding as a whole number, found float'),
+        ({'threads': 0}, ValueError, 'threads'),
+    ],
+)
+def test_sample_refuses(changes, error, words):
+    """Shapes, types, layout, bounds and numbers of the sampling; what is right is taken."""
+    call(dcn.sample, sample_arguments(), {})
+    with pytest.raises(error, match=words):
+        call(dcn.sample, sample_arguments(), changes)
+
+
+def test_arrays_in_the_same_memory():
+    """An output over an input, or over another output, would be read after it is overwritten."""
+    arguments, room = sample_arguments(), zeros(60 * 72)
+    with pytest.raises(ValueError, match='columns in memory of its own, found it overlapping x'):
+        call(dcn.sample, arguments, {'columns': room.reshape(60, 72), 'x': room[:480].reshape(2, 5, 6, 8)})
+    outputs = {'grad_columns': zeros(60, 72), 'columns': room.reshape(60, 72), 'grad_x': zeros(2, 5, 6, 8)}
+    outputs |= {'grad_offset': zeros(60, 36), 'grad_mask': zeros(60, 18)}
+    call(dcn.differentiate, arguments, outputs)
+    for name, count in (('grad_offset', 36), ('grad_mask', 18)):
+        with pytest.raises(ValueError, match=f'{name} in memory of its own, found it overlapping columns'):
+            call(dcn.differentiate, arguments, {**outputs, name: room[: 60 * count].reshape(60, count)})
+    heat = zeros(1, 3, 3)
+    with pytest.raises(ValueError, match='out in memory of its own, found it overlapping heat'):
+        peaks.keep(heat, heat)
+    tiles = zeros(36, 2, 4)
+    with pytest.raises(ValueError, match='out in memory of its own, found it overlapping x'):
+        winograd.transform(tiles.reshape(-1)[:128].reshape(1, 4, 8, 4), zeros(4), tiles, 0, 1)
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'grad_columns': zeros(60, 71)},
+        {'grad_x': zeros(2, 5, 6, 7)},
+        {'grad_offset': zeros(59, 36)},
+        {'grad_mask': zeros(60, 36)},
+        {'grad_mask': read_only(zeros(60, 18))},
+    ],
+)
+def test_differentiate_refuses(changes):
+    """Each gradient has the shape of its array."""
+    arguments = {**sample_arguments(), 'grad_columns': zeros(60, 72), 'grad_x': zeros(2, 5, 6, 8)}
+    arguments |= {'grad_offset': zeros(60, 36), 'grad_mask': zeros(60, 18)}
+    (name,) = changes
+    with pytest.raises(ValueError, match=f'expected {name}'):
+        call(dcn.differentiate, arguments, changes)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'x': zeros(2, 5, 9, 5)}, r'out as float32 \[36, tiles, 5\]'),
+        ({'x': zeros(2, 5, 0, 4), 'out': zeros(36, 0, 4)}, 'with cells'),
+        ({'zeros': zeros(3)}, r'zeros as float32 \[4\]'),
+        ({'out': zeros(35, 12, 4)}, r'\[36, tiles, 4\]'),
+        ({'out': zeros(36, 13, 4)}, 'whole rows of 3 tiles, of 4 rows at most'),
+        ({'out': zeros(36, 15, 4)}, 'whole rows of 3 tiles, of 4 rows at most'),
+        ({'first_row': 1}, 'first_row from 0 to 0'),
+    ],
+)
+def test_transform_refuses(changes, words):
+    """Winograd's tiles go with the map."""
+    arguments = {'x': zeros(2, 5, 9, 4), 'zeros': zeros(4), 'out': zeros(36, 12, 4), 'first_row': 0, 'threads': 1}
+    call(winograd.transform, arguments, {})
+    with pytest.raises(ValueError, match=words):
+        call(winograd.transform, arguments, changes)
+
+
+def test_finish_refuses():
+    """So do the products."""
+    arguments = {'products': zeros(36, 12, 4), 'bias': zeros(4), 'out': zeros(2, 5, 9, 4), 'first_row': 0, 'threads': 1}
+    call(winograd.finish, arguments, {})
+    for changes in ({'bias': zeros(3)}, {'products': zeros(36, 11, 4)}, {'out': zeros(2, 5, 9, 3)}):
+        with pytest.raises(ValueError, match='expected'):
+            call(winograd.finish, arguments, changes)
+
+
+def test_raster_refuses():
+    """A read-only map, no sigma, a negative reach; numbers that overflow 64 bits are far outside and draw nothing."""
+    heatmap = zeros(3, 4)
+    raster.raise_to_gaussian(heatmap, 2**70, -(2**70), 2, 1.0)
+    assert not heatmap.any()
+    for changes in ({'sigma': 0.0}, {'sigma': float('nan')}, {'reach': -1}, {'heatmap': read_only(zeros(3, 4))}):
+        with pytest.raises(ValueError, match='expected'):
+            call(raster.raise_to_gaussian, {'heatmap': heatmap, 'x': 1, 'y': 1, 'reach': 1, 'sigma': 1.0}, changes)
+    with pytest.raises(TypeError, match='matrix as float32'):
+        raster.affine_planes(zeros(2, 2, 3, dtype=np.uint8), np.zeros((3, 4)))
+
+
+def test_many_threads_are_no_crash():
+    """More threads than a system starts would end the process: at most 256 are."""
+    call(dcn.sample, sample_arguments(), {'threads': 2**31 - 1})
+
+
+def operator_arguments(dtype=torch.float32) -> list:
+    """x, offset, weight, bias, stride, padding, dilation, mask."""
+    shapes = ((2, 6, 5, 7), (2, 36, 5, 7), (4, 6, 3, 3), (4,), (2, 18, 5, 7))
+    torch.manual_seed(0)
+    x, offset, weight, bias, mask = (torch.randn(shape).to(dtype) for shape in shapes)
+    return [x, offset, weight, bias, 1, 1, 1, mask]
+
+
+@pytest.mark.parametrize(
+    ('place', 'value'),
+    [
+        (0, torch.zeros(2, 6, 5, 0)),
+        (0, torch.zeros(6, 5, 7)),
+        (1, torch.zeros(2, 2, 5, 7)),
+        (1, torch.zeros(2, 36, 1, 1)),
+        (2, torch.zeros(4, 5, 3, 3)),
+        (2, torch.zeros(4, 6, 3, 2)),
+        (3, torch.zeros(5)),
+        (7, torch.zeros(2, 144, 5, 7)),
+        (7, torch.zeros(2, 3, 5, 7)),
+        (4, 2),
+        (5, 0),
+        (4, 0),
+        (6, 0),
+    ],
+)
+def test_operators_refuse_shapes(place, value):
+    """Forward and backward alike, before anything is read; a convolution of those numbers has another output."""
+    args = operator_arguments()
+    args[place] = value
+    x, offset, weight, bias, *geometry, mask = args
+    with pytest.raises(ValueError, match='expected'):
+        native_deform_conv2d(*args)
+    if value is not bias:
+        with pytest.raises(ValueError, match='expected'):
+            native_deform_conv2d_backward(torch.zeros(2, 4, 5, 7), x, offset, weight, mask, *geometry)
+
+
+def test_operators_refuse_types_and_gradients():
+    """float64 maps have no kernel, integers are no weights, a gradient is of the output's shape."""
+    x, offset, weight, bias, *geometry, mask = operator_arguments()
+    with pytest.raises(TypeError, match='x in float32 or bfloat16, found torch.float64'):
+        native_deform_conv2d(x.double(), offset, weight, bias, *geometry, mask)
+    with pytest.raises(TypeError, match='weight in a float type, found torch.int64'):
+        native_deform_conv2d(x, offset, weight.long(), bias, *geometry, mask)
+    with pytest.raises(ValueError, match=r'grad \[2, 5, 5, 7\]'):
+        native_deform_conv2d_backward(torch.zeros(2, 5, 5, 7), x, offset, weight, mask, *geometry)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('mixed', [False, True])
+@pytest.mark.parametrize('shape', ['plain', 'one channel', 'one cell', 'no image'])
+def test_shape_functions(dtype, mixed, shape):
+    """torch is told the type, the shape and the strides that the kernels give, for both operators."""
+    x, offset, weight, bias, *geometry, mask = operator_arguments(dtype)
+    if shape == 'one channel':
+        x, weight, offset, mask = x[:, :1], weight[:, :1, :1, :1], offset[:, :2], mask[:, :1]
+        geometry = [1, 0, 1]
+    elif shape == 'one cell':
+        x, offset, mask = (t[:1, :, :1, :1] for t in (x, offset, mask))
+    elif shape == 'no image':
+        x, offset, mask = x[:0], offset[:0], mask[:0]
+    if mixed:  # as under autocast
+        weight, bias = weight.float(), bias.float()
+    forward = (x, offset, weight, bias, *geometry, mask)
+    grad = torch.randn(native_deform_conv2d(*forward).shape)
+    for operator, args in (
+        (native_deform_conv2d, forward),
+        (native_deform_conv2d_backward, (grad, x, offset, weight, mask, *geometry)),
+    ):
+        torch.library.opcheck(operator, args)
+        real = operator(*args)
+        fake = operator(*(a.to('meta') if isinstance(a, torch.Tensor) else a for a in args))
+        for ours, theirs in zip(*(r if isinstance(r, tuple) else (r,) for r in (real, fake)), strict=True):
+            assert (ours.dtype, ours.shape, ours.stride()) == (theirs.dtype, theirs.shape, theirs.stride())
+
+
+def test_winograd_layer_refuses():
+    """Other channels once corrupted the heap; a convolution that it cannot do is refused when the layer is made."""
+    layer = WinogradConv2d(nn.Conv2d(6, 5, 3, padding=1))
+    assert layer(torch.zeros(0, 6, 4, 4)).shape == (0, 5, 4, 4)
+    for x in (torch.zeros(1, 7, 4, 4), torch.zeros(6, 4, 4), torch.zeros(1, 6, 4, 0)):
+        with pytest.raises(ValueError, match=r'x \[B, 6, H, W\]'):
+            layer(x)
+    with pytest.raises(TypeError, match='float32 on the cpu, found torch.float64'):
+        layer(torch.zeros(1, 6, 4, 4).double())
+    layer.bias = torch.zeros(3)
+    with pytest.raises(ValueError, match=r'bias as float32 \[5\]'):
+        layer(torch.zeros(1, 6, 4, 4))
+    for conv in (nn.Conv2d(6, 5, 3), nn.Conv2d(6, 5, 5, padding=2), nn.Conv2d(6, 6, 3, padding=1, groups=2)):
+        with pytest.raises(ValueError, match='expected a 3 x 3 convolution'):
+            WinogradConv2d(conv)
+
+
+def test_decoders_name_maps_that_do_not_go_together():
+    """Values were read at other cells, or far inside torch failed; an empty map or no K is refused."""
+    heat, two = torch.rand(2, 3, 4, 5), torch.rand(2, 2, 4, 5)
+    for wh, words in ((two[:1], 'wh'), (two[..., :4], 'wh'), (heat, r'wh \[2, 2, 4, 5\]')):
+        with pytest.raises(ValueError, match=words):
+            decode.ctdet_decode(heat, wh)
+    with pytest.raises(ValueError, match=r'wh \[2, 6, 4, 5\]'):
+        decode.ctdet_decode(heat, two, cat_spec_wh=True)
+    with pytest.raises(ValueError, match='with cells'):
+        decode.ctdet_decode(heat[..., :0], two[..., :0])
+    with pytest.raises(ValueError, match='K of 1 or more, found 0'):
+        decode.ctdet_decode(heat, two, K=0)
+    with pytest.raises(ValueError, match=r'kps .* found \[2, 3, 4, 5\]'):
+        decode.multi_pose_decode(heat, two, heat)
+    with pytest.raises(ValueError, match='b_heat'):
+        decode.exct_decode(heat, heat, heat[:, :1], heat, heat)
+    with pytest.raises(ValueError, match='a map .* and cells'):
+        transpose_and_gather_feat(heat, torch.zeros(1, 4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize('joints', [True, False])
+def test_no_images(joints):
+    """An empty batch decodes to no rows."""
+    heat, two = torch.rand(0, 1, 4, 5), torch.rand(0, 2, 4, 5)
+    assert decode.ctdet_decode(heat, two, K=7).shape == (0, 7, 6)
+    maps = {'hm_hp': heat, 'hp_offset': two} if joints else {}
+    assert decode.multi_pose_decode(heat, two, two, **maps, K=7).shape == (0, 7, 8)
+    assert decode.exct_decode(*[heat] * 5).shape == (0, 1000, 14)
+    assert decode.keep_peaks(heat.double()).shape == heat.shape
