@@ -35,7 +35,7 @@ from lib.utils.files import (
     refuse_replacing,
     writable_folder,
 )
-from lib.utils.image import MAX_PIXELS, read_image
+from lib.utils.image import read_image
 from lib.utils.media import (
     Video,
     VideoWriter,
@@ -139,7 +139,7 @@ class Source:
         paths: image files.
         video: instead of them.
         forgiving: leave damaged images out, rather than raise.
-        max_pixels: an image of more pixels counts as damaged.
+        max_pixels: an image of more pixels counts as damaged; 0 for the default of `read_image`.
 
     Attributes:
         total: the number of images, 0 where it is unknown.
@@ -152,7 +152,7 @@ class Source:
         paths: list[Path] | None = None,
         video: Video | None = None,
         forgiving: bool = True,
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int = 0,
     ):
         self.paths, self.video, self.forgiving, self.max_pixels = paths or [], video, forgiving, max_pixels
         self.total = len(self.paths) if video is None else video.length
@@ -187,7 +187,7 @@ class Source:
         print(f'skipped: {one_line(error)}', file=sys.stderr)
 
 
-def open_source(name: str, max_pixels: int = MAX_PIXELS) -> Source:
+def open_source(name: str, max_pixels: int = 0) -> Source:
     """Open the source that `--demo` names; images of more than `max_pixels` are refused.
 
     Raises:

@@ -1,16 +1,23 @@
 """Checkpoints: what is written, what is accepted, what is refused, and how a run goes on."""
 
+import functools
+import math
+import operator
 import os
 import pickle
 import re
 import urllib.error
+import warnings
+import zipfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
-from lib.models import model as model_module
+from lib.models import checkpoint_files
 from lib.models.model import (
     checkpoint_facts,
     create_model,
@@ -19,6 +26,7 @@ from lib.models.model import (
     save_model,
     unwrap_model,
 )
+from lib.models.networks import large_hourglass
 from lib.models.networks.common import CenterNet, small_normal
 from lib.utils.errors import UserError
 
@@ -26,7 +34,7 @@ from lib.utils.errors import UserError
 class TinyNet(CenterNet):
     """A trunk of one layer, for tests that need no backbone."""
 
-    trunk_prefixes = ('trunk.',)
+    backbone_prefixes = ('trunk.',)
 
     def __init__(self, heads: dict[str, int], head_conv: int = 4, width: int = 4):
         super().__init__()
@@ -112,20 +120,21 @@ def test_wrapped_models(path):
 
 
 def test_facts(path):
-    """Facts come back as plain data, NumPy's too; what holds tensors is for load_checkpoint only."""
+    """Facts come back as plain data, NumPy's too; None and keys that are no facts are for load_checkpoint only."""
     model, optimizer = trained()
     facts = {
         'task': 'ctdet',
         'heads': HEADS,
-        'mean': np.float32([0.5, 0.25]),
+        'mean': np.float32([0.5, 0.25, 0.125]),
         'best': np.float64(1.5),
         'class_names': ['a', 'b'],
-        'nothing': None,
-        'data_dir': path.parent,
+        'options': {'lr': 1e-3, 'lr_step': [90, 120], 'dataset': path.parent, 'heads': HEADS, 'nothing': None},
     }
-    save_model(path, 7, model, optimizer, **facts, rng={'torch': torch.get_rng_state(), 'python': (3, (1, 2), None)})
+    more = {'validated': None, 'rng': {'torch': torch.get_rng_state(), 'python': (3, (1, 2), None)}}
+    save_model(path, 7, model, optimizer, **facts, **more)
     read = checkpoint_facts(path)
-    assert read == {**facts, 'mean': [0.5, 0.25], 'best': 1.5, 'data_dir': str(path.parent)}
+    options = {**facts['options'], 'dataset': str(path.parent)}
+    assert read == {**facts, 'mean': [0.5, 0.25, 0.125], 'best': 1.5, 'options': options}
     assert torch.equal(load_checkpoint(path)['rng']['torch'], torch.get_rng_state())
 
     save_model(path, 7, model, optimizer)
@@ -181,16 +190,64 @@ def of_another_shape(optimizer: dict) -> dict:
     return optimizer
 
 
-@pytest.mark.parametrize('spoil', [published_like, of_another_shape, lambda optimizer: [], lambda optimizer: None])
-def test_optimizer_state_that_does_not_fit(path, spoil, capsys):
-    """It is left out, said so, the epoch still counts, and training can go on."""
+def changed(*keys, value) -> Callable[[dict], dict]:
+    """Puts `value` under a path of keys of the optimizer's state."""
+
+    def spoil(optimizer: dict) -> dict:
+        functools.reduce(operator.getitem, keys[:-1], optimizer)[keys[-1]] = value
+        return optimizer
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'reason'),
+    [
+        (published_like, 'it is of 16 parameters, the network has 14'),
+        (of_another_shape, r'parameter 0: exp_avg has the shape \[5, 5\], not \[4, 3, 4, 4\]'),
+        (lambda optimizer: [], 'expected a dict'),
+        (lambda optimizer: None, 'has no optimizer state'),
+        (changed('state', value=[]), 'expected a dict'),
+        (changed('param_groups', value=[1]), 'param_groups'),
+        (changed('param_groups', 0, 'params', value=[[0]]), 'by number'),
+        (changed('param_groups', 0, 'params', value=[0] * 14), 'a parameter twice'),
+        (changed('state', 0, value=3), 'parameter 0: its state is not a dict'),
+        (changed('state', 0, value={'step': 1}), 'parameter 0: its state lacks exp_avg, exp_avg_sq'),
+        # The fused Adam reads and writes past a scalar.
+        (changed('state', 0, 'exp_avg', value=torch.zeros(())), r'exp_avg has the shape \[\]'),
+        (changed('state', 0, 'exp_avg', value='x'), 'exp_avg is not a tensor'),
+        (changed('state', 0, 'exp_avg_sq', value=torch.full((4, 3, 4, 4), -1.0)), 'exp_avg_sq holds'),
+        (changed('state', 0, 'exp_avg', value=torch.full((4, 3, 4, 4), math.nan)), 'exp_avg holds'),
+        (changed('state', 0, 'exp_avg', value=torch.zeros(4, 3, 4, 4, dtype=torch.int8)), 'exp_avg is not a tensor'),
+        (changed('state', 0, 'step', value='x'), 'step is not a tensor'),
+        (changed('state', 0, 'step', value=torch.ones(3)), r'step has the shape \[3\]'),
+        (changed('state', 0, 'step', value=10**400), 'step is not a tensor'),
+    ],
+)
+def test_optimizer_state_that_does_not_fit(path, spoil, reason, capsys):
+    """It is left out with the reason, the epoch still counts, and training can go on."""
     model, optimizer = trained()
     torch.save({'epoch': 100, 'state_dict': model.state_dict(), 'optimizer': spoil(optimizer.state_dict())}, path)
     fresh = torch.optim.Adam(model.parameters(), 1e-3)
     _, fresh, start = load_model(model, path, fresh, resume=True, lr=1e-3, lr_step=[90])
     assert (start, len(fresh.state)) == (100, 0)
     assert fresh.param_groups[0]['lr'] == pytest.approx(1e-4)
-    assert 'the optimizer starts anew' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'the optimizer starts anew' in said
+    assert re.search(reason, said)
+    step(model, fresh)
+
+
+def test_optimizer_options_stay_its_own(path):
+    """Options of the groups are the program's: what a file says of them, or leaves out, has no effect."""
+    model, optimizer = trained()
+    saved = optimizer.state_dict()
+    saved['param_groups'] = [{'params': saved['param_groups'][0]['params'], 'betas': 'x', 'lr': [1]}]
+    torch.save({'epoch': 3, 'state_dict': model.state_dict(), 'optimizer': saved}, path)
+    fresh = torch.optim.Adam(model.parameters(), 2e-3)
+    load_model(model, path, fresh, resume=True)
+    assert fresh.param_groups[0]['lr'] == 2e-3
+    assert torch.equal(fresh.state[model.trunk[0].weight]['exp_avg'], saved['state'][0]['exp_avg'])
     step(model, fresh)
 
 
@@ -296,7 +353,15 @@ def test_published_dla_checkpoint(path, capsys):
     assert load_model(other, path, strict=True) is other
     assert same_state(model, other)
     assert capsys.readouterr().out.splitlines() == [f"loaded '{path}', epoch 140"]
-    assert checkpoint_facts(path) == {}
+    assert checkpoint_facts(path) == {
+        'task': 'ctdet',
+        'arch': 'dla_34',
+        'heads': heads,
+        'head_conv': 256,
+        'num_classes': 80,
+        'cat_spec_wh': False,
+        'not_reg_offset': False,
+    }
 
     own = create_model('dla_34', {**heads, 'hm': 3}, 256)
     load_model(own, path)
@@ -378,7 +443,292 @@ def test_bad_files(path, write, message):
         assert '\n' not in str(caught.value)
 
 
-# -- pretrained trunks ------------------------------------------------------------------------------
+# -- checkpoints of other programs ------------------------------------------------------------------
+
+
+def lightning(state: dict) -> dict:
+    return {'epoch': 2, 'state_dict': {f'model.{name}': value for name, value in state.items()}, 'loops': {}}
+
+
+def compiled_in_part(state: dict) -> dict:
+    return {f'module._orig_mod.{name.replace("trunk.", "trunk._orig_mod.")}': value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda state: {'model': state, 'epoch': 2},
+        lambda state: {'ema': state, 'model': {name: value * 0 for name, value in state.items()}},
+        lambda state: {'ema': {'module': state, 'updates': 5}, 'epoch': 2},
+        lambda state: {'model': {'state_dict': state}},
+        lightning,
+        compiled_in_part,
+    ],
+)
+def test_weights_of_other_programs(path, wrap):
+    """Weights are found under the keys of other programs and the prefixes of theirs, averaged ones first."""
+    model, _ = trained()
+    torch.save(wrap(model.state_dict()), path)
+    assert same_state(load_model(TinyNet(HEADS), path, strict=True), model)
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'model.pth'])
+def test_safetensors(tmp_path, name):
+    """A safetensors file loads, whatever it is called; its facts show in its shapes."""
+    model = create_model('res_18', {'hm': 3, 'wh': 2}, 0)
+    path = tmp_path / name
+    safetensors.torch.save_file(model.state_dict(), path)
+    assert checkpoint_facts(path)['heads'] == {'hm': 3, 'wh': 2}
+    other = load_model(create_model('res_18', {'hm': 3, 'wh': 2}, 0), path, strict=True)
+    assert same_state(model, other)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(UserError, match='safetensors'):
+        load_checkpoint(path)
+
+
+def test_one_name_twice(path):
+    """Prefixes that leave one name for two tensors are refused."""
+    torch.save({'a.weight': torch.zeros(1), 'module.a.weight': torch.ones(1)}, path)
+    with pytest.raises(UserError, match="'a.weight' twice"):
+        load_checkpoint(path)
+
+
+def test_facts_are_completed(path):
+    """Facts that a checkpoint lacks are read off its network; those that it has stay."""
+    model = create_model('res_18', {'hm': 3, 'wh': 6}, 0)
+    save_model(path, 1, model, arch='res_18', class_names=['a', 'b', 'c'], mean=[0.5] * 3)
+    facts = checkpoint_facts(path)
+    assert facts['class_names'] == ['a', 'b', 'c']
+    assert (facts['task'], facts['head_conv'], facts['cat_spec_wh'], facts['num_classes']) == ('ctdet', 0, True, 3)
+
+
+def test_old_hourglass_facts(path):
+    """Hourglass checkpoints that recorded a head_conv of 64, which did not act, have the 256 of their heads."""
+    save_model(path, 1, TinyNet(HEADS), task='ctdet', arch='hourglass', heads=HEADS, head_conv=64)
+    assert checkpoint_facts(path)['head_conv'] == 256
+
+
+def test_an_old_file_is_read_once(path, monkeypatch):
+    """A file of PyTorch before 1.6 is read whole for its facts, and not again when it is loaded, unless it changed."""
+    model, _ = trained()
+    torch.save({'epoch': 3, 'state_dict': model.state_dict()}, path, _use_new_zipfile_serialization=False)
+    reads, read = [], torch.load
+    monkeypatch.setattr(torch, 'load', lambda *args, **options: reads.append(args) or read(*args, **options))
+    checkpoint_facts(path)
+    checkpoint_facts(path)
+    assert same_state(load_model(TinyNet(HEADS), path), model)
+    assert len(reads) == 1
+    assert not checkpoint_files.waiting  # nothing is kept for longer
+    checkpoint_facts(path)
+    torch.save({'epoch': 4, 'state_dict': model.state_dict()}, path, _use_new_zipfile_serialization=False)
+    os.utime(path, ns=(1, 1))
+    assert load_checkpoint(path)['epoch'] == 4
+
+
+# -- values that no network can compute with --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'found'),
+    [
+        ('trunk.0.weight', math.nan, 'NaN'),
+        ('hm.2.bias', -math.inf, 'infinite'),
+        ('trunk.1.running_var', -1.0, 'negative variances'),
+    ],
+)
+def test_values_that_are_not_finite(path, name, value, found):
+    """They are refused with the parameter's name, in training's start as in test and demo, and nothing is loaded."""
+    model, _ = trained()
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    state[name].view(-1)[0] = value
+    torch.save({'epoch': 1, 'state_dict': state}, path)
+    other = TinyNet(HEADS)
+    before = [parameter.clone() for parameter in other.parameters()]
+    for strict in (False, True):
+        with pytest.raises(UserError, match=f"'{name}' holds {found}"):
+            load_model(other, path, strict=strict)
+    assert all(map(torch.equal, before, other.parameters()))
+
+
+def test_too_large_for_float32(path):
+    """A float64 weight that becomes infinite in the network is refused as well."""
+    model, _ = trained()
+    torch.save({**model.state_dict(), 'hm.2.bias': torch.full((2,), 1e300, dtype=torch.float64)}, path)
+    with pytest.raises(UserError, match="'hm.2.bias' holds infinite"):
+        load_model(TinyNet(HEADS), path)
+
+
+# -- damaged and hostile files ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('where', ['data/0', 'data.pkl', 'version'])
+def test_a_flipped_bit(path, where):
+    """One wrong bit anywhere in the archive is found before use, and its member named."""
+    whole_file(path)
+    with zipfile.ZipFile(path) as archive:
+        (member,) = [each for each in archive.infolist() if each.filename.endswith(f'/{where}')]
+        content = archive.read(member)
+    data = bytearray(path.read_bytes())
+    data[data.index(content) + len(content) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=f"{where}' is damaged"):
+        load_model(TinyNet(HEADS), path)
+
+
+def test_a_file_without_checksums(path):
+    """torch.save can be asked to leave the checksums out: such a file loads."""
+    model, _ = trained()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({'state_dict': model.state_dict()}, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same_state(load_model(TinyNet(HEADS), path), model)
+
+
+def write_compressed(path):
+    """The members of a checkpoint, a long run of zeros among them, compressed."""
+    torch.save({'state_dict': {'a': torch.zeros(1_000_000)}}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def write_twice(path):
+    whole_file(path)
+    with warnings.catch_warnings(), zipfile.ZipFile(path, 'a') as archive:
+        warnings.simplefilter('ignore')
+        archive.writestr(archive.namelist()[0], b'')
+
+
+def write_allocation(path):
+    """A constructor that could be asked for a terabyte in a few bytes."""
+    torch.save({'state_dict': {'a': torch.zeros(1)}, 'x': bytearray(b'12')}, path)
+
+
+def write_many(path, **options):
+    torch.save({'state_dict': {'a': torch.zeros(1)}, 'x': [{} for _ in range(300_000)]}, path, **options)
+
+
+def write_long_storage(path):
+    """Its pickle says that the tensor is longer than what the file holds."""
+    torch.save({'state_dict': {'a': torch.zeros(1000)}}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name, content in members.items():
+            if name.endswith('data.pkl'):
+                content = content.replace(b'M\xe8\x03', b'J\xff\xff\xff\x7f')  # 1000 as an int16, 2**31 - 1
+            archive.writestr(name, content)
+
+
+def write_quantized(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # newer releases of PyTorch deprecate them
+        quantized = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+    torch.save({'state_dict': {'a': quantized}}, path)
+
+
+def saves(value):
+    return lambda path: torch.save({'state_dict': {'a': torch.zeros(1), 'b': value}}, path)
+
+
+@pytest.mark.parametrize(
+    ('write', 'message'),
+    [
+        (write_compressed, 'is compressed'),
+        (write_twice, 'is there twice'),
+        (write_allocation, r'holds code \((__builtin__|builtins).bytearray\)'),
+        (write_many, 'too much beside its tensors|bytes beside its tensors'),
+        (lambda path: write_many(path, _use_new_zipfile_serialization=False), 'too much beside its tensors'),
+        (write_long_storage, 'not a checkpoint, or was cut short'),
+        (saves(torch.eye(2).to_sparse()), 'sparse, quantized or meta'),
+        (saves(torch.empty(2, device='meta')), 'sparse, quantized or meta'),
+        (write_quantized, 'sparse, quantized or meta'),
+        (saves(torch.ones(2, dtype=torch.complex64)), "'b' is not a dense tensor of real numbers"),
+        (lambda path: torch.save({'state_dict': {'a\n\ud800': torch.zeros(1)}}, path), 'is no name of a parameter'),
+        (lambda path: torch.save({'epoch': '3', 'state_dict': {'a': torch.zeros(1)}}, path), "epoch is '3', expected"),
+        (lambda path: torch.save({'epoch': -3, 'state_dict': {'a': torch.zeros(1)}}, path), 'epoch is -3, expected'),
+        (os.mkfifo, 'found a pipe or device'),
+        (lambda path: path.symlink_to('/dev/zero'), 'found a pipe or device'),
+    ],
+)
+def test_hostile_files(path, write, message):
+    """Each is refused at once, in one line, by the facts as by loading."""
+    write(path)
+    for read in (checkpoint_facts, lambda path: load_model(TinyNet(HEADS), path)):
+        with pytest.raises(UserError, match=message) as caught:
+            read(path)
+        assert str(caught.value).isprintable()
+
+
+def nested(depth: int) -> list:
+    """Lists in lists, each twice in the next: 2 ** depth leaves in a few bytes."""
+    value = [1]
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+def cycle() -> dict:
+    value: dict = {}
+    value['self'] = value
+    return value
+
+
+WRONG_FACTS = {
+    'task': [3, 'x' * 2000, '\ud800'],
+    'arch': ['dla_35', ['dla_34'], '\ud800'],
+    'heads': [{}, {'hm': 0}, {'hm': 10**9}, {3: 3}, [['hm', 3]], nested(40), cycle()],
+    'head_conv': ['64', -1, 10**6, True, 64.0],
+    'down_ratio': [[], 2],
+    'mse_loss': [1, 'no'],
+    'class_names': [5, [], 'person', [1, 2], ['a', '\udc80'], nested(40)],
+    'mean': ['x', [0.5], [0.5, 0.5, math.nan], [0.5, 0.5, 10**400]],
+    'std': [[1.0], [1, 1, 0], [1, 1, -1]],
+    'input_h': ['128', 320_000, 0, -512, 512.0, 10**500],
+    'input_w': [[512], 2**63],
+    'num_joints': [0, 10**6, '17'],
+    'flip_idx': [[1, 2], [[1]], [[1, 2, 3]], [[0, -1]], [[0, 10**6]], nested(40)],
+    'skeleton': [5, [['a', 'b']]],
+    'iteration': [-1, '5', 1.5],
+    'batch_size': ['4'],
+    'best': [math.nan, '0.5', [0.5], 10**400],
+    'metric': [5],
+    'validated': [-1],
+    'options': [[], {1: 2}, {'lr': math.nan}, {'lr': nested(40)}, {'lr': cycle()}, {'lr': torch.zeros(1)}],
+}
+
+
+@pytest.mark.parametrize('name', WRONG_FACTS)
+def test_wrong_facts(path, name):
+    """A fact of another type or size is named in one line, and costs no time."""
+    for value in WRONG_FACTS[name]:
+        torch.save({'state_dict': {'a': torch.zeros(1)}, name: value}, path)
+        with pytest.raises(UserError, match=f'its {name} is .*, expected ') as caught:
+            checkpoint_facts(path)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 500
+        load_checkpoint(path)  # the weights alone can be used
+
+
+def test_joints_beside_their_number(path):
+    """Pairs of joints name joints that there are."""
+    facts = {'num_joints': 3, 'flip_idx': [[0, 2]], 'skeleton': [[0, 3]]}
+    torch.save({'state_dict': {'a': torch.zeros(1)}, **facts}, path)
+    with pytest.raises(UserError, match='its skeleton names joint 3, but it has 3 joints'):
+        checkpoint_facts(path)
+
+
+def test_unknown_keys_cost_nothing(path):
+    """Keys that are no facts are ignored, whatever they hold."""
+    torch.save({'state_dict': {'a': torch.zeros(1)}, 'extra': nested(40), 'more': cycle(), 3: 4, 'task': 'ddd'}, path)
+    assert checkpoint_facts(path) == {'task': 'ddd'}
+
+
+# -- pretrained backbones ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -410,7 +760,7 @@ def test_imagenet_weights_from_the_cache(hub, arch, file, prefix):
     weights = {
         name.removeprefix(prefix): torch.full_like(value, 7)
         for name, value in model.state_dict().items()
-        if name.startswith(model.trunk_prefixes) and not name.startswith(model.unused_prefixes)
+        if name.startswith(model.backbone_prefixes) and not name.startswith(model.unused_prefixes)
     }
     hub.mkdir()
     torch.save({**weights, 'fc.bias': torch.zeros(1000)}, hub / file)
@@ -420,7 +770,7 @@ def test_imagenet_weights_from_the_cache(hub, arch, file, prefix):
 
     del weights[next(iter(weights))]
     torch.save(weights, hub / file)
-    with pytest.raises(UserError, match='does not fit the trunk.*missing'):
+    with pytest.raises(UserError, match='does not fit the backbone.*missing'):
         create_model(arch, {'hm': 1}, 0, pretrained='imagenet')
 
 
@@ -431,7 +781,7 @@ def test_trunk_from_a_file(path):
     other = create_model('res_18', {'hm': 2}, 0, pretrained=str(path))
     assert torch.equal(other.layer4[1].conv2.weight, model.layer4[1].conv2.weight)
     assert not torch.equal(other.hm.weight, model.hm.weight)
-    with pytest.raises(UserError, match='does not fit the trunk'):
+    with pytest.raises(UserError, match='does not fit the backbone'):
         create_model('res_34', {'hm': 2}, 0, pretrained=str(path))
     with pytest.raises(UserError, match="no such checkpoint: 'imagnet'"):
         create_model('res_18', {'hm': 2}, 0, pretrained='imagnet')
@@ -439,7 +789,6 @@ def test_trunk_from_a_file(path):
 
 def test_no_imagenet_weights_for_the_hourglass(hub, monkeypatch, capsys):
     """Hourglass has none: it starts from random weights and says so."""
-    tiny = model_module.Family(lambda layers, heads, head_conv: TinyNet(heads, head_conv))
-    monkeypatch.setitem(model_module.model_factory, 'hourglass', tiny)
+    monkeypatch.setattr(large_hourglass, 'get_large_hourglass_net', lambda layers, heads, width: TinyNet(heads, width))
     create_model('hourglass', HEADS, 4, pretrained='imagenet')
     assert 'there are no ImageNet weights' in capsys.readouterr().out

@@ -397,13 +397,14 @@ def test_damaged_cache_counts_as_empty(tmp_path):
 )
 def test_broken_joint_facts_are_one_line(tmp_path, facts):
     """A category whose joints make no sense says which key, and no skeleton at all is fine."""
-    from lib.datasets.dataset.custom import custom_source
+    from lib.datasets.dataset.custom import Custom
+    from lib.datasets.sample.multi_pose import MultiPoseSample
 
     path = folder(tmp_path, categories=[{'id': 7, 'name': 'hand', **facts}])
     with pytest.raises(UserError, match='json.*(keypoints|skeleton|sigmas|flip_pairs)'):
-        custom_source(path, 'multi_pose')
+        Custom(path, MultiPoseSample.choose_categories)
     folder(tmp_path, categories=[{'id': 7, 'name': 'hand', 'keypoints': ['a'], 'skeleton': None}])
-    assert custom_source(path, 'multi_pose').skeleton == []
+    assert Custom(path, MultiPoseSample.choose_categories).skeleton == []
 
 
 def test_workers_share_the_annotations():
@@ -414,3 +415,28 @@ def test_workers_share_the_annotations():
     sizes = re.findall(r'worker \d: ([\d.]+) MiB', done.stdout)
     assert len(sizes) == 1, done.stderr
     assert float(sizes[0]) < 16
+
+
+def test_sources_serve_what_they_have(monkeypatch):
+    """A new task is served by each source whose annotations hold what it needs, without an edit of the source."""
+    from dataclasses import replace
+
+    from lib.datasets.source_factory import check_dataset_name, datasets_for, source_factory
+    from lib.tasks import TASKS
+
+    offered = {each for source in source_factory.values() for each in source.offers}
+    assert all(set(task.needs) <= offered for task in TASKS.values())
+    monkeypatch.setitem(TASKS, 'throwaway', replace(TASKS['ctdet'], needs=('boxes', 'joints')))
+    assert datasets_for('throwaway') == ['coco_hp'] and datasets_for('ctdet') == ['coco', 'coco_hp', 'pascal']
+    with pytest.raises(UserError, match="dataset 'kitti' serves ddd, not ctdet"):
+        check_dataset_name('kitti', 'ctdet')
+
+
+def test_names_are_checked_without_torch():
+    """Typing errors are answered at once: neither torch, cv2 nor an evaluator is imported before."""
+    program = (
+        "import sys, lib.datasets.source_factory; print({'torch', 'cv2', 'faster_coco_eval'} & sys.modules.keys())"
+    )
+    source = Path(__file__).parent.parent / 'src'
+    done = subprocess.run([sys.executable, '-c', program], cwd=source, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == 'set()', done.stderr

@@ -465,15 +465,15 @@ def test_mirroring_and_scales_do_not_act(folder, capsys):
 def test_splits(folder):
     """`--kitti_split` names the file; `--trainval` trains on all frames and tests on the test set."""
     opt, dataset = options(folder)
-    assert dataset.locate(opt, 'val')[0].endswith('kitti/annotations/kitti_3dop_val.json')
+    assert dataset.source.locate(opt, 'val')[0].endswith('kitti/annotations/kitti_3dop_val.json')
     opt, dataset = options(folder, '--kitti_split', 'subcnn')
-    assert dataset.locate(opt, 'train')[0].endswith('kitti_subcnn_train.json')
+    assert dataset.source.locate(opt, 'train')[0].endswith('kitti_subcnn_train.json')
     opt, dataset = options(folder, '--trainval')
-    assert [dataset.locate(opt, split)[0][-19:] for split in ('train', 'test')] == [
+    assert [dataset.source.locate(opt, split)[0][-19:] for split in ('train', 'test')] == [
         'kitti_trainval.json',
         'ons/kitti_test.json',
     ]
-    assert dataset.locate(opt, 'test')[1].endswith('images/test')
+    assert dataset.source.locate(opt, 'test')[1].endswith('images/test')
 
 
 def ideal_results(dataset, opt):
@@ -649,4 +649,4 @@ def test_toy_road_fits(tmp_path):
         for row in rows:
             assert np.abs(wanted - row[2:6]).max(1).min() < 4
     assert count > 0.8 * (dataset.index.classes >= 0).sum()  # two of one class may share a cell
-    assert dataset.label_folder().endswith('kitti/training/label_2')
+    assert dataset.source.label_folder(dataset.opt).endswith('kitti/training/label_2')

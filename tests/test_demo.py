@@ -238,7 +238,7 @@ def test_an_image_over_the_budget_is_skipped(look, tmp_path, capsys):
     for name, width in (('a.png', 1000), ('b.png', 1001)):
         write_picture(tmp_path / 'in' / name, 1000, width)
     assert [entry['image'] for entry in read_results(look(tmp_path / 'in'))] == ['a.png']
-    assert "b.png' has 1001 x 1000 pixels: more than the 1000000 of --max_pixels" in capsys.readouterr().err
+    assert "b.png' has 1001 x 1000 pixels: more than the 1000000 that --max_pixels allows" in capsys.readouterr().err
 
 
 def test_an_image_too_wide_for_jpeg_is_drawn_as_png(look, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lib import load_detector
+from lib.datasets import test_images
 from lib.detectors.detector_factory import detector_factory
 from lib.models.model import create_model, save_model
 from lib.opts import model_facts, opts
@@ -251,14 +252,14 @@ def test_broken_images_in_a_batch(toy, checkpoint, scripts, tmp_path, monkeypatc
     whole = evaluate(scripts, toy, checkpoint, tmp_path / 'whole', '--not_prefetch_test')
     index = json.loads((Path(toy) / 'annotations/val.json').read_text())
     broken = index['images'][1:4]
-    read_image = scripts('test').read_image
+    read_image = test_images.read_image
 
     def failing(path, *args):
         if any(str(path).endswith(image['file_name']) for image in broken):
             raise UserError(f'{path} broke after the data check')
         return read_image(path, *args)
 
-    monkeypatch.setattr(scripts('test'), 'read_image', failing)
+    monkeypatch.setattr(test_images, 'read_image', failing)
     capsys.readouterr()
     found = evaluate(scripts, toy, checkpoint, tmp_path / 'broken', '--not_prefetch_test', '--test_batch_size', '2')
     told = capsys.readouterr().out

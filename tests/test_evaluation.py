@@ -1,12 +1,16 @@
-"""COCO's and Pascal VOC's metrics on small made-up data, VOC's against a slow readable form."""
+"""COCO's and Pascal VOC's metrics on small made-up data, VOC's against a slow readable form; metrics as objects."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
 
-from lib.datasets.evaluation.coco_eval import BOX_FIGURES, evaluate_coco
-from lib.datasets.evaluation.voc_eval import evaluate_voc
+from helpers import options
+from lib.datasets.evaluation.coco_boxes import CocoBoxes, coco_results
+from lib.datasets.evaluation.coco_eval import BOX_METRICS, evaluate_coco
+from lib.datasets.evaluation.metric_factory import create_metric
+from lib.datasets.evaluation.voc_eval import Voc, evaluate_voc
 from lib.utils.errors import UserError
 
 
@@ -36,7 +40,7 @@ def perfect(truth):
 def test_perfect_boxes_score_one(truth):
     """Guards the ends of the scale, odd ids (an annotation id of 0 too) and filled-in areas."""
     figures = evaluate_coco(truth, perfect(truth))
-    assert set(figures) == {*BOX_FIGURES, 'AP/cat', 'AP/dog'}
+    assert set(figures) == {*BOX_METRICS, 'AP/cat', 'AP/dog'}
     assert figures == pytest.approx(dict.fromkeys(figures, 1.0))
 
 
@@ -209,3 +213,117 @@ def test_voc_counts_corner_pixels():
     found = [box_row(1, 1, (0, 0, 4, 9), score=1)]
     assert evaluate_voc(truth, found, min_overlap=0.499)['mAP'] == pytest.approx(1)
     assert evaluate_voc(truth, found, min_overlap=0.501)['mAP'] == 0
+
+
+# ------------------------------------------------------------------------------------------ metrics as objects
+
+BOXES = {'box': slice(0, 4), 'score': 4}
+POSES = BOXES | {'keypoints': slice(5, None)}
+FACTS = {'class_names': ['cat', 'dog'], 'cat_ids': {90: 0, 3: 1, 5: -1}}
+
+
+def test_metrics_state_what_they_need():
+    """Guards the choice: the source's own, else the task's, else what --eval_metric names, if it fits the results."""
+    assert isinstance(create_metric('', ('voc', 'bbox'), 'ctdet', BOXES, **FACTS), Voc)
+    assert isinstance(create_metric('', ('', 'bbox'), 'ctdet', BOXES, **FACTS), CocoBoxes)
+    assert isinstance(
+        create_metric('', ('kitti', 'bbox'), 'ctdet', BOXES, **FACTS), CocoBoxes
+    )  # which boxes cannot serve
+    assert create_metric('keypoints', ('', 'bbox'), 'multi_pose', POSES, **FACTS).main == 'kp_AP'
+    for name, words in (
+        ('kitti', "'kitti' needs alpha, dim, location, rotation_y, which results of ctdet lack; bbox, voc can"),
+        ('keypoints', "'keypoints' needs keypoints, which results of ctdet lack"),
+        ('keypoint', "'keypoint' is not one of bbox, keypoints, voc, kitti; did you mean 'keypoints'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            create_metric(name, ('', 'bbox'), 'ctdet', BOXES, **FACTS)
+
+
+def test_eval_metric_is_refused_before_training(toy):
+    """Guards the same at the door: `--eval_metric` is checked and used once the dataset's class is known."""
+    dataset = options('ctdet', toy, '--eval_metric', 'voc', '--metric', 'mAP_area')[1]
+    assert dataset.metrics == CocoBoxes.names and dataset.create_metric('voc').names == Voc.names
+    with pytest.raises(UserError, match='results of ctdet lack'):
+        options('ctdet', toy, '--eval_metric', 'kitti')
+    with pytest.raises(UserError, match="--metric 'AP50'"):
+        options('ctdet', toy, '--eval_metric', 'voc', '--metric', 'AP50')
+
+
+def test_any_metric_scores_own_data(toy, tmp_path):
+    """Guards `--eval_metric` through run_eval: the truth as results gives VOC's metrics and 1."""
+    opt, dataset_class = options('ctdet', toy, '--eval_metric', 'voc')
+    dataset = dataset_class(opt, 'val')
+    results = {}
+    for i, image_id in enumerate(dataset.index.image_ids.tolist()):
+        objects = dataset.index.objects(i)
+        rows = np.column_stack([objects.boxes, np.full(len(objects), 0.9)])
+        results[image_id] = {cls + 1: rows[objects.classes == cls] for cls in range(dataset.num_classes)}
+    metrics = dataset.run_eval(results, str(tmp_path))
+    assert metrics['mAP'] == pytest.approx(1) and set(Voc.names) < set(metrics)
+    assert json.loads((tmp_path / 'metrics.json').read_text()) == metrics
+
+
+def test_results_have_every_column(truth):
+    """Guards results.json: box as x y w h, scores in full, joints with a 1, further columns under their names."""
+    rows = np.array([[1, 2, 4.126, 6, 0.123456, 7, 8, 9, 10]])
+    (row,) = coco_results({-7: {1: rows, 2: np.zeros((0, 5))}}, FACTS['cat_ids'], POSES)
+    assert row['bbox'] == [1, 2, 3.13, 4] and row['score'] == 0.123456 and row['category_id'] == 90
+    assert row['keypoints'] == [7, 8, 1, 9, 10, 1]
+    (row,) = coco_results({-7: {2: rows[:, :8]}}, FACTS['cat_ids'], BOXES | {'depth': 5, 'size': slice(6, 8)})
+    assert (row['category_id'], row['depth'], row['size']) == (3, 7, [8, 9])
+
+
+def test_ignored_kinds_are_no_classes(truth, tmp_path):
+    """Guards COCO's mean over classes on data with ignored kinds, such as DontCare: they are not scored."""
+    truth['categories'].append({'id': 5, 'name': 'dontcare'})
+    truth['annotations'].append(box_row(-7, 5, (0, 0, 9, 9)))
+    results = {row['image_id']: {} for row in truth['annotations']}
+    for row in truth['annotations'][:3]:
+        x, y, w, h = row['bbox']
+        results[row['image_id']].setdefault(FACTS['cat_ids'][row['category_id']] + 1, []).append(
+            [x, y, x + w, y + h, 0.9]
+        )
+    metric = CocoBoxes(columns=BOXES, **FACTS)
+    metrics = metric.score(truth, metric.save(results, tmp_path))
+    assert metrics['AP'] == pytest.approx(1) and 'AP/dontcare' not in metrics
+
+
+@pytest.mark.parametrize('evaluate', [evaluate_coco, evaluate_voc])
+@pytest.mark.parametrize('row', [{'detections': []}, {'image_id': 1}, {'image_id': [1]}, {'category_id': {}}])
+def test_results_of_another_kind_are_refused(truth, evaluate, row):
+    """Guards against an AP of 0 where nothing could be read, and against values of any type."""
+    wrong = [found | row for found in perfect(truth)] if 'detections' not in row else [row]
+    with pytest.raises(UserError, match=f'none of the {len(wrong)} detections can be scored'):
+        evaluate(truth, wrong)
+
+
+def test_numbers_that_no_float_holds(truth):
+    """Guards integers of 400 digits: a row of them is left out."""
+    huge = perfect(truth)[0] | {'bbox': [10**400, 1, 1, 1]}
+    assert evaluate_coco(truth, [*perfect(truth), huge])['AP'] == pytest.approx(1)
+
+
+def test_tools_refuse_what_cannot_be_scored(tool, truth, tmp_path):
+    """Guards status 1 for annotations with nothing to find, and that `--json` never replaces an input."""
+    (tmp_path / 'truth.json').write_text(json.dumps(truth))
+    (tmp_path / 'empty.json').write_text(json.dumps(truth | {'annotations': []}))
+    (tmp_path / 'found.json').write_text(json.dumps(perfect(truth)))
+    (tmp_path / 'link.json').symlink_to('found.json')
+    for name in ('eval_coco', 'eval_voc'):
+        assert 'no usable object' in tool(name, 'empty.json', 'found.json', code=1)
+    for output in ('found.json', './truth.json', 'link.json'):
+        assert 'which is read' in tool('eval_coco', 'truth.json', 'found.json', '--json', output, code=1)
+    assert json.loads((tmp_path / 'found.json').read_text()) == perfect(truth)
+
+
+def test_keypoints_without_boxes_give_the_joints_table_alone(tool, tmp_path):
+    """Guards eval_coco_hp on results that have no boxes."""
+    person = box_row(1, 1, (5, 5, 20, 20), keypoints=[10, 10, 2] * 17)
+    coco = {'images': [{'id': 1}], 'annotations': [person], 'categories': [{'id': 1, 'name': 'person'}]}
+    found = [{key: person[key] for key in ('image_id', 'category_id', 'keypoints')} | {'score': 0.5}]
+    (tmp_path / 'truth.json').write_text(json.dumps(coco))
+    (tmp_path / 'found.json').write_text(json.dumps(found))
+    printed = tool('eval_coco_hp', 'truth.json', 'found.json', '--json', 'out.json')
+    assert 'only joints are scored' in printed
+    metrics = json.loads((tmp_path / 'out.json').read_text())
+    assert metrics['kp_AP'] == pytest.approx(1) and 'AP' not in metrics

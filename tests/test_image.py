@@ -31,6 +31,7 @@ from lib.utils.image import (
     transform_preds,
     warp_image,
 )
+from lib.utils.image.reading import default_max_pixels
 
 # -- reading -------------------------------------------------------------------------------------------
 
@@ -192,6 +193,14 @@ def test_the_budget_of_pixels_is_kept_before_decoding(tmp_path, png, monkeypatch
     with pytest.raises(UserError, match='30 x 20 pixels: more than the 599'):
         read_image(path, max_pixels=599)
     assert 16_000 * 12_000 < MAX_PIXELS < 30_000 * 30_000
+
+
+def test_the_default_budget_follows_the_memory(monkeypatch):
+    """Half of the memory holds the image, on a machine with little of it."""
+    default_max_pixels.cache_clear()
+    monkeypatch.setattr(os, 'sysconf', lambda name: 1000 if name == 'SC_PHYS_PAGES' else 4096)
+    assert default_max_pixels() == 1000 * 4096 // 6
+    default_max_pixels.cache_clear()
 
 
 def test_an_image_larger_than_the_memory_is_one_line(tmp_path, png, monkeypatch):

@@ -12,6 +12,7 @@ from lib.datasets.evaluation.kitti_eval import evaluate_kitti, flatten_kitti
 from lib.utils.errors import UserError
 
 FIXTURE = Path(__file__).parent / 'fixtures' / 'kitti_eval'
+HEIGHT = Path(__file__).parent / 'fixtures' / 'kitti_height'  # a frame with a car of 25 px, and official values
 FRAMES = 80  # with 40 objects or fewer the official rule has no threshold for the last recall point
 
 
@@ -208,3 +209,33 @@ def test_matched_errors(tmp_path):
         'car_depth_error': pytest.approx((10 + 20) / 2),
         'car_rotation_error': pytest.approx(turn.mean()),
     }
+
+
+def test_a_box_of_exactly_the_least_height_counts(folders):
+    """Guards the official rule that a truth is ignored under 25 px, not at 25: values of a run of the evaluator."""
+    expected = json.loads((HEIGHT / 'expected.json').read_text())
+    metrics = evaluate_kitti(HEIGHT / 'label_2', HEIGHT / 'results')
+    for name, values in expected.items():
+        assert metrics[name]['AP11'] == pytest.approx(values, abs=0.01)
+    for height, easy, moderate in ((24.99, 0, 0), (25, 0, 100), (39.99, 0, 100), (40, 100, 100)):
+        car = label('Car', box=(100, 100, 200, 100 + height))
+        metrics = score(folders, [car], [f'{car} 0.9'])
+        found = (metrics['car_3d_easy_AP40'], metrics['car_3d_moderate_AP40'])
+        assert found == pytest.approx((easy, moderate))
+
+
+def test_files_of_another_kind_are_refused(folders):
+    """Guards against a table of zeros where nothing was read: the folder and what was expected are named."""
+    truth, found = [label('Car')], [label('Car', score=0.9)]
+    for wrong, words in (
+        ((['Car,0,0,1'], found), 'label_2.*15 fields'),
+        ((truth, truth), 'results.*16 fields'),  # labels in place of results
+        ((truth, [label('Bus', score=0.9)]), 'results.*class that is scored.*found bus'),
+    ):
+        repeat_frame(folders, *wrong)
+        with pytest.raises(UserError, match=words):
+            evaluate_kitti(*folders)
+    repeat_frame(folders, [label('Bus')], found)
+    assert not any(flatten_kitti(evaluate_kitti(*folders)).values())  # a validation without cars is no mistake
+    with pytest.raises(UserError, match='label_2.*found bus'):
+        evaluate_kitti(*folders, require_truth=True)

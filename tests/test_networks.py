@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -10,10 +12,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lib.models.model import ARCHS, create_model, model_factory
+from conftest import SRC
+from lib.models.families import ARCHS, family_of, split_arch
+from lib.models.model import create_model
 from lib.models.networks import large_hourglass
 from lib.models.networks.common import CenterNet, bilinear_kernel
 from lib.models.networks.dla import bilinear_upsampling
+from lib.models.recognition import infer_facts
 from lib.utils.errors import UserError
 
 # Taken from runs of the published code: hashes of "name shape" lists (in order: optimizer states go by it) and
@@ -218,7 +223,7 @@ def test_initial_regression_heads(arch, small, zero):
         ('dla_34', ['base.level4.tree1.tree1.conv2.weight']),
     ],
 )
-def test_initial_trunk(arch, layers):
+def test_initial_backbone(arch, layers):
     """Trunks start from N(0, sqrt(2 / (k * k * out)))."""
     state = create_model(arch, HEADS, 8).state_dict()
     for layer in layers:
@@ -254,10 +259,125 @@ def test_bilinear_upsampling(factor):
     torch.testing.assert_close(got[:, :, inner, inner], want[:, :, inner, inner])
 
 
-def test_families_share_one_builder_signature():
-    """Every factory entry builds from (num_layers, heads, head_conv), so that a new family is one entry."""
-    for name, family in model_factory.items():
-        with torch.device('meta'):
-            model = family.builder(family.layers[-1] if family.layers else 0, {'hm': 2}, 8)
-        assert isinstance(model, CenterNet), name
-        assert model.trunk_prefixes and any(key.startswith(model.trunk_prefixes) for key in model.state_dict())
+@pytest.mark.parametrize('arch', ARCHS)
+def test_family_facts_are_the_networks(arch):
+    """What options read of a family without building it is what its networks are."""
+    family, (_, layers) = family_of(arch), split_arch(arch)
+    width = 8
+    with torch.device('meta'):
+        model = family.build(layers, {'hm': 2}, width)
+        assert isinstance(model, CenterNet)
+        side = family.side_multiple
+        assert model.side_multiple == side
+        hidden = [weight.shape[0] for name, weight in model.state_dict().items() if name.startswith('hm')][0]
+        assert hidden == (family.fixed_head_conv or width)
+        if arch in FAMILIES and not uses_dcn(arch):  # our operator has no meta form
+            assert [maps['hm'].shape for maps in model(torch.zeros(1, 3, side, 2 * side))] == [
+                (1, 2, side // 4, side // 2)
+            ] * family.stacks
+    assert family.default_head_conv == (256 if arch == 'hourglass' else published_head_conv(arch))
+    assert any(key.startswith(model.backbone_prefixes) for key in model.state_dict())
+
+
+def uses_dcn(arch: str) -> bool:
+    return arch.startswith(('resdcn', 'dla_'))
+
+
+def test_family_facts_need_no_torch():
+    """`--help` and a typo are answered at once: the families and the facts do not import torch."""
+    code = 'import sys, lib.models.families, lib.models.facts; sys.exit("torch" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], cwd=SRC).returncode == 0
+
+
+def test_unknown_family():
+    """An arch that there is not is refused, wherever its family is asked for."""
+    with pytest.raises(UserError, match="found 'res_17'; did you mean 'res_1"):
+        family_of('res_17')
+
+
+def test_hourglass_features(thin_hourglass):
+    """`features` keeps its base's contract: the map that the last stack's heads read."""
+    model = create_model('hourglass', {'wh': 2}, 64).eval()
+    images = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        features = model.features(images)
+        assert features.shape == (1, 8, 32, 32)
+        torch.testing.assert_close(model.wh[1](features), model(images)[-1]['wh'])
+
+
+# -- networks recognised by their parameters --------------------------------------------------------
+
+TASKS = {
+    'ctdet': (CTDET, {'num_classes': 80, 'cat_spec_wh': False, 'not_reg_offset': False}),
+    'exdet': (
+        {
+            **dict.fromkeys(('hm_t', 'hm_l', 'hm_b', 'hm_r', 'hm_c'), 80),
+            **dict.fromkeys(('reg_t', 'reg_l', 'reg_b', 'reg_r'), 2),
+        },
+        {'num_classes': 80, 'agnostic_ex': False, 'not_reg_offset': False},
+    ),
+    'ddd': (
+        {'hm': 3, 'dep': 1, 'rot': 8, 'dim': 3, 'wh': 2, 'reg': 2},
+        {'num_classes': 3, 'not_reg_bbox': False, 'not_reg_offset': False},
+    ),
+    'multi_pose': (
+        MULTI_POSE,
+        {
+            'num_classes': 1,
+            'num_joints': 17,
+            'not_hm_hp': False,
+            'not_reg_hp_offset': False,
+            'not_reg_offset': False,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize('arch', ARCHS)
+def test_networks_are_recognised(arch, task):
+    """Arch, task, heads, head_conv, classes and joints of each network are read off its names and shapes."""
+    heads, facts = TASKS[task]
+    with torch.device('meta'):
+        state = create_model(arch, heads, published_head_conv(arch)).state_dict()
+    width = 256 if arch == 'hourglass' else published_head_conv(arch)
+    assert infer_facts(state) == {'arch': arch, 'task': task, 'heads': heads, 'head_conv': width, **facts}
+
+
+@pytest.mark.parametrize(
+    ('heads', 'facts'),
+    [
+        ({'hm': 3, 'wh': 6, 'reg': 2}, {'task': 'ctdet', 'cat_spec_wh': True, 'not_reg_offset': False}),
+        ({'hm': 1, 'wh': 2}, {'task': 'ctdet', 'cat_spec_wh': False, 'not_reg_offset': True}),
+        (
+            {**dict.fromkeys(('hm_t', 'hm_l', 'hm_b', 'hm_r'), 1), 'hm_c': 5},
+            {'task': 'exdet', 'agnostic_ex': True, 'not_reg_offset': True, 'num_classes': 5},
+        ),
+        ({'hm': 3, 'dep': 1, 'rot': 8, 'dim': 3}, {'task': 'ddd', 'not_reg_bbox': True, 'not_reg_offset': True}),
+        (
+            {'hm': 1, 'wh': 2, 'hps': 10, 'hm_hp': 5},
+            {'task': 'multi_pose', 'num_joints': 5, 'not_hm_hp': False, 'not_reg_hp_offset': True},
+        ),
+        ({'hm': 1, 'wh': 2, 'hps': 10}, {'task': 'multi_pose', 'not_hm_hp': True, 'not_reg_hp_offset': True}),
+        ({'seg': 7}, {'arch': 'res_18', 'heads': {'seg': 7}, 'head_conv': 0}),
+    ],
+)
+def test_options_of_the_heads_are_recognised(heads, facts):
+    """Options that shape the heads show in them; heads of no task give the arch alone."""
+    with torch.device('meta'):
+        state = create_model('res_18', heads, 0).state_dict()
+    found = infer_facts(state)
+    assert found | facts == found
+    assert found['head_conv'] == 0
+    assert ('task' in found) == ('task' in facts)
+
+
+def test_other_networks_are_not_recognised():
+    """A part of a network, or another one, gives no facts; batch norm counters are not asked for."""
+    with torch.device('meta'):
+        state = create_model('dla_34', CTDET, 256).state_dict()
+    assert infer_facts({'encoder.weight': torch.zeros(2, 2)}) == {}
+    old = {name: value for name, value in state.items() if not name.endswith('num_batches_tracked')}
+    assert infer_facts(old)['arch'] == 'dla_34'
+    del old['ida_up.node_2.conv.weight']
+    assert infer_facts(old) == {}

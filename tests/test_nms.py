@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kernel_references import slow_iou, slow_nms, slow_soft_nms
 from lib.external.nms import nms, soft_nms, soft_nms_39, soft_nms_merge
 
 
@@ -11,33 +12,6 @@ def random_boxes(count, columns=5, seed=0):
     corners = rng.uniform(0, 60, (count, 2))
     boxes = np.hstack([corners, corners + rng.uniform(1, 40, (count, 2)), rng.uniform(0, 1, (count, columns - 4))])
     return boxes.astype(np.float32)
-
-
-def slow_iou(a, b):
-    width = min(a[2], b[2]) - max(a[0], b[0]) + 1
-    height = min(a[3], b[3]) - max(a[1], b[1]) + 1
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b)]
-    return width * height / (sum(areas) - width * height)
-
-
-def slow_decay(iou, sigma, Nt, method):
-    if method == 2:
-        return np.exp(-(iou**2) / sigma)
-    return 1.0 if iou <= Nt else (1 - iou) * (method == 1)
-
-
-def slow_soft_nms(boxes, sigma=0.5, Nt=0.3, threshold=0.001, method=0):
-    """The kept rows, best first, in float64."""
-    left, kept = list(boxes.astype(np.float64)), []
-    while left:
-        best = left.pop(int(np.argmax([box[4] for box in left])))
-        kept.append(best)
-        for box in left:
-            box[4] *= slow_decay(slow_iou(best, box), sigma, Nt, method)
-        left = [box for box in left if box[4] >= threshold or slow_iou(best, box) == 0]
-    return np.array(kept)
 
 
 @pytest.mark.parametrize('method', [0, 1, 2])
@@ -93,10 +67,7 @@ def test_nms_is_the_slow_one():
     """The same boxes in the same order as the greedy loop, the array untouched."""
     boxes = random_boxes(80, seed=3)
     before = boxes.copy()
-    want = []
-    for row in np.argsort(-boxes[:, 4]):
-        if all(slow_iou(boxes[kept], boxes[row]) < 0.3 for kept in want):
-            want.append(int(row))
+    want = slow_nms(boxes, 0.3)
     assert nms(boxes, 0.3) == want
     assert 1 < len(want) < 80
     np.testing.assert_array_equal(boxes, before)
@@ -135,9 +106,21 @@ def test_strided_boxes_change_in_place():
         (lambda: soft_nms_merge(np.zeros((2, 5), np.float32)), ValueError, r'\[N, 7 or more\], found \[2, 5\]'),
         (lambda: nms(np.zeros(5, np.float32), 0.5), ValueError, r'found \[5\]'),
         (lambda: soft_nms(np.zeros((2, 5), np.float32), method=3), ValueError, 'method'),
+        (lambda: soft_nms(np.zeros((2, 5), np.float32), method=2, sigma=0), ValueError, 'sigma must be over 0'),
+        (lambda: soft_nms(np.broadcast_to(np.zeros(5, np.float32), (2, 5))), ValueError, 'boxes must be writable'),
     ],
 )
 def test_wrong_arguments(call, error, words):
     """Arrays that the kernels cannot work on are refused with what was expected and found."""
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize('function', [soft_nms, soft_nms_39, soft_nms_merge])
+def test_scores_that_are_no_numbers_come_last(function):
+    """They suppress no real box, whatever their place."""
+    boxes = random_boxes(50, 7)
+    boxes[[0, 7, 8, 40], 4] = np.nan
+    keep = function(boxes, threshold=0.0)
+    scores = boxes[keep, 4]
+    assert np.isnan(scores[-4:]).all() and not np.isnan(scores[:-4]).any()

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import run_program
 from lib.datasets.dataset_factory import get_dataset
-from lib.datasets.evaluation.coco_eval import KEYPOINT_FIGURES
+from lib.datasets.evaluation.coco_eval import KEYPOINT_METRICS
 from lib.opts import opts
 from lib.utils.drawing import JOINT_SCORE, rainbow
 
@@ -82,7 +82,7 @@ def test_five_joints_are_learnt_scored_and_drawn(scripts, tmp_path):
     data = write_folder(tmp_path / 'own', 5, train=120)
     run = run_programs(scripts, data, tmp_path / 'exp', *PLAIN)
     metrics = json.loads((run / 'metrics.json').read_text())
-    assert metrics['kp_AP'] > 0.5 and set(KEYPOINT_FIGURES) < set(metrics)
+    assert metrics['kp_AP'] > 0.5 and set(KEYPOINT_METRICS) < set(metrics)
     entries = json.loads((run / 'demo/results.json').read_text())
     assert [entry['image'] for entry in entries] == [f'{number}.png' for number in range(VAL)]
     drawn = []
@@ -117,7 +117,7 @@ def test_every_number_of_joints_goes_through_the_programs(scripts, tmp_path, mak
     data = make(tmp_path / 'own', joints)
     augmented = ['--flip', '0.5', '--aug_rot', '0.5', '--rotate', '30']
     run = run_programs(scripts, data, tmp_path / 'exp', '--num_iters', '1', *augmented)
-    assert set(KEYPOINT_FIGURES) < set(json.loads((run / 'metrics.json').read_text()))
+    assert set(KEYPOINT_METRICS) < set(json.loads((run / 'metrics.json').read_text()))
     rows = json.loads((run / 'results.json').read_text())
     assert len(rows) == 100 * VAL and all(len(row['keypoints']) == 3 * joints for row in rows)
     entries = json.loads((run / 'demo/results.json').read_text())

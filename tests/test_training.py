@@ -1,5 +1,6 @@
 """Training runs: checkpoints, kill and resume, validation, learning rate, and what stops a run."""
 
+import errno
 import json
 import os
 import re
@@ -8,14 +9,18 @@ import shutil
 import signal
 import subprocess
 import sys
+from argparse import Namespace
+from pathlib import Path
 
 import pytest
 import torch
 
 from conftest import SRC, run_program
 from lib.datasets.toy import make_toy_data
+from lib.logger import LOCK, Logger
 from lib.trains.base_trainer import LossMeter
 from lib.utils.errors import UserError
+from lib.utils.lock import FolderLock
 
 TINY = ['--arch', 'res_18', '--head_conv', '0', '--input_res', '64', '--batch_size', '3', '--lr', '1e-3']
 TINY += ['--gpus', '-1', '--pretrained', 'none']
@@ -311,3 +316,97 @@ def test_oracles_with_kept_resolution(toy, uninterrupted, scripts, tmp_path):
     oracles = ['--eval_oracle_hm', '--eval_oracle_wh', '--eval_oracle_offset']
     scripts('main').main([*args, *oracles, '--num_workers', '0'])
     assert json.loads((tmp_path / 'ctdet/x/metrics.json').read_text())['AP'] > 0.98
+
+
+def test_killed_loader_process_loses_no_iteration(toy, uninterrupted, scripts, tmp_path):
+    """Exit status 1 with one line that names the image; resumed, the run ends as the one that was left alone."""
+    args = command(toy, tmp_path, 'lost', *LOOPS['ctdet'], '--num_workers', 1, '--print_iter', 1)
+    process = subprocess.Popen(
+        [sys.executable, '-u', str(SRC / 'main.py'), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if re.search(r'train \[2\]: 1/4', line):
+            (worker, *_) = (
+                int(pid)
+                for pid in Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+                if b'main.py' in Path(f'/proc/{pid}/cmdline').read_bytes()  # not multiprocessing's resource tracker
+            )
+            os.kill(worker, signal.SIGKILL)
+    assert process.wait(timeout=60) == 1
+    assert re.fullmatch(
+        r"error: a loader process was killed \(SIGKILL\) at image '.*\.\w+': .*--num_workers.*\n", said[-1]
+    )
+    assert 'Traceback' not in ''.join(said)
+    last = torch.load(tmp_path / 'ctdet/lost/model_last.pth', weights_only=True)
+    assert (last['epoch'], last['iteration']) >= (1, 1)
+    scripts('main').main([*args, '--resume'])
+    for name in ('model_last.pth', 'model_best.pth'):
+        assert_same_weights(uninterrupted / name, tmp_path / 'ctdet/lost' / name)
+    assert not list((tmp_path / 'ctdet/lost').glob('*.lock'))
+
+
+def test_second_run_in_a_folder_is_refused(toy, tmp_path):
+    """While a process trains there, another one names it and its lock, and touches nothing."""
+    folder = tmp_path / 'ctdet' / 'shared'
+    folder.mkdir(parents=True)
+    lock = FolderLock(folder, LOCK, 'another run trains in')
+    args = command(toy, tmp_path, 'shared', '--num_epochs', 1, '--num_iters', 1, '--val_intervals', 0)
+    done = run_program('main.py', *args, '--num_workers', 0)
+    assert done.returncode == 1
+    assert re.search(
+        rf"error: another run trains in '{folder}' \(process {os.getpid()} on", done.stderr.splitlines()[-1]
+    )
+    assert [path.name for path in folder.iterdir()] == [LOCK]
+    lock.release()
+
+
+def test_batch_norm_of_one_value_is_refused(toy, scripts, tmp_path):
+    """One image whose deepest map is a single cell: a line that says what to do, in place of PyTorch's traceback."""
+    args = command(toy, tmp_path, 'a', '--num_epochs', 1, '--num_workers', 0)
+    args[args.index('--batch_size') + 1] = '1'
+    args[args.index('--input_res') + 1] = '32'
+    with pytest.raises(UserError, match=r'batch norm .* 1 image of 32 x 32 .*--batch_size 2 .*--input_res'):
+        scripts('main').main(args)
+
+
+def test_log_on_a_full_disk_does_not_stop_the_run(tmp_path, capsys):
+    """The log and the events are left be with one note each; what is said still shows."""
+    logger = Logger(Namespace(save_dir=str(tmp_path)))
+    logger.log.close()
+    logger.log = open('/dev/full', 'a')  # noqa: SIM115  closed by the logger
+    logger.writer.add_scalar = lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, 'No space left on device'))
+    for epoch in (1, 2):
+        logger.scalars('train', epoch, {'loss': 1.0})
+    logger.close()
+    said = capsys.readouterr().out
+    for name in ('log.txt', 'TensorBoard events'):
+        assert said.count(f'note: {name} cannot be written any more (No space left on device)') == 1
+    assert 'train epoch 1: loss 1' in said and 'train epoch 2: loss 1' in said
+    assert not (tmp_path / LOCK).exists()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_stopped_scoring_leaves_no_half_result(toy, uninterrupted, tmp_path, number):
+    """test.py ends with 130 and one word, and writes no results of a part of the images."""
+    code = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import test
+from lib.utils.cli import run_cli
+run = test.BaseDetector.run_batch
+def stop(self, images):
+    os.kill(os.getpid(), int(sys.argv[2]))
+    return run(self, images)
+test.BaseDetector.run_batch = stop
+run_cli(lambda: test.main(sys.argv[3:]))
+"""
+    args = ['ctdet', '--dataset', toy, '--gpus', '-1', '--load_model', str(uninterrupted / 'model_last.pth')]
+    args += ['--num_workers', '1', '--exp_dir', str(tmp_path), '--exp_id', 'a']
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(SRC), str(int(number)), *args], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 130 and done.stderr.splitlines()[-1] == 'interrupted', done.stderr
+    assert 'Traceback' not in done.stderr
+    assert not [path for path in tmp_path.rglob('*') if path.is_file()]

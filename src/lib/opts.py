@@ -475,7 +475,7 @@ class opts:
                 f"checkpoint '{opt.load_model}' has the heads {brief(opt.facts['heads'])}, but the options and "
                 f"dataset '{opt.dataset}' ask for {brief(opt.heads)}"
             )
-        metrics = getattr(dataset, 'metrics', ())
+        metrics = dataset.create_metric(opt.eval_metric).names if hasattr(dataset, 'create_metric') else ()
         if metrics and opt.metric not in ('loss', 'AP', *metrics):
             raise UserError(
                 f"--metric '{opt.metric}' is not one of loss, AP, {', '.join(metrics)}"
@@ -520,7 +520,7 @@ def check_task(name: str) -> None:
 
 def check_names(opt: Options) -> None:
     """Dataset and arch are ones that there are."""
-    from .datasets.dataset_factory import check_dataset_name
+    from .datasets.source_factory import check_dataset_name
 
     if opt.arch not in ARCHS:
         raise UserError(f"arch '{opt.arch}' is not one of {', '.join(ARCHS)}" + did_you_mean(opt.arch, ARCHS))
@@ -643,12 +643,16 @@ def demo_facts(opt: Options) -> Any:
     Classes that it does not name are the dataset's where their number fits, of `--dataset` or of the built-in one
     that has as many; else they are numbered.
     """
-    from .datasets.dataset_factory import datasets_for, get_dataset
+    from .datasets.dataset_factory import get_dataset
+    from .datasets.source_factory import datasets_for
 
     facts = opt.facts
-    if 'class_names' in facts:
-        return Namespace(default_resolution=[facts['input_h'], facts['input_w']], metrics=())
+    if {'class_names', 'mean', 'std', 'input_h', 'input_w'} <= facts.keys():
+        return Namespace(default_resolution=[facts['input_h'], facts['input_w']])
     dataset = get_dataset(opt.dataset, opt.task)
+    if 'class_names' in facts:  # the others are the dataset's
+        kept = {name: getattr(dataset, name) for name in ('default_resolution', 'mean', 'std')}
+        return Namespace(**kept)
     count, joints = facts.get('num_classes'), facts.get('num_joints')
     if count in (None, dataset.num_classes) and joints in (None, dataset.num_joints) or 'dataset' in opt.given:
         return dataset

@@ -58,6 +58,7 @@ class Task:
         summary: what it finds, in a word or two.
         sample, trainer, detector: its classes in `datasets/sample/TASK.py`, `trains/TASK.py`, `detectors/TASK.py`.
         dataset: the dataset that it takes where `--dataset` is not given.
+        needs: what annotations must hold, in the words of `datasets/source.py`.
         heads: the network's outputs in the published order.
         read_heads: the inverse: `num_classes` (and more) of heads `{name: channels}`, for checkpoints without facts.
         describe_row: a row of its results as a detection (see `utils/detections.py`).
@@ -80,6 +81,7 @@ class Task:
     heads: Mapping[str, Head]
     read_heads: Callable[[Mapping[str, int]], dict[str, Any]]
     describe_row: Callable[[np.ndarray], Detection]
+    needs: tuple[str, ...] = ('boxes',)
     K: int = 100
     square_input: bool = False
     trains_unresized: bool = False
@@ -189,6 +191,7 @@ TASKS: dict[str, Task] = {
             'agnostic_ex': heads['hm_t'] == 1 and heads['hm_c'] > 1,
         },
         describe_row=describe_extreme_points,
+        needs=('boxes', 'extreme points'),
         K=40,  # a side
         square_input=True,
         optional_nms=False,  # always: one object gives many fours of points
@@ -212,6 +215,7 @@ TASKS: dict[str, Task] = {
         },
         read_heads=lambda heads: {'num_classes': heads['hm']},
         describe_row=describe_box_3d,
+        needs=('3D boxes',),
         augments=False,  # a mirrored or zoomed image has other depths
         merges_views=False,
         optional_nms=False,
@@ -235,6 +239,7 @@ TASKS: dict[str, Task] = {
         },
         read_heads=lambda heads: {'num_classes': heads['hm'], 'num_joints': heads['hps'] // 2},
         describe_row=describe_pose,
+        needs=('boxes', 'joints'),
         square_input=True,
         options=MultiPoseOptions,
     ),

@@ -1,4 +1,4 @@
-"""Score a saved results.json by COCO's box metric: the usual 12 figures and the AP of each class."""
+"""Score a saved results.json by COCO's box metric: the usual 12 metrics and the AP of each class."""
 
 from centernet.datasets.evaluation.coco_eval import evaluate_coco
 from centernet.datasets.evaluation.score_file import score_file

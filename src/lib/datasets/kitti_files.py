@@ -2,15 +2,80 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..utils.errors import UserError
 from ..utils.files import atomic_path
+from .index import Findings
 
 CATEGORIES = ['Pedestrian', 'Car', 'Cyclist', 'Van', 'Truck', 'Person_sitting', 'Tram', 'Misc', 'DontCare']
 # What the files say of an object that is only marked in the image, such as a DontCare area.
 UNKNOWN = {'truncated': -1, 'occluded': -1, 'alpha': -10, 'dim': [-1] * 3, 'location': [-1000] * 3, 'rotation_y': -10}
+NO_ORIENTATION = -10  # the alpha of a detector that does not estimate orientation
+LABEL_FIELDS, RESULT_FIELDS = 15, 16  # on a line; a result's last one is its score
+
+UNREADABLE = 'lines left out, cut short or not numbers'
+
+# Columns of a label after its class name.
+TRUNCATED, OCCLUDED, ALPHA = 0, 1, 2
+BOX, DIMS, LOCATION = slice(3, 7), slice(7, 10), slice(10, 13)  # x1 y1 x2 y2 | h w l | x y z, y at the bottom
+ROTATION, SCORE = 13, 14
+
+
+@dataclass
+class LabelLines:
+    """The lines of one label or result file. `types`: lower-case class names [N]; `rows`: float64 [N, 15]."""
+
+    types: np.ndarray
+    rows: np.ndarray
+
+
+def read_lines(path: Path, num_fields: int, findings: Findings) -> LabelLines:
+    """Read a KITTI label or result file; lines that cannot be used are named in `findings`.
+
+    Args:
+        path: the file.
+        num_fields: `LABEL_FIELDS` or `RESULT_FIELDS`; further fields of a line are left out.
+
+    Returns:
+        the lines, class names in lower case; the score of a label is 0.
+    """
+    types, rows = [], []
+    for number, line in enumerate(path.read_text(encoding='utf-8-sig', errors='replace').splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            row = [float(field) for field in fields[1:num_fields]]
+        except ValueError:
+            row = []
+        if len(row) < num_fields - 1 or not np.isfinite(row).all():
+            findings.add(UNREADABLE, f'{path}:{number}')
+            continue
+        types.append(fields[0].lower())
+        rows.append(row + [0.0] * (LABEL_FIELDS - len(row)))
+    return LabelLines(np.array(types, dtype=str), np.array(rows, dtype=np.float64).reshape(-1, LABEL_FIELDS))
+
+
+def read_frames(folder: Path, names: Sequence[str], num_fields: int) -> list[LabelLines]:
+    """Read files of a folder, and name the lines that cannot be used.
+
+    Raises:
+        UserError: there are lines, and none can be used.
+    """
+    findings = Findings(str(folder))
+    frames = [read_lines(folder / name, num_fields, findings) for name in names]
+    findings.report()
+    broken = findings.names.get(UNREADABLE, [])
+    if broken and not any(len(frame.rows) for frame in frames):
+        raise UserError(
+            f"no line of the {len(frames)} files in '{folder}' can be read: expected {num_fields} fields separated by "
+            f'spaces, a class name and {num_fields - 1} numbers (first {broken[0]})'
+        )
+    return frames
 
 
 def label_line(name: str, annotation: Mapping, decimals: int = 2) -> str:

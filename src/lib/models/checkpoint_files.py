@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 # An hourglass with its Adam state takes 0.3 MB and 82,000 opcodes of pickle; each opcode can take 64 bytes of memory.
 MAX_PICKLE_BYTES = 4 * 2**20
-MAX_OPCODES = 500_000
+MAX_OPCODES = 250_000
 # A file of PyTorch before 1.6 holds this many pickles (the third is the checkpoint), then the bytes of the tensors.
 LEGACY_PICKLES = 5
 # The classes and functions that weights and plain data need. `bytearray` is not among them: it takes any size.
@@ -92,6 +92,8 @@ def read_checkpoint(path: str | os.PathLike, verify: bool) -> dict[str, Any]:
         verify_archive(path, identity.size, verify)
         return unwrap(path, load_pickled(path, mmap=True))
     if os.fspath(path).endswith('.safetensors') or head[8:] == b'{':  # a length of eight bytes, then JSON
+        if verify:
+            logger.info("'%s' is read as safetensors, which have no checksums", path)
         return unwrap(path, load_safetensors(path))
     with open_file(path) as file:
         for _ in range(LEGACY_PICKLES):
@@ -266,7 +268,7 @@ def unwrap(path: str | os.PathLike, content: Any) -> dict[str, Any]:
             raise Refusal(path, f'{describe(name)} is no name of a parameter')
         if published in state:
             raise Refusal(path, f"it holds '{published}' twice, under different prefixes")
-        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
+        if not is_dense(value) or value.is_complex():
             raise Refusal(path, f"'{published}' is not a dense tensor of real numbers; save dense weights")
         state[published] = value
     checkpoint = {} if key == '' else {name: value for name, value in content.items() if name not in WRAPPERS}
@@ -296,4 +298,11 @@ def is_state_dict(value: Any) -> bool:
         isinstance(value, dict)
         and len(value) > 0
         and all(isinstance(name, str) and isinstance(item, torch.Tensor) for name, item in value.items())
+    )
+
+
+def is_dense(value: Any) -> bool:
+    """Whether it is a tensor whose values all lie in memory, neither sparse nor quantized."""
+    return (
+        isinstance(value, torch.Tensor) and value.layout == torch.strided and not (value.is_quantized or value.is_meta)
     )

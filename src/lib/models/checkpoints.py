@@ -14,10 +14,10 @@ from torch import nn
 from ..utils.errors import UserError
 from ..utils.files import atomic_path
 from ..utils.schedule import set_learning_rate
-from .checkpoint_files import load_checkpoint, read_checkpoint
+from .checkpoint_files import is_dense, load_checkpoint, read_checkpoint
 from .facts import check_facts, shorten
 from .families import family_of
-from .recognition import infer_facts
+from .recognition import head_of, infer_facts, is_counter
 
 logger = logging.getLogger(__name__)
 
@@ -253,16 +253,6 @@ class Fit:
         return ', '.join(causes) or 'another --arch'
 
 
-def head_of(name: str) -> str:
-    """The head that a parameter of this name would belong to."""
-    return name.partition('.')[0]
-
-
-def is_counter(name: str) -> bool:
-    """Whether it is a batch norm's count of batches, which nothing reads and old files lack."""
-    return name.endswith('.num_batches_tracked')
-
-
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
     """Give the optimizer a checkpoint's state, or say that there is none or why it doesn't fit.
 
@@ -320,20 +310,10 @@ def parameter_misfit(optimizer: torch.optim.Optimizer, parameter: torch.Tensor, 
         shape = () if name == 'step' else tuple(parameter.shape)
         if name == 'step' and isinstance(value, (int, float)):
             value = torch.tensor(float(value)) if abs(value) < 1e30 else None
-        if not is_dense(value):
+        if not (is_dense(value) and value.is_floating_point()):
             return f'{shorten([name])} is not a tensor of numbers'
         if tuple(value.shape) != shape:
             return f'{shorten([name])} has the shape {list(value.shape)}, not {list(shape)}'
         if not torch.isfinite(value).all() or (name in ('step', 'exp_avg_sq') and (value < 0).any()):
             return f'{shorten([name])} holds values that are not finite, or negative'
     return ''
-
-
-def is_dense(value: Any) -> bool:
-    """Whether it is a dense tensor of real numbers on a device."""
-    return (
-        isinstance(value, torch.Tensor)
-        and value.layout == torch.strided
-        and value.is_floating_point()
-        and not (value.is_quantized or value.is_meta)
-    )

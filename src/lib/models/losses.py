@@ -3,7 +3,7 @@
 All compute in float32 whatever the outputs' type, return a scalar, never wait for the device, and give 0 with
 a gradient of 0 when nothing is masked in. Shapes: output [B, d, h, w] map, ind int64 [B, M] cells y * w + x,
 target [B, M, d], mask [B, M] (1 where the slot holds an object; any type). The small terms in denominators
-are the published ones: figures rest on them.
+are the published ones: published metrics rest on them [keep].
 """
 
 import torch
@@ -22,7 +22,12 @@ class FocalLoss(nn.Module):
     """
 
     def forward(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Of out, probabilities [B, C, h, w], and target, a Gaussian heatmap of that shape, 1 at centres."""
+        """Compute the loss, a scalar.
+
+        Args:
+            out: [B, C, h, w] probabilities.
+            target: [B, C, h, w] Gaussian heatmap, 1 at centres.
+        """
         out = out.float()
         right = torch.where(target == 1, out, 1 - out)  # probability given to the right answer
         return _focal(1 - right, -right.clamp(min=1e-12).log(), target)
@@ -35,7 +40,12 @@ class FocalLossWithLogits(nn.Module):
     """
 
     def forward(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Of out, logits [B, C, h, w], and target, a Gaussian heatmap of that shape, 1 at centres."""
+        """Compute the loss, a scalar.
+
+        Args:
+            out: [B, C, h, w] logits.
+            target: [B, C, h, w] Gaussian heatmap, 1 at centres.
+        """
         out = out.float()
         wrong = torch.where(target == 1, -out, out)  # logit of the other answer
         return _focal(wrong.sigmoid(), F.softplus(wrong), target)
@@ -87,7 +97,7 @@ class RegL1Loss(nn.Module):
         return (self.distance(pred, target) * weight).sum() / (weight.sum() + SMALL)
 
     def distance(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Element-wise, [B, M, d] both and the result."""
+        """Element by element, pred and target [B, M, d] -> [B, M, d]."""
         return (pred - target).abs()
 
 
@@ -99,10 +109,11 @@ class RegL2Loss(RegL1Loss):
     """The squared counterpart of `RegL1Loss` (`--reg_loss l2`)."""
 
     def distance(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Element by element, pred and target [B, M, d] -> [B, M, d]."""
         return (pred - target) ** 2
 
 
-# What `--reg_loss` chooses from.
+# The choices of `--reg_loss`.
 REGRESSION_LOSSES = {'l1': RegL1Loss, 'sl1': RegLoss, 'l2': RegL2Loss}
 
 
@@ -110,6 +121,7 @@ class NormRegL1Loss(RegL1Loss):
     """`RegL1Loss` of the prediction's ratio to the target, against 1 (`--norm_wh`)."""
 
     def distance(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Element by element, pred and target [B, M, d] -> [B, M, d]."""
         return (pred / (target + SMALL) - 1).abs()
 
 

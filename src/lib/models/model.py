@@ -19,7 +19,6 @@ from ..utils.schedule import set_learning_rate
 from .checkpoints import (
     check_values,
     checkpoint_facts,
-    is_counter,
     load_checkpoint,
     load_model,
     save_model,
@@ -28,6 +27,7 @@ from .checkpoints import (
 )
 from .families import ARCHS, Family, family_of, model_factory, split_arch
 from .networks.common import CenterNet, ImageNetWeights
+from .recognition import is_counter
 
 __all__ = [
     'ARCHS',

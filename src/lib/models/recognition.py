@@ -39,15 +39,15 @@ def infer_facts(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def infer_arch(shapes: Shapes) -> str | None:
-    """The arch of whose network, but for the heads, every parameter is there in its shape; None without one."""
-    for family in model_factory:
-        archs = archs_of(family)
-        if not headless_shapes(archs[0]).keys() & shapes.keys():
-            continue  # the networks of one family have names in common
-        for arch in archs:
-            if all(shapes.get(name) == shape for name, shape in headless_shapes(arch).items()):
-                return arch
-    return None
+    """The largest arch of which every parameter, but for the heads, is there in its shape; None without one."""
+    fitting = [
+        arch
+        for family in model_factory
+        if headless_shapes(archs_of(family)[0]).keys() & shapes.keys()  # networks of one family have names in common
+        for arch in archs_of(family)
+        if all(shapes.get(name) == shape for name, shape in headless_shapes(arch).items())
+    ]
+    return max(fitting, key=lambda arch: len(headless_shapes(arch)), default=None)
 
 
 @lru_cache
@@ -55,11 +55,7 @@ def headless_shapes(arch: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of an arch's parameters without heads, and without the counters that old files lack."""
     with torch.device('meta'):
         network = family_of(arch).build(split_arch(arch)[1], {}, 0)
-    return {
-        name: tuple(value.shape)
-        for name, value in network.state_dict().items()
-        if not name.endswith('.num_batches_tracked')
-    }
+    return {name: tuple(value.shape) for name, value in network.state_dict().items() if not is_counter(name)}
 
 
 def infer_heads(shapes: Shapes, arch: str) -> tuple[dict[str, int], set[int]]:
@@ -68,12 +64,22 @@ def infer_heads(shapes: Shapes, arch: str) -> tuple[dict[str, int], set[int]]:
     Args:
         shapes: of all parameters of a network of this arch.
     """
-    backbone = {name.partition('.')[0] for name in headless_shapes(arch)}
+    backbone = {head_of(name) for name in headless_shapes(arch)}
     convs: dict[str, list[tuple[int, ...]]] = {}
     for name, shape in shapes.items():
-        head = name.partition('.')[0]
+        head = head_of(name)
         if head not in backbone and name.endswith('.weight') and len(shape) == 4:
             convs.setdefault(head, []).append(shape)  # [out, in, k, k]
     heads = {head: weights[-1][0] for head, weights in convs.items()}
     widths = {weights[0][0] if weights[0][2:] == (3, 3) else 0 for weights in convs.values()}
     return heads, widths
+
+
+def head_of(name: str) -> str:
+    """The head that a parameter of this name would belong to."""
+    return name.partition('.')[0]
+
+
+def is_counter(name: str) -> bool:
+    """Whether it is a batch norm's count of batches, which nothing reads and old files lack."""
+    return name.endswith('.num_batches_tracked')

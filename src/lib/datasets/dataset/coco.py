@@ -3,7 +3,7 @@
 import os
 from argparse import Namespace
 
-from ..source import Source
+from ..source import BOXES, EXTREME_POINTS, Source
 
 # fmt: off
 COCO_NAMES = [
@@ -22,20 +22,19 @@ UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 
 
 class COCO(Source):
-    """COCO 2017 (`data/coco`); exdet reads the annotations with extreme points. `--trainval` tests on test-dev."""
+    """COCO 2017 (`data/coco`). `--trainval` tests on test-dev.
 
-    tasks = ('ctdet', 'exdet')
+    The annotations with extreme points lie in files of their own, the variant `_extreme`.
+    """
+
+    offers = (BOXES, EXTREME_POINTS)
+    annotations = 'instances'
     class_names = COCO_NAMES
     cat_ids = {category: i for i, category in enumerate(sorted(set(range(1, 91)) - UNUSED_IDS))}
 
-    @classmethod
-    def locate(cls, opt: Namespace, split: str) -> tuple[str, str]:
+    def locate(self, opt: Namespace, split: str, variant: str = '') -> tuple[str, str]:
         root = os.path.join(opt.data_dir, 'coco')
-        name = (
-            f'{cls.annotation_kind(opt.task)}_{split}2017.json' if split != 'test' else 'image_info_test-dev2017.json'
-        )
+        name = f'{self.annotations}{variant}_{split}2017.json'
+        if split == 'test':
+            name = 'image_info_test-dev2017.json'
         return os.path.join(root, 'annotations', name), os.path.join(root, f'{split}2017')
-
-    @staticmethod
-    def annotation_kind(task: str) -> str:
-        return 'instances_extreme' if task == 'exdet' else 'instances'

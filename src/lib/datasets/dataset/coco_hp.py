@@ -1,7 +1,12 @@
 """COCO 2017 people, with 17 joints."""
 
-from ..index import AnnotationIndex
+from typing import TYPE_CHECKING
+
+from ..source import BOXES, JOINTS
 from .coco import COCO
+
+if TYPE_CHECKING:
+    from ..index import AnnotationIndex
 
 # fmt: off
 COCO_JOINTS = [
@@ -19,7 +24,8 @@ COCO_SKELETON = [  # 0-based, where COCO's files count from 1
 class COCOHP(COCO):
     """COCO 2017's people (`data/coco`, person_keypoints); trains on the images that have one."""
 
-    tasks = ('multi_pose', 'ctdet')
+    offers = (BOXES, JOINTS)
+    annotations = 'person_keypoints'
     class_names = ['person']
     cat_ids = {1: 0}
     max_objs = 32
@@ -27,10 +33,6 @@ class COCOHP(COCO):
     flip_idx = [[left, left + 1] for left in range(1, len(COCO_JOINTS), 2)]
     skeleton = COCO_SKELETON
 
-    @staticmethod
-    def annotation_kind(task: str) -> str:
-        return 'person_keypoints'
-
-    def arrange(self, index: AnnotationIndex) -> AnnotationIndex:
+    def arrange(self, index: 'AnnotationIndex', split: str) -> 'AnnotationIndex':
         """Images without people teach nothing about people: training leaves them out, evaluation does not."""
-        return index.select(index.counts().nonzero()[0]) if self.split == 'train' else index
+        return index.select(index.counts().nonzero()[0]) if split == 'train' else index

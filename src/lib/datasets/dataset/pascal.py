@@ -2,12 +2,14 @@
 
 import os
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..evaluation.voc_eval import evaluate_voc
-from ..index import AnnotationIndex
-from ..source import Source
+from ..source import BOXES, Source
+
+if TYPE_CHECKING:
+    from ..index import AnnotationIndex
 
 # fmt: off
 PASCAL_NAMES = [
@@ -20,7 +22,8 @@ PASCAL_NAMES = [
 class Pascal(Source):
     """Pascal VOC (`data/voc`): trains on trainval 2007 + 2012, tests on test 2007, by VOC's mAP."""
 
-    tasks = ('ctdet',)
+    offers = (BOXES,)
+    metric = 'voc'
     class_names = PASCAL_NAMES
     cat_ids = {i + 1: i for i in range(20)}
     default_resolution = [384, 384]
@@ -28,18 +31,12 @@ class Pascal(Source):
     mean = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 1, 3)
     std = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 1, 3)
     max_objs = 50
-    metrics = ('mAP', 'mAP_area')
-    main_metric = 'mAP'
 
-    @classmethod
-    def locate(cls, opt: Namespace, split: str) -> tuple[str, str]:
+    def locate(self, opt: Namespace, split: str, variant: str = '') -> tuple[str, str]:
         root = os.path.join(opt.data_dir, 'voc')
         name = 'pascal_trainval0712.json' if split == 'train' else 'pascal_test2007.json'
         return os.path.join(root, 'annotations', name), os.path.join(root, 'images')
 
-    def arrange(self, index: AnnotationIndex) -> AnnotationIndex:
+    def arrange(self, index: 'AnnotationIndex', split: str) -> 'AnnotationIndex':
         """Images sorted by id."""
         return index.select(np.argsort(index.image_ids, kind='stable'))
-
-    def score(self, ground_truth: dict, detections: list[dict]) -> dict[str, float]:
-        return evaluate_voc(ground_truth, detections)

@@ -1,26 +1,32 @@
 """COCO's box and keypoint metrics of annotations and results held in memory, by faster-coco-eval.
 
-It gives pycocotools' figures, several times as fast.
+It gives the values of pycocotools, several times as fast.
 """
 
 import contextlib
 import io
-import math
+import logging
 from collections.abc import Sequence
-from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
 
 from ...utils.errors import UserError
-from ..index import Findings
+from ..categories import is_number, own_sigmas
+from ..index import Findings, hashable
 
-# The figures in the order in which they are kept and printed.
-BOX_FIGURES = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'AR1', 'AR10', 'AR100', 'ARs', 'ARm', 'ARl')
-KEYPOINT_FIGURES = tuple(
+if TYPE_CHECKING:
+    from faster_coco_eval import COCO, COCOeval_faster
+
+logger = logging.getLogger(__name__)
+
+# The metrics in the order in which they are kept and printed.
+BOX_METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'AR1', 'AR10', 'AR100', 'ARs', 'ARm', 'ARl')
+KEYPOINT_METRICS = tuple(
     f'kp_{name}' for name in ('AP', 'AP50', 'AP75', 'APm', 'APl', 'AR', 'AR50', 'AR75', 'ARm', 'ARl')
 )
-FIGURES = {'bbox': BOX_FIGURES, 'keypoints': KEYPOINT_FIGURES}
+METRICS = {'bbox': BOX_METRICS, 'keypoints': KEYPOINT_METRICS}
+SHOWN = 120  # characters of a row that a message shows
 
 
 def evaluate_coco(
@@ -44,14 +50,15 @@ def evaluate_coco(
     Neither argument is changed. Rows that cannot be used are named, counted and left out.
 
     Returns:
-        `{figure: value in 0..1}`, or -1 where there is nothing to find: AP AP50 AP75 APs APm APl AR1 AR10 AR100
+        `{metric: value in 0..1}`, or -1 where there is nothing to find: AP AP50 AP75 APs APm APl AR1 AR10 AR100
         ARs ARm ARl and `AP/CLASSNAME` of each class; for keypoints kp_AP kp_AP50 kp_AP75 kp_APm kp_APl kp_AR
         kp_AR50 kp_AR75 kp_ARm kp_ARl.
 
     Raises:
-        UserError: an unknown `iou_type`, keypoints whose number is unknown, or sigmas that are no such numbers.
+        UserError: an unknown `iou_type`, keypoints whose number is unknown, sigmas that are no such numbers, or
+            detections of which none can be used.
     """
-    if iou_type not in FIGURES:
+    if iou_type not in METRICS:
         raise UserError(f"iou_type is 'bbox' or 'keypoints', found '{iou_type}'")
     num_joints = 0
     if iou_type == 'keypoints':
@@ -63,66 +70,72 @@ def evaluate_coco(
     wanted = {'keypoints': 3 * num_joints, 'score': 1} if num_joints else {'bbox': 4, 'score': 1}
     found = usable_rows(ground_truth, detections, wanted, 'detections')
     if not truth:
-        print('coco: there is no ground truth: every figure is -1')
+        logger.warning('coco: there is no ground truth: every metric is -1')
     if not ground_truth.get('images'):
-        return dict.fromkeys(FIGURES[iou_type], -1.0)
+        return dict.fromkeys(METRICS[iou_type], -1.0)
+
+    from faster_coco_eval import COCOeval_faster  # half a second that programs which score nothing are spared
 
     evaluation = COCOeval_faster(
         _index(ground_truth, [_complete_truth(row, num_joints) for row in truth]),
         _index(ground_truth, [_complete_detection(row) for row in found]),
         iou_type,
-        print_function=print,
+        print_function=logger.info,
     )
     evaluation.params.catIds = [category['id'] for category in categories]
     if iou_type == 'keypoints':
-        evaluation.params.kpt_oks_sigmas = _tolerances(categories, num_joints)
+        evaluation.params.kpt_oks_sigmas = _tolerances(categories, num_joints, evaluation.params.kpt_oks_sigmas)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
     evaluation.summarize()
-    figures = dict(zip(FIGURES[iou_type], map(float, evaluation.stats), strict=False))
+    metrics = dict(zip(METRICS[iou_type], map(float, evaluation.stats), strict=False))
     if iou_type == 'bbox':
-        figures |= _class_figures(evaluation, categories)
-    return figures
+        metrics |= _class_metrics(evaluation, categories)
+    return metrics
 
 
 def usable_rows(ground_truth: dict, rows: Sequence[dict], wanted: dict[str, int], kind: str) -> list[dict]:
-    """The annotations or detections that can be scored; the others are named and counted.
+    """Return the annotations or detections that can be scored; the others are named and counted.
 
     Args:
         ground_truth: a COCO-format object; rows of other images and categories than its own are left out.
         wanted: `{key: count}`, the finite numbers that a row must have (1: a bare number).
-        kind: what to call the rows: 'annotations', 'detections'.
+        kind: 'annotations' or 'detections', for messages.
+
+    Raises:
+        UserError: there are detections, and none can be used.
     """
     images = {image['id'] for image in ground_truth.get('images', [])}
     categories = {category['id'] for category in ground_truth.get('categories', [])}
     findings, kept = Findings('evaluation'), []
     for i, row in enumerate(rows):
         broken = next((key for key, count in wanted.items() if not _has_numbers(row.get(key), count)), None)
-        if row.get('image_id') not in images:
+        if hashable(row.get('image_id')) not in images:
             findings.add(f'{kind} left out, of an image that the annotation file lacks', row.get('image_id'))
-        elif row.get('category_id') not in categories:
+        elif hashable(row.get('category_id')) not in categories:
             findings.add(f'{kind} left out, of an unknown category', row.get('category_id'))
         elif broken:
             findings.add(f'{kind} left out, without a usable {broken} (positions in the list)', i)
         else:
             kept.append(row)
     findings.report()
+    if rows and not kept and kind == 'detections':
+        raise UserError(
+            f'none of the {len(rows)} detections can be scored: expected an image_id and category_id of the '
+            f'annotation file, and {", ".join(wanted)}, found {str(rows[0])[:SHOWN]}'
+        )
     return kept
 
 
-def _has_numbers(value: object, count: int) -> bool:
+def _has_numbers(value: Any, count: int) -> bool:
     if count == 1:
-        return isinstance(value, Real) and math.isfinite(value)
-    return (
-        isinstance(value, Sequence | np.ndarray)
-        and len(value) == count
-        and all(isinstance(number, Real) and math.isfinite(number) for number in value)
-    )
+        return is_number(value)
+    return isinstance(value, Sequence | np.ndarray) and len(value) == count and all(map(is_number, value))
 
 
 def categories_with_keypoints(ground_truth: dict) -> list[dict]:
-    """The categories that have keypoints, told by themselves or by their annotations."""
+    """Return the categories that have keypoints, in their own entries or in an annotation."""
     annotated = {row['category_id'] for row in ground_truth.get('annotations', []) if row.get('keypoints')}
     return [
         category
@@ -141,28 +154,11 @@ def _count_joints(ground_truth: dict) -> int:
     raise UserError('the keypoint metric needs keypoints: neither a category nor an annotation has any')
 
 
-def own_sigmas(category: dict, num_joints: int) -> list[float] | None:
-    """A category's OKS sigmas [J]; None where it has none.
-
-    Raises:
-        UserError: they are no J numbers over 0.
-    """
-    sigmas = category.get('sigmas')
-    usable = (
-        isinstance(sigmas, list) and len(sigmas) == num_joints and all(_has_numbers(s, 1) and s > 0 for s in sigmas)
-    )
-    if sigmas is not None and not usable:
-        name = category.get('name', category.get('id'))
-        raise UserError(f"category '{name}': expected sigmas to be {num_joints} numbers over 0, found {sigmas}")
-    return sigmas
-
-
-def _tolerances(categories: Sequence[dict], num_joints: int) -> np.ndarray:
-    """The OKS sigmas [J] of the first category that has its own, else the usual ones."""
+def _tolerances(categories: Sequence[dict], num_joints: int, coco: np.ndarray) -> np.ndarray:
+    """The OKS sigmas [J] of the first category that has its own, else COCO's [17], or 1/J each."""
     for category in categories:
         if sigmas := own_sigmas(category, num_joints):
             return np.asarray(sigmas, dtype=np.float64)
-    coco = COCOeval_faster(iouType='keypoints').params.kpt_oks_sigmas
     return coco if num_joints == len(coco) else np.full(num_joints, 1 / num_joints)
 
 
@@ -186,8 +182,10 @@ def _complete_detection(row: dict) -> dict:
     return row | {'area': width * height, 'iscrowd': 0}
 
 
-def _index(ground_truth: dict, rows: list[dict]) -> COCO:
+def _index(ground_truth: dict, rows: list[dict]) -> 'COCO':
     """The evaluator's index of `rows`, numbered from 1: pycocotools took a match with id 0 for none."""
+    from faster_coco_eval import COCO
+
     coco = COCO()
     coco.dataset = {
         'images': ground_truth['images'],
@@ -199,13 +197,13 @@ def _index(ground_truth: dict, rows: list[dict]) -> COCO:
     return coco
 
 
-def _class_figures(evaluation: COCOeval_faster, categories: list[dict]) -> dict[str, float]:
+def _class_metrics(evaluation: 'COCOeval_faster', categories: list[dict]) -> dict[str, float]:
     """AP of each class, over all IoU thresholds, all sizes and 100 detections an image."""
     names = {category['id']: category.get('name', category['id']) for category in categories}
     precision = evaluation.eval['precision'][:, :, :, 0, -1]  # [IoUs, recalls, classes]
-    figures = {}
+    metrics = {}
     for k, category_id in enumerate(evaluation.params.catIds):
         values = precision[:, :, k]
         known = values[values > -1]
-        figures[f'AP/{names[category_id]}'] = float(known.mean()) if len(known) else -1.0
-    return figures
+        metrics[f'AP/{names[category_id]}'] = float(known.mean()) if len(known) else -1.0
+    return metrics

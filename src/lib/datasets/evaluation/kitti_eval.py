@@ -5,17 +5,40 @@ overlaps of all pairs of a data set at once, and all recall thresholds of an obj
 """
 
 import itertools
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...utils.cli import track
 from ...utils.errors import UserError
 from ..index import Findings
+from ..kitti_files import (
+    ALPHA,
+    BOX,
+    DIMS,
+    LABEL_FIELDS,
+    LOCATION,
+    NO_ORIENTATION,
+    OCCLUDED,
+    RESULT_FIELDS,
+    ROTATION,
+    SCORE,
+    TRUNCATED,
+    LabelLines,
+    field_name,
+    read_frames,
+    read_lines,
+    write_labels,
+    write_results,
+)
+from .metric import Metric, Results
+
+logger = logging.getLogger(__name__)
 
 CLASSES = ('car', 'pedestrian', 'cyclist')
 OVERLAPS = ('2d', 'bev', '3d')  # each with an AP; AOS goes with 2d
@@ -24,7 +47,7 @@ DIFFICULTIES = ('easy', 'moderate', 'hard')
 NEIGHBOURS = {'car': 'van', 'pedestrian': 'person_sitting', 'cyclist': ''}  # neither right nor wrong
 
 # What a ground-truth box must satisfy to count, by difficulty.
-MIN_HEIGHT = (40, 25, 25)  # pixels
+MIN_HEIGHT = (40, 25, 25)  # pixels, at least
 MAX_OCCLUSION = (0, 1, 2)
 MAX_TRUNCATION = (0.15, 0.3, 0.5)
 
@@ -33,22 +56,51 @@ LOOSE_OVERLAP = {'car': 0.5, 'pedestrian': 0.25, 'cyclist': 0.25}  # of the publ
 
 FOUND_OVERLAP = 0.5  # with the 2D box of an object whose depth and orientation are compared
 
-RECALL_STEPS = 40  # thresholds aim at recall 0, 1/40, ... 1; the 11-point figures take every fourth
-NO_ORIENTATION = -10  # the alpha of a detector that does not estimate orientation
+RECALL_STEPS = 40  # thresholds aim at recall 0, 1/40, ... 1; the 11-point averages take every fourth
 SAME_LINE = 1e-9  # metres: edges nearer than this are one edge
 
-# Columns of a label after its class name.
-TRUNCATED, OCCLUDED, ALPHA = 0, 1, 2
-BOX, DIMS, LOCATION = slice(3, 7), slice(7, 10), slice(10, 13)  # x1 y1 x2 y2 | h w l | x y z, y at the bottom
-ROTATION, SCORE = 13, 14
 
+class Kitti(Metric):
+    """KITTI's official metric of 3D boxes, for KITTI's classes or others; results are KITTI's result files."""
 
-@dataclass
-class LabelLines:
-    """The lines of one label or result file. `types`: lower-case class names [N]; `rows`: float64 [N, 15]."""
+    needs = ('alpha', 'box', 'dim', 'location', 'rotation_y', 'score')
 
-    types: np.ndarray
-    rows: np.ndarray
+    def __init__(self, class_names: Sequence[str], *args: Any, **kwargs: Any):
+        super().__init__(class_names, *args, **kwargs)
+        self.classes = [field_name(name).lower() for name in class_names]
+        first = 'car' if 'car' in self.classes else self.classes[0]
+        self.names = metric_names(self.classes)
+        self.main = f'{first}_3d_moderate_AP40'
+
+    def is_headline(self, name: str) -> bool:
+        return name.endswith('_moderate_AP40') or not name.endswith(('_AP11', '_AP40'))
+
+    def save(self, results: Results, folder: Path) -> Path:
+        """Write KITTI's result files into `folder/results`; returns that folder."""
+        order = np.concatenate([np.r_[self.columns[name]] for name in self.needs])  # [13], as in the files
+        rows = {
+            image_id: {cls: np.asarray(rows)[:, order] for cls, rows in by_class.items() if len(rows)}
+            for image_id, by_class in results.items()
+        }
+        target = folder / 'results'
+        count = write_results(target, rows, self.class_names)
+        logger.info('%d detections in %d images written to %s', count, len(results), target)
+        return target
+
+    def score(self, ground_truth: dict, saved: Path) -> dict[str, float]:
+        """Score a folder of result files, and the errors in depth and rotation of what was found.
+
+        Label files, where there are none, are written beside it.
+        """
+        labels: str | Path | None = self.label_folder
+        if labels is None:
+            labels = saved.parent / 'labels'
+            write_labels(labels, ground_truth)
+        metrics = evaluate_kitti(labels, saved, classes=self.classes)
+        logger.info(format_kitti(metrics))
+        errors = matched_errors(labels, saved, self.classes)
+        logger.info(', '.join(f'{name} {value:.1f}' for name, value in errors.items()))
+        return {**flatten_kitti(metrics), **errors}
 
 
 @dataclass
@@ -66,6 +118,7 @@ def evaluate_kitti(
     result_dir: str | os.PathLike,
     loose: bool = False,
     classes: Sequence[str] = CLASSES,
+    require_truth: bool = False,
 ) -> dict[str, dict[str, list[float]]]:
     """Score a folder of KITTI result files against a folder of KITTI label files.
 
@@ -79,6 +132,7 @@ def evaluate_kitti(
         loose: ask overlaps of .5 / .25 / .25 for bird's-eye and 3D as the published CenterNet did, instead
             of the official .7 / .5 / .5; 2D stays.
         classes: lower-case names, for data with other classes than KITTI's: these are asked what cyclists are.
+        require_truth: raise an error, not a warning, where no label is of one of the classes.
 
     Returns:
         `{CLASS_METRIC: {'AP11': [easy, moderate, hard], 'AP40': [...]}}` in percent, for the classes (car,
@@ -86,44 +140,46 @@ def evaluate_kitti(
         it has no orientation (alpha -10).
 
     Raises:
-        UserError: a folder is missing, there is no result file, or none of them has a label file.
+        UserError: a folder is missing, there is no result file, none of them has a label file, no label or no result
+            can be read, or no result is of one of the classes.
     """
     frames = _load_frames(Path(gt_dir), Path(result_dir))
+    _check_classes(frames, gt_dir, result_dir, classes, require_truth)
     with_aos = not any((frame.found.rows[:, ALPHA] == NO_ORIENTATION).any() for frame in frames)
     if not with_aos:
-        print('kitti: detections without orientation (alpha -10), so AOS is left out')
-    figures = {}
-    for name, metric in track(list(itertools.product(classes, OVERLAPS)), 'kitti'):
-        overlaps = LOOSE_OVERLAP if loose and metric != '2d' else MIN_OVERLAP
+        logger.warning('kitti: detections without orientation (alpha -10), so AOS is left out')
+    metrics = {}
+    for name, kind in track(list(itertools.product(classes, OVERLAPS)), 'kitti'):
+        overlaps = LOOSE_OVERLAP if loose and kind != '2d' else MIN_OVERLAP
         overlap = overlaps.get(name, overlaps['cyclist'])
-        curves = np.array([_curves(frames, name, metric, overlap, level) for level in range(3)])  # [3, 2, 41]
-        figures[f'{name}_{metric}'] = _average(curves[:, 0])
-        if metric == '2d' and with_aos:
-            figures[f'{name}_aos'] = _average(curves[:, 1])
-    return figures
+        curves = np.array([_curves(frames, name, kind, overlap, level) for level in range(3)])  # [3, 2, 41]
+        metrics[f'{name}_{kind}'] = _average(curves[:, 0])
+        if kind == '2d' and with_aos:
+            metrics[f'{name}_aos'] = _average(curves[:, 1])
+    return metrics
 
 
-def flatten_kitti(figures: dict[str, dict[str, list[float]]]) -> dict[str, float]:
-    """`evaluate_kitti`'s figures under flat names: `{'car_3d_moderate_AP40': 12.3, ...}`."""
+def flatten_kitti(metrics: dict[str, dict[str, list[float]]]) -> dict[str, float]:
+    """The metrics of `evaluate_kitti` under flat names: `{'car_3d_moderate_AP40': 12.3, ...}`."""
     return {
         f'{name}_{level}_{points}': value
-        for name, by_points in figures.items()
+        for name, by_points in metrics.items()
         for points, values in by_points.items()
         for level, value in zip(DIFFICULTIES, values, strict=True)
     }
 
 
-def figure_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """The names that `flatten_kitti` gives to the figures of these classes."""
+def metric_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """The names that `flatten_kitti` gives to the metrics of classes."""
     values = {'AP11': [0.0] * 3, 'AP40': [0.0] * 3}
-    return tuple(flatten_kitti({f'{name}_{metric}': values for name in classes for metric in METRICS}))
+    return tuple(flatten_kitti({f'{name}_{kind}': values for name in classes for kind in METRICS}))
 
 
-def format_kitti(figures: dict[str, dict[str, list[float]]]) -> str:
-    """The figures as a table, a line for each class and metric."""
+def format_kitti(metrics: dict[str, dict[str, list[float]]]) -> str:
+    """The metrics of `evaluate_kitti` as a table, a line for each class and kind."""
     columns = [f'{points} {level}' for points in ('AP11', 'AP40') for level in DIFFICULTIES]
     lines = [f'{"":16}' + ''.join(f'{column:>15}' for column in columns)]
-    for name, by_points in figures.items():
+    for name, by_points in metrics.items():
         values = by_points['AP11'] + by_points['AP40']
         lines.append(f'{name:16}' + ''.join(f'{value:15.2f}' for value in values))
     return '\n'.join(lines)
@@ -141,13 +197,13 @@ def matched_errors(
         For each class with a found object, medians: `CLASS_depth_error`, in percent of the true depth, and
         `CLASS_rotation_error`, in degrees (0 to 180).
     """
-    findings = Findings(str(result_dir))
+    findings = Findings(str(result_dir))  # which `evaluate_kitti` reports
     errors: dict[str, list[tuple[float, float]]] = {name: [] for name in classes}
     for path in sorted(Path(result_dir).glob('*.txt')):
         label = Path(gt_dir) / path.name
         if not label.is_file():
             continue
-        truth, found = read_lines(label, 15, findings), read_lines(path, 16, findings)
+        truth, found = read_lines(label, LABEL_FIELDS, findings), read_lines(path, RESULT_FIELDS, findings)
         for name in classes:
             rows = found.rows[found.types == name]
             rows = rows[np.argsort(-rows[:, SCORE], kind='stable')]
@@ -158,12 +214,12 @@ def matched_errors(
                     turn = np.mod(best[ROTATION] - true[ROTATION] + np.pi, 2 * np.pi) - np.pi
                     depth = true[LOCATION][2]
                     errors[name].append((100 * abs(best[LOCATION][2] - depth) / depth, abs(np.degrees(turn))))
-    figures = {}
+    medians = {}
     for name, pairs in errors.items():
         if pairs:
             depth_error, rotation_error = np.median(pairs, 0)
-            figures |= {f'{name}_depth_error': float(depth_error), f'{name}_rotation_error': float(rotation_error)}
-    return figures
+            medians |= {f'{name}_depth_error': float(depth_error), f'{name}_rotation_error': float(rotation_error)}
+    return medians
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -184,34 +240,40 @@ def _load_frames(gt_dir: Path, result_dir: Path) -> list[Frame]:
             findings.add('result files left out, without a label file', path.name)
     if not labelled:
         raise UserError(f"no result file of '{result_dir}' has a label file of the same name in '{gt_dir}'")
-    pairs = [(read_lines(gt_dir / path.name, 15, findings), read_lines(path, 16, findings)) for path in labelled]
     findings.report()
+    names = [path.name for path in labelled]
+    truths, found = read_frames(gt_dir, names, LABEL_FIELDS), read_frames(result_dir, names, RESULT_FIELDS)
     unseen = sum(1 for _ in gt_dir.glob('*.txt')) - len(labelled)
     if unseen:
-        print(f'kitti: {len(labelled)} frames; {unseen} label files have no result file and do not count')
-    return _with_overlaps(pairs)
+        logger.info('kitti: %d frames; %d label files have no result file and do not count', len(labelled), unseen)
+    return _with_overlaps(list(zip(truths, found, strict=True)))
 
 
-def read_lines(path: Path, num_fields: int, findings: Findings) -> LabelLines:
-    """Read a KITTI label (15 fields a line) or result file (16: a score follows); lines cut short are named.
+def _check_classes(
+    frames: list[Frame],
+    gt_dir: str | os.PathLike,
+    result_dir: str | os.PathLike,
+    classes: Sequence[str],
+    require_truth: bool,
+) -> None:
+    """Refuse results of other classes than those that are scored; refuse labels of others too, or warn of them."""
+    found, labelled = (
+        {str(name) for lines in of_frames for name in lines.types}
+        for of_frames in ([frame.found for frame in frames], [frame.truth for frame in frames])
+    )
+    expected = ', '.join(classes)
+    if found and not found & set(classes):
+        raise UserError(f"no result in '{result_dir}' is of a class that is scored ({expected}): found {_few(found)}")
+    if not labelled & set(classes):
+        message = f"no label in '{gt_dir}' is of a class that is scored ({expected}): found {_few(labelled)}"
+        if require_truth:
+            raise UserError(message)
+        logger.warning('kitti: %s', message)
 
-    Class names are made lower-case; the score of a label is 0.
-    """
-    types, rows = [], []
-    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
-        fields = line.split()
-        if not fields:
-            continue
-        try:
-            row = [float(field) for field in fields[1:num_fields]]
-        except ValueError:
-            row = []
-        if len(row) < num_fields - 1 or not np.isfinite(row).all():
-            findings.add('lines left out, cut short or not numbers', f'{path}:{number}')
-            continue
-        types.append(fields[0].lower())
-        rows.append(row + [0.0] * (15 - len(row)))
-    return LabelLines(np.array(types, dtype=str), np.array(rows, dtype=np.float64).reshape(-1, 15))
+
+def _few(names: set[str]) -> str:
+    """Up to five names in the order of the alphabet."""
+    return ', '.join(sorted(names)[:5]) + (', ...' if len(names) > 5 else '') if names else 'nothing'
 
 
 # ------------------------------------------------------------------------------------------- overlaps
@@ -346,7 +408,7 @@ class Choice(NamedTuple):
 
 @dataclass
 class Candidates:
-    """What of one frame takes part in one curve: truths in file order, and D detections."""
+    """The truths (in file order) and the D detections of one frame that take part in one curve."""
 
     choices: list[Choice]
     num_counting: int
@@ -362,7 +424,7 @@ def _candidates(frame: Frame, name: str, metric: str, min_overlap: float, level:
     counts = is_class & ~(
         (truth.rows[:, OCCLUDED] > MAX_OCCLUSION[level])
         | (truth.rows[:, TRUNCATED] > MAX_TRUNCATION[level])
-        | (heights <= MIN_HEIGHT[level])
+        | (heights < MIN_HEIGHT[level])
     )
     # [keep] the official evaluator looks at a detection's height before its class: small ones of any class
     # may take an object of this one.

@@ -1,18 +1,32 @@
 """Pascal VOC's mAP, 11-point (VOC2007) and area under the curve (VOC2010 on), in this process."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
+from .coco_boxes import CocoBoxes, learnt_truth
 from .coco_eval import usable_rows
+
+logger = logging.getLogger(__name__)
+
+
+class Voc(CocoBoxes):
+    """VOC's mAP at IoU 0.5; results are saved as COCO's `results.json`."""
+
+    names = ('mAP', 'mAP_area')
+    main = 'mAP'
+
+    def score(self, ground_truth: dict, saved: list[dict]) -> dict[str, float]:
+        return evaluate_voc(learnt_truth(ground_truth, self.cat_ids), saved)
 
 
 def evaluate_voc(ground_truth: dict, detections: Sequence[dict], min_overlap: float = 0.5) -> dict[str, float]:
     """VOC mean average precision; prints a line a class.
 
     Boxes are scored as the VOC devkit does: corners are pixels that belong to the box, so a side from x1 to x2
-    is x2 - x1 + 1 long. This is not COCO's convention; VOC's published figures rest on it, and small boxes
+    is x2 - x1 + 1 long. This is not COCO's convention; VOC's published values rest on it, and small boxes
     overlap measurably more by it.
 
     Args:
@@ -20,6 +34,9 @@ def evaluate_voc(ground_truth: dict, detections: Sequence[dict], min_overlap: fl
             finding them is neither right nor wrong, and missing them costs nothing.
         detections: `{image_id, category_id, bbox [x, y, w, h], score}`; bad rows are named and left out.
         min_overlap: the IoU that a right detection exceeds.
+
+    Raises:
+        UserError: there are detections, and none can be used.
 
     Returns:
         `{'mAP': 11-point, 'mAP_area': area under curve, 'AP/CLASSNAME': 11-point}` in 0..1; -1 where
@@ -37,14 +54,14 @@ def evaluate_voc(ground_truth: dict, detections: Sequence[dict], min_overlap: fl
         else:
             eleven_point[name] = average_precision_11(recall, precision)
             area[name] = average_precision_area(recall, precision)
-        print(f'AP {name:20} {eleven_point[name]:.4f}  area {area[name]:.4f}')
-    figures = {'mAP': _mean(eleven_point), 'mAP_area': _mean(area)}
-    print(f'mAP {figures["mAP"]:.4f} (11 points), {figures["mAP_area"]:.4f} (area under curve)')
-    return figures | {f'AP/{name}': value for name, value in eleven_point.items()}
+        logger.info('AP %-20s %.4f  area %.4f', name, eleven_point[name], area[name])
+    metrics = {'mAP': _mean(eleven_point), 'mAP_area': _mean(area)}
+    logger.info('mAP %.4f (11 points), %.4f (area under curve)', metrics['mAP'], metrics['mAP_area'])
+    return metrics | {f'AP/{name}': value for name, value in eleven_point.items()}
 
 
 def average_precision_11(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Mean over recall 0, .1, ... 1 of the best precision at that recall or beyond."""
+    """Mean over recall 0, .1, ... 1 of the best precision at that recall or beyond; recall and precision are [N]."""
     # [keep] 0.3, 0.6 and 0.7 come out one rounding step above themselves, as in the devkit, so that a recall of
     # exactly 3/10 does not reach them
     reached = recall[None] >= np.arange(0, 1.1, 0.1)[:, None]  # [11, N]
@@ -52,7 +69,7 @@ def average_precision_11(recall: np.ndarray, precision: np.ndarray) -> float:
 
 
 def average_precision_area(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Area under the curve whose precision is made non-increasing."""
+    """Area under the curve of recall and precision [N], whose precision is made non-increasing."""
     best = np.maximum.accumulate(precision[::-1])[::-1]
     return float((np.diff(recall, prepend=0) * best).sum())
 

@@ -1,12 +1,12 @@
-"""What the samples of all tasks share: reading, geometric augmentation, the network input, drawing objects."""
+"""Base of the samples: reading, geometric augmentation, the network input, drawing objects."""
 
+import logging
 import math
 from argparse import Namespace
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from ...utils.errors import UserError
 from ...utils.image import (
@@ -27,6 +27,9 @@ from ...utils.image import (
 )
 from ...utils.windows import Scale, Window, fixed_window
 from ..index import Objects
+from ..task_dataset import TaskDataset
+
+logger = logging.getLogger(__name__)
 
 Place = tuple[np.ndarray, Scale]  # centre [2] and scale of a window
 Targets = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # what a task learns of an image, and what is true of it
@@ -43,7 +46,7 @@ class View:
         flipped: the image is mirrored. x -> width - x - 1 is its pixels' mirror, and the published one of boxes, joints
             and the window's centre too, though these are no pixels [keep].
         rot: rotation in degrees.
-        jittered: the window was shifted and scaled (told by ddd alone).
+        jittered: the window was shifted and scaled (ddd alone says so).
         to_input, to_output: 2x3 maps of (mirrored) image pixels; `to_output` leaves the rotation out.
         to_output_rotated: the same with it.
     """
@@ -98,7 +101,7 @@ class View:
         return affine_transform(points, self.to_output_rotated).astype(np.float32)
 
 
-class Sample(Dataset):
+class Sample(TaskDataset):
     """Base of the samples. A task's subclass gives `targets` and, where it differs, `view`.
 
     `self[i]` is a dict of arrays: `input` float32 [3, H, W], the targets, and `meta` for evaluation when not
@@ -111,7 +114,7 @@ class Sample(Dataset):
     def __init__(self, opt: Namespace, split: str):
         super().__init__(opt, split)
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self.told_damaged: set[int] = set()
+        self.named_damaged: set[int] = set()
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch's random numbers to draw; persistent workers see it too."""
@@ -140,13 +143,13 @@ class Sample(Dataset):
             try:
                 return at, rng, view, self.window(at, view)
             except UserError as error:
-                if at not in self.told_damaged:
-                    self.told_damaged.add(at)
-                    print(f'skipped: {error}')
+                if at not in self.named_damaged:
+                    self.named_damaged.add(at)
+                    logger.warning('skipped: %s', error)
         raise UserError(f"none of the images in '{self.image_dir}' can be read any more")
 
     def window(self, index: int, view: View) -> np.ndarray:
-        """What `view` shows of image `index`.
+        """Cut out of image `index` what `view` shows, uint8 [H, W, 3] of the network's input size.
 
         In training alone, a JPEG that the window shrinks by 2 or more is decoded smaller by that power of 2: that
         takes less time, and smooths what the bilinear warp would skip.
@@ -195,7 +198,7 @@ class Sample(Dataset):
         return c, s * np.clip(1 + rng.standard_normal() * opt.scale, 1 - opt.scale, 1 + opt.scale)
 
     def shift_unit(self, s: Scale, width: int, height: int) -> np.ndarray:
-        """What a shift of 1 means, in pixels along x and y."""
+        """Return the pixels along x and y, [2], that a shift of 1 moves the window by."""
         return np.broadcast_to(np.asarray(s, np.float32), 2)
 
     def rotation(self, rng: np.random.Generator) -> float:
@@ -210,7 +213,7 @@ class Sample(Dataset):
         return normalize(window, self.opt.mean, self.opt.std, color)
 
     def targets(self, objects: Objects, view: View, index: int) -> Targets:
-        """The task's targets of image `index`, and what `meta` tells of its true objects.
+        """Make the task's targets of image `index`, and the entries of `meta` about its true objects.
 
         Args:
             objects: the image's, in its own pixels; the k-th one's slot is k.

@@ -1,4 +1,4 @@
-"""What 2D detection learns from an image: a centre heatmap, box sizes and sub-pixel offsets (paper, section 3)."""
+"""The targets of 2D detection: a centre heatmap, box sizes and sub-pixel offsets (paper, section 3)."""
 
 import numpy as np
 

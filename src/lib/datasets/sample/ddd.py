@@ -1,19 +1,21 @@
-"""What 3D detection learns from an image: centres, depths, sizes and orientations (paper, section 4.1 and appendix)."""
+"""The targets of 3D detection: centres, depths, sizes and orientations (paper, section 4.1 and appendix)."""
 
-from collections.abc import Mapping
-from pathlib import Path
+import logging
 
 import numpy as np
 
 from ...utils.ddd_utils import alpha_bins, common_calib, is_calibration
 from ...utils.errors import UserError
 from ...utils.image import gaussian_radius
+from ...utils.rows import Box3d, DecodedBox3d
 from ...utils.windows import Scale, Window, stretched_window
-from ..dataset.kitti import DROPPED, IGNORED_FOR_ALL
-from ..evaluation.kitti_eval import NO_ORIENTATION, evaluate_kitti, flatten_kitti, format_kitti, matched_errors
+from ..categories import DROPPED, IGNORED_FOR_ALL, Categories, ignored_for
+from ..evaluation.metric import Columns
 from ..index import AnnotationIndex, Findings, Objects
-from ..kitti_files import field_name, write_labels, write_results
+from ..kitti_files import NO_ORIENTATION
 from .base import Sample, Targets, View
+
+logger = logging.getLogger(__name__)
 
 NEARLY_ONE = 0.9999  # of a heatmap: no object stands there, yet nothing is learnt from it
 
@@ -29,6 +31,7 @@ class DddSample(Sample):
     themselves in metres and radians, NaN where a label has none.
     """
 
+    task_metric = 'kitti'
     colors = False
 
     @classmethod
@@ -39,19 +42,35 @@ class DddSample(Sample):
     def image_fields(cls) -> dict[str, tuple[int, ...]]:
         return {'calib': (3, 4)}
 
-    def arrange(self, index: AnnotationIndex) -> AnnotationIndex:
-        """The index as the source arranges it: a calibration for each image, and no object that cannot be learnt.
+    @classmethod
+    def choose_categories(cls, categories: list[dict], path: str) -> Categories:
+        """Learn all categories but DontCare, an area in which nothing is right or wrong."""
+        ignored = frozenset(category['id'] for category in categories if category['name'].lower() == 'dontcare')
+        return Categories([category for category in categories if category['id'] not in ignored], ignored)
+
+    @classmethod
+    def result_columns(cls) -> Columns:
+        return {
+            'alpha': Box3d.ALPHA,
+            'box': Box3d.BOX,
+            'dim': Box3d.DIM,
+            'location': Box3d.LOCATION,
+            'rotation_y': Box3d.ROTATION_Y,
+            'score': Box3d.SCORE,
+        }
+
+    def check_objects(self, index: AnnotationIndex) -> AnnotationIndex:
+        """Give each image a calibration, and mark the objects invalid that cannot be learnt.
 
         Raises:
             UserError: there are objects of the classes to learn, and none can be used.
         """
-        index = super().arrange(index)
         calibs = index.image_fields['calib']  # [N, 3, 4]
         unknown = ~is_calibration(calibs)
         if unknown.any():
             calibs[unknown] = common_calib(self.opt.calib)
             instead = f"'{self.opt.calib}'" if self.opt.calib else "KITTI's published one (or give --calib FILE)"
-            print(f'{int(unknown.sum())} images without a usable calibration: for them stands {instead}')
+            logger.warning('%d images without a usable calibration: for them stands %s', unknown.sum(), instead)
 
         dim, depth, alpha = (index.fields[name] for name in ('dim', 'depth', 'alpha'))
         learnt = index.valid & (index.classes >= 0)
@@ -75,7 +94,7 @@ class DddSample(Sample):
         return index
 
     def image_meta(self, i: int) -> dict:
-        """What a detector is told of image i."""
+        """Return `calib` [3, 4], the camera matrix of image i."""
         return {'calib': self.index.image_fields['calib'][i]}
 
     def whole(self, width: int, height: int) -> Window:
@@ -117,7 +136,7 @@ class DddSample(Sample):
             cell = center.astype(np.int32)
             radius = max(0, int(gaussian_radius((height, width))))  # sides unrounded, unlike the other tasks
             if cls < 0:
-                self.ignore(hm if cls == IGNORED_FOR_ALL else hm[-cls - 2][None], boxes[k], cell, radius)
+                self.ignore(hm if cls == IGNORED_FOR_ALL else hm[ignored_for(cls)][None], boxes[k], cell, radius)
                 continue
             self.draw(hm[cls], cell, radius)
             dep[k], dim[k] = facts['depth'][k], facts['dim'][k]
@@ -125,7 +144,7 @@ class DddSample(Sample):
             wh[k] = width, height
             reg[k] = center - cell
             ind[k] = cell[1] * out_w + cell[0]
-            reg_mask[k] = not view.jittered  # a picture that was scaled does not show these depths and sizes
+            reg_mask[k] = not view.jittered  # an image that was scaled does not show these depths and sizes
             rot_mask[k] = 1
             rot = np.stack([np.zeros(2), rotbin[k], np.sin(rotres[k]), np.cos(rotres[k])], 1)  # [2, 4]
             size = wh[k] if self.opt.reg_bbox else ()
@@ -138,7 +157,7 @@ class DddSample(Sample):
             targets['wh'] = wh
         if self.opt.reg_offset:
             targets['reg'] = reg
-        columns = 18 if self.opt.reg_bbox else 16
+        columns = DecodedBox3d.COLUMNS if self.opt.reg_bbox else DecodedBox3d.COLUMNS_WITHOUT_SIZE
         gt_det = np.array(truth or [[0] * columns], np.float32)
         gt_box_3d = np.array(boxes_3d or [[np.nan] * 7], np.float32)
         return targets, {'gt_det': gt_det, 'gt_box_3d': gt_box_3d, **self.image_meta(index)}
@@ -153,30 +172,3 @@ class DddSample(Sample):
         for heatmap in heatmaps:
             self.draw(heatmap, cell, radius)
         heatmaps[:, y, x] = NEARLY_ONE
-
-    def save_results(self, results: Mapping[int, Mapping[int, np.ndarray]], save_dir: str) -> Path:
-        """Write KITTI's result files into `save_dir/results`; returns that folder."""
-        folder = Path(save_dir) / 'results'
-        count = write_results(folder, results, self.class_names)
-        print(f'{count} detections in {len(results)} images written to {folder}')
-        return folder
-
-    @staticmethod
-    def is_headline(figure: str) -> bool:
-        return figure.endswith('_moderate_AP40') or not figure.endswith(('_AP11', '_AP40'))
-
-    def score(self, ground_truth: dict, detections: Path) -> dict[str, float]:
-        """KITTI's figures of a folder of result files, and the errors in depth and rotation of what was found.
-
-        Label files, where there are none, are written beside it.
-        """
-        labels = self.label_folder()
-        if labels is None:
-            labels = detections.parent / 'labels'
-            write_labels(labels, ground_truth)
-        classes = [field_name(name).lower() for name in self.class_names]
-        figures = evaluate_kitti(labels, detections, classes=classes)
-        print(format_kitti(figures))
-        errors = matched_errors(labels, detections, classes)
-        print(', '.join(f'{name} {value:.1f}' for name, value in errors.items()))
-        return {**flatten_kitti(figures), **errors}

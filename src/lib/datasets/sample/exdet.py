@@ -1,13 +1,14 @@
-"""What ExtremeNet learns from an image: heatmaps of the four extreme points and of the centre between them."""
+"""The targets of ExtremeNet: heatmaps of the four extreme points and of the centre between them."""
 
 import os
-from argparse import Namespace
 
 import numpy as np
 
 from ...models.decode import BOTTOM, LEFT, RIGHT, TOP
 from ...utils.errors import UserError
+from ...utils.rows import Extremes
 from ...utils.windows import Scale
+from ..evaluation.metric import Columns
 from ..index import AnnotationIndex, Objects
 from .base import Sample, Targets, View, radius_of
 
@@ -23,6 +24,7 @@ class ExdetSample(Sample):
     [M]. `meta` adds `gt_det` [n, 14]: x1 y1 x2 y2 1, x and y of the four points, class.
     """
 
+    annotation_variant = '_extreme'
     recenters_flip = False  # [keep]: the published sample mirrors the image, but leaves the window where it was
 
     @classmethod
@@ -30,29 +32,27 @@ class ExdetSample(Sample):
         return {'extreme_points': (4, 2)}
 
     @classmethod
-    def locate(cls, opt: Namespace, split: str) -> tuple[str, str]:
-        path, image_dir = super().locate(opt, split)
-        plain = path.replace('instances_extreme_', 'instances_')
+    def result_columns(cls) -> Columns:
+        return {'box': Extremes.BOX, 'score': Extremes.SCORE, 'extreme_points': Extremes.POINTS}
+
+    def check_file(self, path: str) -> None:
+        """Refuse a missing file that can be made of one without extreme points, and say how."""
+        plain = self.source.locate(self.opt, self.split)[0]
         if not os.path.exists(path) and os.path.exists(plain):
             raise UserError(f"annotation file '{path}' is missing: make it with {generator(plain, path)}")
-        return path, image_dir
 
-    def arrange(self, index: AnnotationIndex) -> AnnotationIndex:
-        """The index as the source arranges it.
+    def check_objects(self, index: AnnotationIndex) -> AnnotationIndex:
+        """Check that there are extreme points.
 
-        Objects without extreme points stay, though their slots will be empty: evaluation counts their boxes.
+        Objects without them stay, though their slots will be empty: evaluation counts their boxes.
 
         Raises:
             UserError: there are objects, and none has extreme points.
         """
-        index = super().arrange(index)
         if len(index.boxes) and not known(index.fields['extreme_points']).any():
             path = self.annotation_file
             raise UserError(f"no object of '{path}' has extreme_points: add them with {generator(path, 'OUT.json')}")
         return index
-
-    def extra_result(self, values: np.ndarray) -> dict:
-        return {'extreme_points': values.tolist()}
 
     def shift_unit(self, s: Scale, width: int, height: int) -> np.ndarray:
         return np.array([width, height])
@@ -95,7 +95,7 @@ class ExdetSample(Sample):
             targets['reg_mask'] = reg_mask
             for i, name in enumerate(SIDES):
                 targets[f'reg_{name}'], targets[f'ind_{name}'] = reg[i], ind[i]
-        return targets, {'gt_det': np.array(truth or [[0] * 14], np.float32)}
+        return targets, {'gt_det': np.array(truth or [[0] * Extremes.COLUMNS], np.float32)}
 
 
 def known(points: np.ndarray) -> np.ndarray:

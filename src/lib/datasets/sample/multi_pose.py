@@ -1,11 +1,13 @@
-"""What pose estimation learns from an image: people as centres, joints as offsets and heatmaps (paper, section 4.2)."""
+"""The targets of pose estimation: people as centres, joints as offsets and heatmaps (paper, section 4.2)."""
 
 import numpy as np
 
 from ...models.utils import swapped_joints
 from ...utils.errors import UserError
 from ...utils.image import draw_dense_reg, draw_umich_gaussian
-from ..evaluation.coco_eval import BOX_FIGURES, KEYPOINT_FIGURES
+from ...utils.rows import Box
+from ..categories import Categories, joint_facts
+from ..evaluation.metric import Columns
 from ..index import AnnotationIndex, Objects
 from .base import Sample, Targets, View, radius_of
 
@@ -25,30 +27,37 @@ class MultiPoseSample(Sample):
     [keep: published].
     """
 
-    metrics = BOX_FIGURES + KEYPOINT_FIGURES
-    main_metric = 'kp_AP'
+    task_metric = 'keypoints'
 
     @classmethod
     def annotation_fields(cls) -> dict[str, tuple[int, ...]]:
         return {'keypoints': (cls.num_joints, 3)}
 
-    def arrange(self, index: AnnotationIndex) -> AnnotationIndex:
-        """The index as the source arranges it.
+    @classmethod
+    def choose_categories(cls, categories: list[dict], path: str) -> Categories:
+        """Learn the one category that has joints, and leave the others out."""
+        learnt = [category for category in categories if category.get('keypoints')]
+        if len(learnt) != 1:
+            raise UserError(f"multi_pose needs one category with 'keypoints' in '{path}', found {len(learnt)}")
+        others = frozenset(category['id'] for category in categories if not category.get('keypoints'))
+        return Categories(learnt, others=others, joints=joint_facts(learnt[0], path))
+
+    @classmethod
+    def result_columns(cls) -> Columns:
+        return {'box': Box.BOX, 'score': Box.SCORE, 'keypoints': Box.POINTS}
+
+    def check_objects(self, index: AnnotationIndex) -> AnnotationIndex:
+        """Check that there are joints to learn.
 
         Raises:
             UserError: this is the training split, and nobody in it has joints.
         """
-        index = super().arrange(index)
         if self.split == 'train' and not annotated(index.fields['keypoints']).any():
             raise UserError(
                 f"nobody in '{self.annotation_file}' has a joint: multi_pose needs 'keypoints', lists of "
                 f'{3 * self.num_joints} numbers (x, y and v, which is 0 for a joint that is not annotated)'
             )
         return index
-
-    def extra_result(self, values: np.ndarray) -> dict:
-        joints = values.reshape(-1, 2)
-        return {'keypoints': np.column_stack([joints, np.ones(len(joints))]).ravel().tolist()}
 
     def rotation(self, rng: np.random.Generator) -> float:
         if rng.random() >= self.opt.aug_rot:
@@ -63,7 +72,7 @@ class MultiPoseSample(Sample):
         sizes, centers = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2  # [n, 2]
         places, seen = self.places(objects, view)  # [n, J, 2], [n, J]
         inside = seen & (places >= 0).all(2) & (places < view.output_size).all(2)  # [n, J]
-        # A turned person may be in the picture though the box, which is not turned, is outside.
+        # A turned person may be in the image though the box, which is not turned, is outside.
         people = [k for k in self.slots(objects) if objects.valid[k] and (rotated or (sizes[k] > 0).all())]
         for k in people:
             targets['reg_mask'][k] = seen[k].any()
@@ -82,7 +91,7 @@ class MultiPoseSample(Sample):
         return self.as_learnt(targets), {'gt_det': gt_det, 'gt_seen': gt_seen}
 
     def blank_targets(self, output_size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """Every target of a picture of nobody, joints in a dimension of their own; dense ones empty if unused."""
+        """Make the targets of an image of nobody, joints in a dimension of their own; unused dense ones empty."""
         (out_w, out_h), joints, slots = output_size, self.num_joints, self.max_objs
         dense = joints if self.opt.dense_hp else 0
         return {
@@ -141,7 +150,7 @@ class MultiPoseSample(Sample):
         self.draw(targets['hm'][cls], cell, radius)
 
     def as_learnt(self, targets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Those of `blank_targets` that the options ask for, in the shapes that the class tells."""
+        """Choose the targets that the options ask for, and give them the shapes of the class's docstring."""
         opt, slots = self.opt, self.max_objs
         learnt = {name: targets[name] for name in ('hm', 'reg_mask', 'ind', 'wh')}
         if opt.dense_hp:

@@ -15,7 +15,7 @@ from .people import PeopleScenes
 from .road import RoadScenes
 from .shapes import ExtremeShapeScenes, ShapeScenes
 
-# Task -> (what draws its pictures, how they lie on disk, width and height).
+# Task -> (what draws its images, how they lie on disk, width and height).
 KINDS = {
     'ctdet': (ShapeScenes, OwnFolder, (160, 160)),
     'exdet': (ExtremeShapeScenes, OwnFolder, (160, 160)),
@@ -36,18 +36,18 @@ def make_toy_data(
     seed: int = 0,
     **options,
 ) -> Path:
-    """Draw a data set of `train` and `val` pictures into a folder.
+    """Draw a data set of `train` and `val` images into a folder.
 
     Picture i of a split is drawn from (seed, split, i) alone: the same call gives the same files, and the two splits
-    share no picture. The annotations are written last, so that a folder cut short is not taken for a whole one.
+    share no image. The annotations are written last, so that a folder cut short is not taken for a whole one.
 
     Args:
         out_dir: for `ddd` a `--data_dir` with `kitti/` in it, otherwise a folder for `--dataset`.
         task: 'ctdet' (shapes), 'exdet' (the same with extreme points), 'multi_pose' (people) or 'ddd' (a road).
-        train, val: how many pictures.
+        train, val: how many images.
         size: width and height in pixels, or one number for both; by default 160, for `ddd` 640 x 192.
         seed: 0 or more.
-        options: what the task's pictures take: `classes` (1 to 8) and `colors` ('random' or 'class') for shapes,
+        options: what the task's images take: `classes` (1 to 8) and `colors` ('random' or 'class') for shapes,
             `joints` (17 or 5) for people.
 
     Returns:
@@ -62,7 +62,7 @@ def make_toy_data(
     width, height = (size, size) if isinstance(size, int) else size or default_size
     if min(train, val) < 1 or seed < 0 or min(width, height) < SMALLEST:
         raise UserError(
-            f'toy data needs 1 or more pictures a split, a seed of 0 or more and {SMALLEST} pixels or more a '
+            f'toy data needs 1 or more images a split, a seed of 0 or more and {SMALLEST} pixels or more a '
             f'side; found {train} train, {val} val, seed {seed}, {width} x {height}'
         )
     for name in options.keys() - inspect.signature(scene_class).parameters.keys():
@@ -70,8 +70,8 @@ def make_toy_data(
     scenes, folder = scene_class(**options), folder_class(Path(out_dir))
     files = [folder.annotation_file(split) for split in ('train', 'val')]
     marker = folder.root / MARKER
-    if folder.holds_pictures() and not marker.exists() and not any(file.exists() for file in files):
-        raise UserError(f"'{folder.root}' holds pictures of others, which stay as they are: choose another folder")
+    if folder.holds_images() and not marker.exists() and not any(file.exists() for file in files):
+        raise UserError(f"'{folder.root}' holds images of others, which stay as they are: choose another folder")
     clear(files)
     write_json(marker, {'description': DESCRIPTION})
     info = {'description': DESCRIPTION, 'task': task, 'seed': seed, **options}

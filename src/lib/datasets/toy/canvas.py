@@ -1,4 +1,4 @@
-"""What the toy pictures share: textures, colours, and a canvas that knows which object owns each pixel."""
+"""What the toy images share: textures, colours, and a canvas that knows which object owns each pixel."""
 
 import colorsys
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 
 Colour = np.ndarray  # float32 [3], BGR, 0 to 255
 
-Region = tuple[slice, slice]  # rows, columns of a picture
+Region = tuple[slice, slice]  # rows, columns of an image
 
 SUPERSAMPLE = 3  # shapes are drawn this many times larger, then shrunk: smooth, sub-pixel exact edges
 FRACTION_BITS = 4  # of the coordinates that cv2 draws with
@@ -16,7 +16,7 @@ FRACTION_BITS = 4  # of the coordinates that cv2 draws with
 
 @dataclass
 class Scene:
-    """One picture with what is known of it.
+    """One image with what is known of it.
 
     Attributes:
         image: uint8 [H, W, 3], BGR.
@@ -30,7 +30,7 @@ class Scene:
 
 
 class Canvas:
-    """A picture under construction.
+    """An image under construction.
 
     Attributes:
         image: float32 [H, W, 3], BGR, 0 to 255.
@@ -48,7 +48,7 @@ class Canvas:
         return np.bincount(self.owner.ravel(), minlength=len(self.areas)) / np.maximum(self.areas, 1)
 
     def spares(self, region: Region, alpha: np.ndarray, least_visible: float) -> bool:
-        """Would `alpha` [h, w] pasted over `region` leave that share of every earlier thing visible?"""
+        """Return whether `alpha` [h, w] pasted over `region` leaves that share of every earlier thing visible."""
         covered = self.owner[region][alpha > 0.5]
         hidden = np.bincount(covered, minlength=len(self.areas)) / np.maximum(self.areas, 1)
         return bool((self.visible() - hidden)[1:].min(initial=1) >= least_visible)
@@ -62,20 +62,20 @@ class Canvas:
         self.areas.append(int(mask.sum()))
 
     def finish(self, rng: np.random.Generator, noise: float) -> np.ndarray:
-        """The picture with sensor noise of that standard deviation: uint8 [H, W, 3]."""
+        """The image with sensor noise of that standard deviation: uint8 [H, W, 3]."""
         grain = rng.standard_normal((*self.owner.shape, 1), dtype=np.float32) * noise
         return np.clip(self.image + grain, 0, 255).astype(np.uint8)
 
 
 def region_of(box: np.ndarray, width: int, height: int) -> Region:
-    """The pixels of a picture that a box x1, y1, x2, y2 touches, and one more on each side."""
+    """The pixels of an image that a box x1, y1, x2, y2 touches, and one more on each side."""
     x1, y1 = np.maximum(np.floor(box[:2]).astype(int) - 1, 0)
     x2, y2 = np.ceil(box[2:]).astype(int) + 1
     return slice(y1, min(y2, height)), slice(x1, min(x2, width))
 
 
 def coverage(polygon: np.ndarray, width: int, height: int) -> tuple[Region, np.ndarray]:
-    """Where a polygon [V, 2] lies in a picture, and how much of each pixel there it covers (float32, 0 to 1).
+    """Return where a polygon [V, 2] lies in an image, and how much of each pixel there it covers (float32, 0 to 1).
 
     A pixel is the square from its column and row to the next ones, as in COCO's boxes.
     """
@@ -93,7 +93,7 @@ def fixed_point(points: np.ndarray) -> np.ndarray:
 
 
 def shrink(fine: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A supersampled uint8 drawing at the picture's size: float32, 0 to 1."""
+    """A supersampled uint8 drawing at the image's size: float32, 0 to 1."""
     return cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 

@@ -24,26 +24,26 @@ class OwnFolder:
     def annotation_file(self, split: str) -> Path:
         return self.root / 'annotations' / f'{split}.json'
 
-    def holds_pictures(self) -> bool:
-        """Whether there is anything in the place of the pictures."""
+    def holds_images(self) -> bool:
+        """Whether there is anything in the place of the images."""
         return any((self.root / 'images').glob('*/*'))
 
     def name(self, split: str, image_id: int) -> str:
-        """File name of a picture: a folder a split."""
+        """File name of an image: a folder a split."""
         return f'{split}/{image_id:06d}.jpg'
 
     def add(self, name: str, scene: Scene) -> None:
-        """Write one picture under a file name."""
+        """Write one image under a file name."""
         write_image(self.root / 'images' / name, scene.image, JPEG)
 
     def finish(self, split: str, names: list[str]) -> None:
-        """Write what lists the pictures of a split, beside the annotation file."""
+        """Write what lists the images of a split, beside the annotation file."""
 
 
 class KittiFolder:
     """KITTI's `training/{image_2,label_2,calib}` and `ImageSets_3dop`, and what the converter makes of them.
 
-    `kitti/images/trainval` is a link to the pictures in `training/image_2`.
+    `kitti/images/trainval` is a link to the images in `training/image_2`.
     """
 
     first_id = 0
@@ -59,16 +59,16 @@ class KittiFolder:
     def annotation_file(self, split: str) -> Path:
         return self.root / 'annotations' / f'kitti_3dop_{split}.json'
 
-    def holds_pictures(self) -> bool:
-        """Whether there is anything in the place of pictures, labels and calibrations."""
+    def holds_images(self) -> bool:
+        """Whether there is anything in the place of images, labels and calibrations."""
         return any(self.training.glob('*/*'))
 
     def name(self, split: str, image_id: int) -> str:
-        """File name of a picture: KITTI keeps all splits in one folder."""
+        """File name of an image: KITTI keeps all splits in one folder."""
         return f'{image_id:06d}.png'
 
     def add(self, name: str, scene: Scene) -> None:
-        """Write one picture with its label and calibration files."""
+        """Write one image with its label and calibration files."""
         write_image(self.training / 'image_2' / name, scene.image)
         frame = Path(name).stem
         lines = [label_line(CATEGORIES[each['category_id'] - 1], each) for each in scene.annotations]

@@ -25,10 +25,10 @@ from .canvas import (
 FIVE_JOINTS = ['nose', 'left_wrist', 'right_wrist', 'left_ankle', 'right_ankle']
 FIVE_SKELETON = [[0, 1], [0, 2], [0, 3], [0, 4]]
 
-SIZES = 0.5, 0.9  # height of a standing figure, as a share of the picture's
+SIZES = 0.5, 0.9  # height of a standing figure, as a share of the image's
 FROM_BEHIND = 0.2  # share of the figures
-CUT_OFF = 0.2  # share of the figures that may reach over the border of the picture
-BLOCKED = 0.3  # share of the pictures in which a block stands in front of somebody
+CUT_OFF = 0.2  # share of the figures that may reach over the border of the image
+BLOCKED = 0.3  # share of the images in which a block stands in front of somebody
 MOST_OUTSIDE = 0.25  # of the width and of the height of such a figure
 LEAST_VISIBLE = 0.7  # of a figure, after everything that is drawn over it
 MOST_OVERLAP = 0.25  # IoU of two boxes
@@ -43,12 +43,12 @@ SKIN = [(150, 190, 240), (110, 160, 215), (80, 115, 170), (50, 75, 115)]
 
 
 class PeopleScenes:
-    """Pictures of 1 to 3 people in random poses, sizes and colours, some behind another or behind a block.
+    """Images of 1 to 3 people in random poses, sizes and colours, some behind another or behind a block.
 
     Left and right are told by the face and the tie, or by the backpack that is seen from behind, and
-    a mirrored picture (`--flip`) stays a true one. Boxes and outlines are those of the whole figure as far
-    as it is inside the picture, hidden or not. A joint is visible (v = 2), hidden by something (v = 1: the
-    face seen from behind, an arm behind the back), or outside the picture (v = 0, at 0, 0).
+    a mirrored image (`--flip`) stays a true one. Boxes and outlines are those of the whole figure as far
+    as it is inside the image, hidden or not. A joint is visible (v = 2), hidden by something (v = 1: the
+    face seen from behind, an arm behind the back), or outside the image (v = 0, at 0, 0).
 
     Args:
         joints: 17 (COCO's) or 5 (nose, wrists, ankles).
@@ -66,7 +66,7 @@ class PeopleScenes:
         self.categories = [person | {'skeleton': [[a + 1, b + 1] for a, b in skeleton]}]
 
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Scene:
-        """A picture of that size."""
+        """An image of that size."""
         ground, ground_colours = random_ground(rng, width, height)
         canvas, figures = Canvas(ground), []
         for _ in range(rng.integers(1, 4)):
@@ -131,7 +131,7 @@ def random_pose(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], bool]:
     behind = bool(rng.uniform() < FROM_BEHIND)
     lean, yaw = rng.normal(0, 0.12), rng.uniform(-0.6, 0.6)
     up = np.array((np.sin(lean), -np.cos(lean)))  # along the spine
-    across = np.array((np.cos(lean), np.sin(lean)))  # towards the right of the picture
+    across = np.array((np.cos(lean), np.sin(lean)))  # towards the right of the image
     neck, head = 0.32 * up, 0.43 * up
     turn = HEAD * 0.5 * yaw * across
     joints = {'head': head, 'nose': head + turn - 0.01 * up}
@@ -166,18 +166,18 @@ def shows_on(joint: str) -> set[str]:
 
 
 class Figure:
-    """One person, drawn by itself on an empty sheet of the picture's size.
+    """One person, drawn by itself on an empty sheet of the image's size.
 
     Attributes:
-        points: every joint, inside the picture or not: {name: x, y in pixels}.
+        points: every joint, inside the image or not: {name: x, y in pixels}.
         pixels: colours [H, W, 3] and alpha [H, W], for `Canvas.paste`.
         polygons, box, area: the outline [V, 2] of each piece, the COCO box x, y, w, h and the number of
-            pixels, of what is inside the picture.
+            pixels, of what is inside the image.
     """
 
-    def __init__(self, rng, points, behind, size, picture, ground_colours):
+    def __init__(self, rng, points, behind, size, image, ground_colours):
         self.points, self.behind, self.size = points, behind, size
-        width, height = self.picture = picture
+        width, height = self.image = image
         # Blue, green, red, and the number of the body part: 0 where there is none.
         self.sheet = np.zeros((height * SUPERSAMPLE, width * SUPERSAMPLE, 4), dtype=np.uint8)
         self._draw(rng, ground_colours)
@@ -195,7 +195,7 @@ class Figure:
     def keypoint(self, name: str, covered: np.ndarray) -> tuple[float, float, int]:
         """COCO's x, y, v of a joint; `covered` [H, W] is true where later things lie over this figure."""
         x, y = (round(float(v), 2) for v in self.points[name])
-        width, height = self.picture
+        width, height = self.image
         if not (0 <= x < width and 0 <= y < height):
             return 0, 0, 0
         part = self.parts[int(y * SUPERSAMPLE), int(x * SUPERSAMPLE)]

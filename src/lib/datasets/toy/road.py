@@ -29,7 +29,7 @@ DEPTHS = 6, 24  # metres to the labelled objects
 FAR = 45, 70  # metres to those that are DontCare
 TRIES = 15
 MOST_OVERLAP = 0.6  # IoU of two boxes
-MOST_CUT_OFF = 0.3  # share of a box outside the picture
+MOST_CUT_OFF = 0.3  # share of a box outside the image
 LEAST_VISIBLE = 0.4  # of an object behind others
 # Level of KITTI's `occluded` (0 fully visible, 1 partly, 2 largely hidden): the least that is visible.
 OCCLUSION = ((0, 0.9), (1, 0.65), (2, 0))
@@ -83,9 +83,9 @@ PAINT = {
 
 
 class RoadScenes:
-    """Pictures of 1 to 7 cars, pedestrians and cyclists on a road, each a painted box with two colours of its own.
+    """Images of 1 to 7 cars, pedestrians and cyclists on a road, each a painted box with two colours of its own.
 
-    The camera is KITTI's (one of three calibrations), scaled to the picture's width; sizes are KITTI's typical ones.
+    The camera is KITTI's (one of three calibrations), scaled to the image's width; sizes are KITTI's typical ones.
     Front, back and sides are painted differently, so that the rotation can be seen. Nearer objects hide
     further ones: `occluded` follows from what stays visible. Some far objects are DontCare.
     """
@@ -93,7 +93,7 @@ class RoadScenes:
     categories = [{'id': number, 'name': name} for number, name in enumerate(CATEGORIES, start=1)]
 
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Scene:
-        """A picture of that size; its annotations have KITTI's facts, and `facts['calib']` is P2."""
+        """An image of that size; its annotations have KITTI's facts, and `facts['calib']` is P2."""
         camera = scaled_camera(rng, width, height)
         objects = place_objects(rng, camera, width, height)
         image = draw_ground(rng, camera, width, height)
@@ -126,7 +126,7 @@ class Thing:
 
 
 def scaled_camera(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """One of KITTI's P2 matrices for a picture of another size: float64 [3, 4]."""
+    """One of KITTI's P2 matrices for an image of another size: float64 [3, 4]."""
     focal, cx, cy, last = CAMERAS[rng.integers(len(CAMERAS))]
     scale = width / KITTI_WIDTH
     camera = np.array(
@@ -178,13 +178,13 @@ def random_thing(
 
 
 def too_near(thing: Thing, other: Thing) -> bool:
-    """Do two objects touch on the ground, or nearly coincide in the picture?"""
+    """Return whether two objects touch on the ground, or nearly coincide in the image."""
     gap = np.linalg.norm(thing.location - other.location)
     return gap < thing.reach + other.reach + 0.5 or box_overlap(thing.box, other.box) > MOST_OVERLAP
 
 
 def visible_shares(things: list[Thing], width: int, height: int) -> np.ndarray:
-    """Which share of each object the later ones leave visible: [number of objects]."""
+    """Return the share of each object that the later ones leave visible: [number of objects]."""
     owner = np.zeros((height, width), dtype=np.uint8)
     areas = []
     for number, thing in enumerate(things, start=1):
@@ -276,6 +276,6 @@ def on_face(quad: np.ndarray, u: float, v: float) -> np.ndarray:
 
 
 def fill(image: np.ndarray, polygon: np.ndarray, colour: np.ndarray | float) -> None:
-    """Fill a polygon [V, 2] of a uint8 picture in place, with smooth edges."""
+    """Fill a polygon [V, 2] of a uint8 image in place, with smooth edges."""
     shade = tuple(float(v) for v in np.clip(np.atleast_1d(colour), 0, 255))
     cv2.fillPoly(image, [fixed_point(polygon)], shade, lineType=cv2.LINE_AA, shift=FRACTION_BITS)

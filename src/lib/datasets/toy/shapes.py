@@ -18,22 +18,22 @@ from .canvas import (
     tight_box,
 )
 
-SIDES = 1 / 8, 1 / 2  # of the picture's shorter side: the least and the most that a box's sides measure
-CROWDED = 0.5  # share of the pictures in which boxes may overlap
+SIDES = 1 / 8, 1 / 2  # of the image's shorter side: the least and the most that a box's sides measure
+CROWDED = 0.5  # share of the images in which boxes may overlap
 LEAST_VISIBLE = 0.5  # of each object, after everything that is drawn over it
 MOST_OVERLAP = 0.5  # IoU of two boxes
-TRIES = 20  # at placing an object; after them the picture has one fewer
+TRIES = 20  # at placing an object; after them the image has one fewer
 
 
 class ShapeScenes:
-    """Pictures of 1 to 6 shapes, with random sizes, stretches, rotations, colours and textures.
+    """Images of 1 to 6 shapes, with random sizes, stretches, rotations, colours and textures.
 
     Boxes and polygons are those of the whole shape, also where another one hides a part (at most half of
-    it); all of it lies inside the picture, a little away from the border.
+    it); all of it lies inside the image, a little away from the border.
 
     Args:
         classes: how many classes, at most `len(SHAPES)`.
-        colors: 'random' (colour tells nothing about the class) or 'class' (each class has a favourite hue,
+        colors: 'random' (colour says nothing about the class) or 'class' (each class has a favourite hue,
             from which its objects stray widely: a hint, not an answer).
 
     Raises:
@@ -53,7 +53,7 @@ class ShapeScenes:
         self.colors = colors
 
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Scene:
-        """A picture of that size."""
+        """An image of that size."""
         ground, ground_colours = random_ground(rng, width, height)
         canvas, annotations = Canvas(ground), []
         most_overlap = MOST_OVERLAP if rng.uniform() < CROWDED else 0
@@ -108,7 +108,7 @@ class ShapeScenes:
 
 
 class ExtremeShapeScenes(ShapeScenes):
-    """The same pictures, annotated with `extreme_points` too: [[x, y] of the top, left, bottom, right]."""
+    """The same images, annotated with `extreme_points` too: [[x, y] of the top, left, bottom, right]."""
 
     def _annotation(self, label, polygon, width, height) -> dict:
         annotation = super()._annotation(label, polygon, width, height)

@@ -1,6 +1,7 @@
 """Reading images from files, and taking those of Pillow."""
 
 import contextlib
+import functools
 import io
 import mmap
 import os
@@ -15,8 +16,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
 
-# Pixels of the largest image that is decoded. A file of a few kilobytes may claim any number (a decompression bomb).
+# Pixels of the largest image that is decoded, unless another number is given or half of the memory holds fewer: a file
+# of a few kilobytes may claim any number (a decompression bomb).
 MAX_PIXELS = 500_000_000
+BYTES_A_PIXEL = 3
 
 # Reduction of both sides -> cv2's flag.
 READ_FLAGS = {
@@ -33,7 +36,7 @@ def read_image(
     path: str | os.PathLike,
     size: tuple[int, int] | None = None,
     reduction: int = 1,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int = 0,
 ) -> np.ndarray:
     """Read an image file of any depth and number of channels.
 
@@ -45,7 +48,8 @@ def read_image(
         reduction: 2, 4 or 8 decode a JPEG faster to sides divided by it, rounded up. Its pixel (x, y) then lies at
             reduction * (x, y) + (reduction - 1) / 2 of the image. Where that would not be so, the image is read in
             full: other formats, and JPEGs that an EXIF orientation may turn, unless both sides divide.
-        max_pixels: an image of more pixels is refused before it is decoded.
+        max_pixels: an image of more pixels is refused before it is decoded; 0 for `MAX_PIXELS`, or as many as half of
+            the memory holds if these are fewer.
 
     Returns:
         uint8 [H, W, 3], BGR.
@@ -98,8 +102,21 @@ def _check_budget(path: str | os.PathLike, data: bytes, max_pixels: int) -> None
             width, height = image.size
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return  # not a format of Pillow's: OpenCV's own limit of 2^30 pixels remains
-    if width * height > max_pixels:
-        raise UserError(f"the image '{path}' has {width} x {height} pixels: more than the {max_pixels} of --max_pixels")
+    budget = max_pixels or default_max_pixels()
+    if width * height > budget:
+        raise UserError(
+            f"the image '{path}' has {width} x {height} pixels: more than the {budget} that --max_pixels allows"
+        )
+
+
+@functools.cache
+def default_max_pixels() -> int:
+    """Return `MAX_PIXELS`, or as many pixels as half of the machine's memory holds if these are fewer."""
+    try:
+        memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    except (AttributeError, ValueError):  # Windows does not say
+        return MAX_PIXELS
+    return min(MAX_PIXELS, memory // 2 // BYTES_A_PIXEL)
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
@@ -146,7 +163,7 @@ def open_lazily(file: str | os.PathLike | BinaryIO) -> Iterator[Image.Image]:
                 Image.MAX_IMAGE_PIXELS = _limit_before
 
 
-def as_bgr_image(image: str | os.PathLike | np.ndarray | Image.Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def as_bgr_image(image: str | os.PathLike | np.ndarray | Image.Image, max_pixels: int = 0) -> np.ndarray:
     """Return an image in the form that detectors work on.
 
     Args:

@@ -1,0 +1,79 @@
+"""COCO's box metric of a dataset's results."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ...utils.files import write_json
+from .coco_eval import BOX_METRICS, evaluate_coco
+from .metric import Columns, Metric, Results
+
+logger = logging.getLogger(__name__)
+
+
+class CocoBoxes(Metric):
+    """AP and AR of boxes at IoU .5 to .95, as COCO defines them; results are COCO's `results.json`."""
+
+    needs = ('box', 'score')
+    names = BOX_METRICS
+    main = 'AP'
+
+    def save(self, results: Results, folder: Path) -> list[dict]:
+        detections = coco_results(results, self.cat_ids, self.columns)
+        path = folder / 'results.json'
+        write_json(path, detections)
+        logger.info('%d detections written to %s', len(detections), path)
+        return detections
+
+    def score(self, ground_truth: dict, saved: list[dict]) -> dict[str, float]:
+        return evaluate_coco(learnt_truth(ground_truth, self.cat_ids), saved, 'bbox')
+
+
+def learnt_truth(ground_truth: dict, cat_ids: Mapping[int, int]) -> dict:
+    """Return a COCO dict without the categories that are no classes of their own (`cat_ids` below 0)."""
+    learnt = {category for category, cls in cat_ids.items() if cls >= 0}
+    return ground_truth | {
+        'annotations': [row for row in ground_truth['annotations'] if row['category_id'] in learnt],
+        'categories': [row for row in ground_truth['categories'] if row['id'] in learnt],
+    }
+
+
+def coco_results(results: Results, cat_ids: Mapping[int, int], columns: Columns) -> list[dict]:
+    """Convert results to COCO's list of detections.
+
+    Args:
+        results: `{image id: {1-based class: rows [n, columns]}}`; left untouched.
+        cat_ids: category id -> class.
+        columns: the layout of the rows, with `box` and `score`.
+
+    Returns:
+        `{image_id, category_id, bbox [x, y, w, h], score}` for each row, with every further column under its name:
+        `keypoints` as x, y, 1 of each joint. Scores are kept in full, all else is rounded to 2 decimals.
+    """
+    category_of = {cls: category for category, cls in cat_ids.items() if cls >= 0}
+    further = [name for name in columns if name not in ('box', 'score')]
+    detections = []
+    for image_id, by_class in results.items():
+        for cls, rows in by_class.items():
+            rows = np.array(rows, np.float64)
+            if not len(rows):
+                continue
+            boxes = rows[:, columns['box']]  # [n, 4]
+            boxes = np.round(np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]), 2)
+            values = {name: np.round(rows[:, columns[name]], 2) for name in further}
+            if 'keypoints' in values:
+                places = values['keypoints'].reshape(len(rows), -1, 2)  # [n, J, 2]
+                values['keypoints'] = np.insert(places, 2, 1, axis=2).reshape(len(rows), -1)  # [n, 3J]
+            for i, score in enumerate(rows[:, columns['score']].tolist()):
+                detections.append(
+                    {
+                        'image_id': int(image_id),
+                        'category_id': int(category_of[int(cls) - 1]),
+                        'bbox': boxes[i].tolist(),
+                        'score': score,
+                        **{name: of_rows[i].tolist() for name, of_rows in values.items()},
+                    }
+                )
+    return detections

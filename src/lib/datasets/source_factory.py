@@ -1,0 +1,62 @@
+"""The built-in sources, and the check of a dataset's name. Light to import: neither torch, cv2 nor an evaluator."""
+
+import os
+
+from ..tasks import TASKS
+from ..utils.errors import UserError, did_you_mean
+from .dataset.coco import COCO
+from .dataset.coco_hp import COCOHP
+from .dataset.kitti import KITTI
+from .dataset.pascal import Pascal
+from .source import Source
+
+source_factory: dict[str, type[Source]] = {
+    'coco': COCO,
+    'coco_hp': COCOHP,
+    'kitti': KITTI,
+    'pascal': Pascal,
+}
+
+
+def serves(source: type[Source], task: str) -> bool:
+    """Whether the annotations of a source hold all that a task needs."""
+    return set(TASKS[task].needs) <= set(source.offers)
+
+
+def datasets_for(task: str) -> list[str]:
+    """Return the names of the built-in datasets that serve a task."""
+    return [name for name, source in source_factory.items() if serves(source, task)]
+
+
+def check_dataset_name(dataset: str, task: str) -> None:
+    """Refuse the name of a dataset that is neither a built-in one that serves the task nor a folder of own data.
+
+    Raises:
+        UserError: the name is refused.
+    """
+    if dataset in source_factory:
+        source = source_factory[dataset]
+        if not serves(source, task):
+            served = [name for name in TASKS if serves(source, name)]
+            raise UserError(f"dataset '{dataset}' serves {', '.join(served)}, not {task}")
+    elif os.path.isdir(dataset):
+        annotation_file(dataset)
+    else:
+        names = sorted(source_factory)
+        raise UserError(
+            f"dataset '{dataset}' is neither a built-in ({', '.join(names)}) nor a folder"
+            + did_you_mean(dataset, names)
+        )
+
+
+def annotation_file(folder: str) -> str:
+    """Return the file from which the classes of a folder of own data are read: train.json, or else val.json.
+
+    Raises:
+        UserError: the folder has neither.
+    """
+    files = [os.path.join(folder, 'annotations', f'{split}.json') for split in ('train', 'val')]
+    for path in files:
+        if os.path.exists(path):
+            return path
+    raise UserError(f"own data in '{folder}' needs '{files[0]}' and '{files[1]}' (COCO format)")
