@@ -21,18 +21,19 @@ from centernet.datasets.conversion import (
     refuse_foreign,
     split_randomly,
 )
-from centernet.datasets.evaluation.kitti_eval import (
+from centernet.datasets.findings import Findings
+from centernet.datasets.kitti_files import (
     ALPHA,
     BOX,
+    CATEGORIES,
     DIMS,
+    LABEL_FIELDS,
     LOCATION,
     OCCLUDED,
     ROTATION,
     TRUNCATED,
     read_lines,
 )
-from centernet.datasets.findings import Findings
-from centernet.datasets.kitti_files import CATEGORIES
 from centernet.utils.cli import OneLineParser, run_cli, track
 from centernet.utils.ddd_utils import read_calib
 from centernet.utils.errors import UserError
@@ -143,7 +144,7 @@ def read_frame(
 def read_annotations(label_path: Path, image_id: int, lines: Tally) -> list[dict]:
     """Read the objects of a label file as COCO annotations without ids; lines that cannot be used are counted."""
     texts = [line for line in read_text(label_path).splitlines() if line.strip()]
-    labels = read_lines(label_path, 15, lines.findings)
+    labels = read_lines(label_path, LABEL_FIELDS, lines.findings)
     for _ in range(len(texts) - len(labels.types)):
         lines.lose('lines left out', label_path.name, texts[0])
     annotations = []
