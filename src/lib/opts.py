@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -475,12 +475,8 @@ class opts:
                 f"checkpoint '{opt.load_model}' has the heads {brief(opt.facts['heads'])}, but the options and "
                 f"dataset '{opt.dataset}' ask for {brief(opt.heads)}"
             )
-        metrics = dataset.create_metric(opt.eval_metric).names if hasattr(dataset, 'create_metric') else ()
-        if metrics and opt.metric not in ('loss', 'AP', *metrics):
-            raise UserError(
-                f"--metric '{opt.metric}' is not one of loss, AP, {', '.join(metrics)}"
-                + did_you_mean(opt.metric, metrics)
-            )
+        if opt.program == MAIN:
+            check_metric(opt.metric, dataset.create_metric(opt.eval_metric).names)
         return opt
 
 
@@ -798,6 +794,20 @@ def check_combinations(opt: Options) -> None:
     for name, there in needs.items():
         if getattr(opt, name) and not there:
             raise UserError(f'--{name} replaces a head that the other options switch off')
+
+
+def check_metric(name: str, names: Sequence[str]) -> None:
+    """Refuse to choose the best checkpoint by a metric that there is not.
+
+    Args:
+        name: of `--metric`.
+        names: of the metrics that the dataset is scored by.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    if name not in ('loss', 'AP', *names):
+        raise UserError(f"--metric '{name}' is not one of loss, AP, {', '.join(names)}" + did_you_mean(name, names))
 
 
 def check_training(opt: Options) -> None:
