@@ -778,7 +778,7 @@ def check_combinations(opt: Options) -> None:
             f'--batch_size {opt.batch_size} with --master_batch_size {opt.master_batch_size} leaves a device of '
             f'--gpus {opt.gpus_str} without images'
         )
-    if opt.overwrite and opt.resume:
+    if opt.overwrite and 'resume' in opt.given:
         raise UserError('--overwrite starts a run over and --resume goes on with it: choose one')
     if opt.program == MAIN and not opt.test and opt.val_intervals == 0 and opt.metric != 'loss':
         why = '--trainval' if opt.trainval else '--val_intervals 0'
