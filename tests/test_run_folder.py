@@ -1,7 +1,10 @@
 """The folder of a run: it is never replaced without being asked for."""
 
 import pytest
+import torch
 
+from lib.models.model import save_model
+from lib.opts import opts
 from lib.utils.errors import UserError
 from lib.utils.run_folder import clear_folder, refuse_used_folder
 
@@ -43,3 +46,23 @@ def test_overwrite_and_resume_exclude_each_other(scripts):
     """One starts over, the other goes on."""
     with pytest.raises(UserError, match='--overwrite.*--resume'):
         scripts('main').main(['ctdet', '--overwrite', '--resume', '--gpus', '-1'])
+
+
+def test_runs_without_a_name_get_one_each(tmp_path, capsys):
+    """A run that the user did not name never meets an earlier one; --resume goes on with the latest."""
+
+    def parsed(*args):
+        return opts().parse(['ctdet', '--gpus', '-1', '--exp_dir', str(tmp_path), *args])
+
+    assert parsed().exp_id == 'default'
+    for name, following in (('default', 'default_2'), ('default_2', 'default_3')):
+        (tmp_path / 'ctdet' / name).mkdir(parents=True)
+        save_model(tmp_path / 'ctdet' / name / 'model_last.pth', 1, torch.nn.Linear(1, 1))
+        capsys.readouterr()
+        opt = parsed()
+        assert (opt.exp_id, opt.save_dir) == (following, str(tmp_path / 'ctdet' / following))
+        said = capsys.readouterr().out
+        assert all(word in said for word in (following, '--exp_id', '--resume', '--overwrite'))
+        assert parsed('--resume').load_model == str(tmp_path / 'ctdet' / name / 'model_last.pth')
+    assert parsed('--overwrite').exp_id == 'default'
+    assert parsed('--exp_id', 'default').exp_id == 'default'  # named: refused when it is about to train

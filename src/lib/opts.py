@@ -37,6 +37,7 @@ from .utils.option_rows import (
     over,
     positive_or_default,
 )
+from .utils.run_folder import free_folder, latest_folder
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +81,12 @@ class Options(Namespace):
     dataset: str = option(
         '', "coco | coco_hp | kitti | pascal, or a folder of your own; '' is the task's own", group='experiment'
     )
-    exp_id: str = option('default', 'name of the run: outputs go to exp/TASK/EXP_ID', group='experiment', per_call=True)
+    exp_id: str = option(
+        'default',
+        'name of the run: outputs go to exp/TASK/EXP_ID; without one to default, default_2, ...',
+        group='experiment',
+        per_call=True,
+    )
     test: bool = option(
         False,
         'evaluate with the training-side decoder on val, then exit',
@@ -549,11 +555,31 @@ def derive_outputs(opt: Options) -> None:
         raise UserError(f"--exp_id '{opt.exp_id}': expected the name of a folder inside '{opt.exp_dir}'")
     if max(len(os.fsencode(part)) for part in Path(opt.exp_id).parts) > LONGEST_NAME:
         raise UserError(f"--exp_id '{opt.exp_id[:20]}...': expected a name of at most {LONGEST_NAME} bytes")
+    if 'exp_id' not in opt.given:
+        name_run(opt)
     run = run_of(opt.load_model)
     elsewhere = 'exp_dir' in opt.given and run is not None and Path(exp_dir).resolve() not in run.parents
     if run is not None and 'exp_id' not in opt.given and not elsewhere and goes_on(opt):
         opt.save_dir, opt.exp_dir, opt.exp_id = str(run), str(run.parent), run.name
     opt.debug_dir = os.path.join(opt.save_dir, 'debug')
+
+
+def name_run(opt: Options) -> None:
+    """Give a run without `--exp_id` its folder: a free one to start in, the latest one to go on in."""
+    if opt.program == MAIN and not (opt.resume or opt.test or opt.overwrite):
+        folder = free_folder(opt.save_dir)
+        if folder != opt.save_dir:
+            logger.info(
+                "note: '%s' holds an earlier run, so this one goes to '%s' (--exp_id names a run, --resume goes on "
+                'with the latest, --overwrite starts over)',
+                opt.save_dir,
+                folder,
+            )
+    elif opt.resume and not opt.load_model:
+        folder = latest_folder(opt.save_dir)
+    else:
+        return
+    opt.save_dir, opt.exp_id = folder, os.path.basename(folder)
 
 
 def run_of(checkpoint: str) -> Path | None:

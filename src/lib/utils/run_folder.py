@@ -1,8 +1,10 @@
 """The folder of a run: whose it is before training writes into it."""
 
+import itertools
 import logging
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import UserError
@@ -26,6 +28,24 @@ def refuse_used_folder(folder: str) -> None:
             f"'{folder}' holds an earlier run ({', '.join(found[:3])}): go on with it by --resume, take another "
             '--exp_id, or start over with --overwrite'
         )
+
+
+def free_folder(folder: str) -> str:
+    """The first of the folders FOLDER, FOLDER_2, FOLDER_3, ... without the checkpoints of an earlier run."""
+    return next(path for path in numbered(folder) if not checkpoints_in(path))
+
+
+def latest_folder(folder: str) -> str:
+    """The last of the folders FOLDER, FOLDER_2, FOLDER_3, ... with checkpoints before the first without; or FOLDER."""
+    used = list(itertools.takewhile(checkpoints_in, numbered(folder)))
+    return used[-1] if used else folder
+
+
+def numbered(folder: str) -> Iterator[str]:
+    """FOLDER, FOLDER_2, FOLDER_3 and so on."""
+    yield folder
+    for number in itertools.count(2):
+        yield f'{folder}_{number}'
 
 
 def clear_folder(folder: str) -> None:
