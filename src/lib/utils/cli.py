@@ -12,7 +12,7 @@ from progress.bar import Bar
 
 from .errors import UserError, did_you_mean
 from .log import configure_logging
-from .signals import stop_signals_interrupt
+from .signals import exit_on_stop_signals, stop_signals_interrupt
 
 
 def run_cli(main: Callable[[], Any]) -> None:
@@ -29,7 +29,8 @@ def run_cli(main: Callable[[], Any]) -> None:
     try:
         with stop_signals_interrupt():
             main()
-        sys.stdout.flush()
+            sys.stdout.flush()
+        exit_on_stop_signals()  # while the interpreter ends, which would show a traceback of its own
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
         sys.exit(1)
