@@ -30,7 +30,7 @@ class Outputs:
         folder: where the results go.
 
     Attributes:
-        least_side: pixels that the shorter side of a drawn image gets at least; 0 for videos, which keep their size.
+        least_side: images whose longer side has fewer pixels are drawn enlarged; 0 for videos, which keep their size.
         place: the folder of the drawings, or the video.
         count: images that were added.
 
