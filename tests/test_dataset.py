@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.datasets import test_images
 from lib.datasets.dataset_factory import get_dataset
 from lib.datasets.image_headers import DAMAGED, MISSING, OK, read_headers
 from lib.datasets.loaders import EpochSampler
-from lib.datasets.test_images import TestImages
 from lib.detectors.base_detector import given
 from lib.opts import opts
 from lib.utils.errors import UserError
@@ -453,7 +453,7 @@ def test_max_pixels_holds_wherever_images_are_read(tmp_path):
     image = dataset.image_path(0)
     assert dataset[0]['input'].shape == (3, 64, 64) and given(image, None, 64 * 48).image.shape == (48, 64, 3)
     dataset.opt.max_pixels -= 1
-    assert '--max_pixels' in TestImages(dataset, None)[0].problem
+    assert '--max_pixels' in test_images.TestImages(dataset, None)[0].problem
     with pytest.raises(UserError, match='none of the images'):
         dataset[0]
     with pytest.raises(UserError, match='--max_pixels'):
