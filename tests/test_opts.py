@@ -378,6 +378,7 @@ def test_a_resumed_run_keeps_its_options(tmp_path, capsys):
     names = ('arch', 'batch_size', 'lr_step', 'flip', 'not_rand_crop', 'seed', 'input_h', 'lr', 'hm_gauss')
     assert {name: getattr(same, name) for name in names} == {name: getattr(opt, name) for name in names}
     assert 'other options' not in capsys.readouterr().out
+    assert model_facts(same) == model_facts(opt)  # so that a resumed run ends in the same file
     other = prepared(*run, '--resume', '--batch_size', '8', '--flip', '0.25', '--input_res', '128')
     assert (other.batch_size, other.flip, other.input_h, other.input_w) == (8, 0.25, 128, 128)
     said = capsys.readouterr().out

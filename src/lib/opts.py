@@ -342,7 +342,7 @@ class Options(Namespace):
     # What follows from the options
     program: str  # the program that runs: main.py, test.py or demo.py
     given: list[str]  # names of the options on the command line
-    record: dict[str, Any]  # each option as it was given or taken from the run that is resumed; checkpoints keep it
+    record: dict[str, Any]  # each option as it was given or taken from the run that is resumed; checkpoints keep a run's
     facts: dict[str, Any]  # of the checkpoint, where the run takes them
     gpus_str: str
     chunk_sizes: list[int]  # images for each device
@@ -627,8 +627,8 @@ def take_run_options(opt: Options) -> None:
     Raises:
         UserError: the checkpoint's record of an option is no value that it can have.
     """
-    kept = {name: value for name, value in opt.facts.get('options', {}).items() if name in ALL_ROWS}
-    kept = {name: value for name, value in kept.items() if not ALL_ROWS[name].per_call}
+    recorded = opt.facts.get('options', {})
+    kept = {name: value for name, value in recorded.items() if name in ALL_ROWS and not ALL_ROWS[name].per_call}
     if 'input_res' in opt.given:  # which the run's height and width would override
         kept = {name: value for name, value in kept.items() if name not in ('input_h', 'input_w')}
     for name, value in kept.items():
@@ -880,5 +880,6 @@ def model_facts(opt: Options) -> dict:
     """What a checkpoint remembers beside its weights, so that test, demo and resume need no options."""
     facts = {name: getattr(opt, name) for name in MODEL_OPTIONS + DATASET_FACTS}
     facts.update({name: [float(v) for v in getattr(opt, name).flat] for name in ('mean', 'std')})
-    facts.update(task=opt.task, heads=opt.heads, input_h=opt.input_h, input_w=opt.input_w, options=opt.record)
+    kept = {name: value for name, value in opt.record.items() if not ALL_ROWS[name].per_call}
+    facts.update(task=opt.task, heads=opt.heads, input_h=opt.input_h, input_w=opt.input_w, options=kept)
     return {name: value for name, value in facts.items() if value is not None}
