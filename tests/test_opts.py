@@ -295,12 +295,13 @@ def test_experiments_are_shell():
         subprocess.run(['bash', '-n', path], check=True)
 
 
-def test_starting_is_quick():
+@pytest.mark.parametrize('program', ['main.py', 'test.py', 'demo.py'])
+def test_starting_is_quick(program):
     """Reading options, --help and a typing error need neither torch nor cv2, whose imports take seconds."""
     for args in (['--help'], ['ctdet', '--bach_size', '3']):
         code = (
-            f'import sys, runpy; sys.argv = ["main.py", *{args}]\n'
-            f'try: runpy.run_path({str(ROOT / "src/main.py")!r}, run_name="__main__")\n'
+            f'import sys, runpy; sys.argv = [{program!r}, *{args}]\n'
+            f'try: runpy.run_path({str(ROOT / "src" / program)!r}, run_name="__main__")\n'
             'except SystemExit: print({"torch", "cv2", "torchvision"} & set(sys.modules))'
         )
         env = {**os.environ, 'PYTHONPATH': str(ROOT / 'src')}

@@ -172,7 +172,8 @@ class Options(Namespace):
     input_w: int = option(-1, 'input width; -1: as input_res', group='input', check=positive_or_default())
     max_pixels: int = option(
         0,
-        'images of more pixels are left out as decompression bombs; 0: as many as half of the memory holds',
+        'images of more pixels are left out as decompression bombs; '
+        '0: 500 million, or as many as half of the memory holds',
         group='input',
         check=at_least(0),
     )

@@ -14,7 +14,7 @@ from ..utils.cli import track
 from ..utils.errors import UserError
 from ..utils.files import atomic_path, read_json, read_text, refuse_replacing, write_json
 from .findings import Findings, printable
-from .image_headers import OK, TOO_LARGE, read_header
+from .image_headers import OK, TOO_LARGE, limit_pixels, read_header
 
 T = TypeVar('T', str, Path)
 
@@ -304,7 +304,7 @@ def measure_image(
     Returns:
         The image without objects yet; None if the file is damaged.
     """
-    header = read_header(str(path))
+    header = limit_pixels(read_header(str(path)))
     if header.state != OK:
         reason = 'of more pixels than can be read' if header.state == TOO_LARGE else 'unreadable or cut short'
         findings.add(f'images left out, {reason}', path)

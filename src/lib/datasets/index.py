@@ -124,6 +124,7 @@ def build_index(
     fields: Mapping[str, tuple[int, ...]] | None = None,
     image_fields: Mapping[str, tuple[int, ...]] | None = None,
     other_categories: frozenset[int] = frozenset(),
+    max_pixels: int = 0,
 ) -> AnnotationIndex:
     """Read, check and pack a COCO-format file.
 
@@ -137,13 +138,14 @@ def build_index(
         fields: annotation key -> shape of its value, to be packed too; NaN where an annotation has none.
         image_fields: image key -> shape, likewise.
         other_categories: ids that are known, but whose objects are not this dataset's.
+        max_pixels: images of more pixels are left out; 0 for the default of `read_image`.
 
     Raises:
         UserError: the file or folder is missing or not COCO format, or no image is left.
     """
     coco = read_coco(path)
     findings = Findings(path)
-    images, names, sizes = usable_images(coco['images'], image_dir, findings)
+    images, names, sizes = usable_images(coco['images'], image_dir, findings, max_pixels)
     if not images:
         findings.report()
         listed = len(coco['images'])
@@ -185,13 +187,16 @@ def build_index(
     )
 
 
-def usable_images(rows: list[dict], image_dir: str, findings: Findings) -> tuple[list[dict], list[str], np.ndarray]:
-    """The images whose files can be read.
+def usable_images(
+    rows: list[dict], image_dir: str, findings: Findings, max_pixels: int = 0
+) -> tuple[list[dict], list[str], np.ndarray]:
+    """Find the images whose files can be read.
 
     Args:
         rows: the images of a COCO-format file, as `read_coco` returns them.
         image_dir: folder of their files.
         findings: receives the others.
+        max_pixels: as `build_index` takes it.
 
     Returns:
         The usable entries of `rows`; the names of their files in `image_dir`; their sizes (int32 [N, 2], width and
@@ -210,14 +215,14 @@ def usable_images(rows: list[dict], image_dir: str, findings: Findings) -> tuple
             findings.add('images left out, without a file_name (ids)', row['id'])
     names = locate_images(image_dir, [image['file_name'] for image in images])
     kept, kept_names, sizes = [], [], []
-    for image, name, header in zip(images, names, read_headers(image_dir, names), strict=True):
+    for image, name, header in zip(images, names, read_headers(image_dir, names, max_pixels), strict=True):
         told = (image.get('width'), image.get('height'))
         if header.state == MISSING:
             findings.add('images left out, missing', image['file_name'])
         elif header.state == DAMAGED:
             findings.add('images left out, unreadable or cut short', image['file_name'])
         elif header.state == TOO_LARGE:
-            findings.add('images left out, of more pixels than can be read', image['file_name'])
+            findings.add('images left out, of more pixels than --max_pixels allows', image['file_name'])
         else:
             size = header.size[::-1] if header.turned else header.size
             if told == header.size:

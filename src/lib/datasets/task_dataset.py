@@ -154,6 +154,7 @@ class TaskDataset(Dataset):
             self.annotation_fields(),
             self.image_fields(),
             self.source.other_categories,
+            self.opt.max_pixels,
         )
 
     def image_path(self, i: int) -> str:

@@ -43,7 +43,9 @@ class TestImages(Dataset):
     def __getitem__(self, i: int) -> TestImage:
         image_id = int(self.dataset.index.image_ids[i])
         try:
-            image = read_image(self.dataset.image_path(i), self.dataset.image_size(i))
+            image = read_image(
+                self.dataset.image_path(i), self.dataset.image_size(i), max_pixels=self.dataset.opt.max_pixels
+            )
         except UserError as error:
             return TestImage(image_id, None, str(error))
         meta = self.dataset.image_meta(i)

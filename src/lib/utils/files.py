@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 WRITING = '-writing-'  # no dot before it: that would make it the suffix of a name without one
 RANDOM_CHARACTERS = 8  # that mkstemp puts into a name
-LONGEST_NAME = 255  # bytes
+LONGEST_NAME = 255  # bytes of a file name on common file systems
 # Names that atomic_path gives, and those that it gave to checkpoints before.
 TEMPORARY = re.compile(r'\..*-writing-[a-z0-9_]{8}(\.[^.]*)?|\.model_(last|best|\d+)-[a-z0-9_]{8}\.pth', re.DOTALL)
 

@@ -159,7 +159,7 @@ class Sample(TaskDataset):
         """
         size = self.image_size(index)
         reduction = view.reduction() if self.split == 'train' else 1
-        image = read_image(self.image_path(index), size, reduction)
+        image = read_image(self.image_path(index), size, reduction, self.opt.max_pixels)
         for factor in {reduction, 1}:
             if image.shape[1::-1] == reduced_size(size, factor):
                 return view.cut(image, factor)
