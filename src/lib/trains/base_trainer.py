@@ -16,6 +16,7 @@ from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.device import to_channels_last, to_device
 from ..utils.errors import UserError
 from ..utils.oracle_utils import gen_oracle_map
+from .chunks import mean_over_chunks, running_statistics_kept, split_batch
 
 logger = logging.getLogger(__name__)
 
@@ -176,15 +177,25 @@ class BaseTrainer:
         return {**averages, 'time': log.minutes()}, results
 
     def train_iteration(self, batch: dict) -> dict[str, torch.Tensor]:
-        """One step: forward, loss, backward, update."""
-        batch = to_device(batch, self.opt.device)
-        outputs = self.forward(batch['input'])
-        loss, stats = self.loss(outputs, batch)
+        """One step: the gradient, as the mean over the batch's chunks, and the update.
+
+        The running statistics of batch norms are of the first chunk.
+        """
+        chunks = split_batch(to_device(batch, self.opt.device), self.opt.chunk_sizes)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        stats = [self.add_gradient(chunks[0], len(chunks))]
+        with running_statistics_kept(self.model):
+            stats += [self.add_gradient(chunk, len(chunks)) for chunk in chunks[1:]]
         self.optimizer.step()
-        self.look(outputs, batch)
-        return stats
+        return mean_over_chunks(stats)
+
+    def add_gradient(self, chunk: dict, count: int) -> dict[str, torch.Tensor]:
+        """Forward, loss and backward of one of `count` chunks."""
+        outputs = self.forward(chunk['input'])
+        loss, stats = self.loss(outputs, chunk)
+        (loss / count).backward()
+        self.look(outputs, chunk)
+        return {name: value.detach() for name, value in stats.items()}
 
     def forward(self, images: torch.Tensor) -> list[Output]:
         """The network's raw outputs, one a stack, of a batch of images [B, 3, H, W] to train on.
@@ -200,7 +211,8 @@ class BaseTrainer:
             count, _, height, width = images.shape
             raise UserError(
                 f'batch norm needs more than one value a channel, but {count} image of {width} x {height} pixels '
-                f'leaves one in the deepest layers: train with --batch_size 2 or more, or a larger --input_res'
+                f'leaves one in the deepest layers: train with --batch_size 2 or more (in each chunk of --accumulate), '
+                f'or a larger --input_res'
             ) from None
 
     def val_iteration(self, batch: dict, results: dict, collect: bool) -> dict[str, torch.Tensor]:

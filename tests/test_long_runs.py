@@ -1,0 +1,185 @@
+"""Options for long runs: each changes the run as it says, and a run that is stopped in an epoch goes on exactly."""
+
+import pytest
+import torch
+
+from helpers import options
+from lib.datasets.toy import make_toy_data
+from lib.models import model
+from lib.models.networks.common import CenterNet, conv_bn_relu, small_normal
+from lib.opts import opts
+from lib.trains.base_trainer import BaseTrainer
+from lib.trains.train_factory import train_factory
+from lib.utils.errors import UserError
+
+# 12 images in batches of 4: 3 iterations an epoch.
+TINY = ['--arch', 'res_18', '--head_conv', '0', '--input_res', '64', '--batch_size', '4', '--lr', '1e-3']
+TINY += ['--gpus', '-1', '--pretrained', 'none', '--num_workers', '0', '--num_epochs', '2', '--val_intervals', '1']
+RUNS = {
+    'accumulate': ['--accumulate', '2'],
+}
+
+
+class TinyNet(CenterNet):
+    """A network of a few thousand weights with a backbone, a neck and heads, in place of a res_18."""
+
+    backbone_prefixes = ('base.',)
+
+    def __init__(self, heads):
+        super().__init__()
+        self.base = torch.nn.Sequential(conv_bn_relu(3, 8, 3, 2), conv_bn_relu(8, 16, 3, 2))
+        self.neck = conv_bn_relu(16, 16, 3)
+        self.add_heads(heads, 16, 0, small_normal)
+
+    def features(self, images):
+        return self.neck(self.base(images))
+
+
+@pytest.fixture(autouse=True, scope='module')
+def tiny_networks():
+    """Runs of this file train a `TinyNet`, whatever the --arch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, 'create_model', lambda arch, heads, *_: TinyNet(heads))
+        yield
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """A ctdet toy folder: 12 images to train on, 2 to validate, 64 px."""
+    return str(make_toy_data(tmp_path_factory.mktemp('data') / 'toy', train=12, val=2, size=64))
+
+
+@pytest.fixture(scope='module')
+def train(data, scripts, tmp_path_factory):
+    """Train in this process: `train(name, *options)` returns the run's folder; again with the same name it resumes.
+
+    With `stop` the run is stopped as by Ctrl-C after so many iterations.
+    """
+    exp_dir = tmp_path_factory.mktemp('exp')
+
+    def run(name, *args, stop=None):
+        folder = exp_dir / 'ctdet' / name
+        where = ['--dataset', data, '--exp_dir', str(exp_dir), '--exp_id', name]
+        args = ['ctdet', *TINY, *where, *map(str, args), *(['--resume'] if folder.exists() else [])]
+        if stop is None:
+            scripts('main').main(args)
+        else:
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                stop_after(stop, patch)
+                scripts('main').main(args)
+        return folder
+
+    return run
+
+
+def stop_after(iterations, patch):
+    """Ask trainers to stop after so many iterations."""
+    step, left = BaseTrainer.train_iteration, iter(range(iterations - 1, -1, -1))
+
+    def counted(trainer, batch):
+        if next(left) == 0:
+            trainer.request_stop()
+        return step(trainer, batch)
+
+    patch.setattr(BaseTrainer, 'train_iteration', counted)
+
+
+def load(folder, name='model_last.pth'):
+    return torch.load(folder / name, weights_only=True)
+
+
+def differences(a, b, path=''):
+    """The places at which two checkpoints differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [found for key in a.keys() | b.keys() for found in differences(a.get(key), b.get(key), f'{path}/{key}')]
+    same = torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else a == b
+    return [] if same else [path]
+
+
+@pytest.fixture(scope='module')
+def plain(train):
+    """The run with none of the options."""
+    return train('plain')
+
+
+@pytest.mark.parametrize('name', list(RUNS))
+def test_stopped_run_goes_on_exactly(train, plain, name):
+    """Stopped in the middle of epoch 2 and resumed, a run ends in the same checkpoints, which are no plain run's."""
+    whole = train(f'{name}_whole', *RUNS[name])
+    stopped = train(f'{name}_stopped', *RUNS[name], stop=4)
+    assert (load(stopped)['epoch'], load(stopped)['iteration']) == (1, 1)
+    train(f'{name}_stopped')
+    for file in ('model_last.pth', 'model_best.pth'):
+        assert not differences(load(whole, file), load(stopped, file))
+    assert differences(load(whole)['state_dict'], load(plain)['state_dict'])
+
+
+# ------------------------------------------------------------------------------------------ --accumulate
+
+
+class NoUpdate(torch.optim.SGD):
+    """An optimizer that leaves the weights and their gradients as they are."""
+
+    def step(self, closure=None):
+        """Do nothing."""
+
+
+def one_iteration(data, network, images, *args):
+    """Gradients and buffers of a copy of `network` after an iteration on the first `images` of the data."""
+    opt, dataset = options('ctdet', data, *TINY, *map(str, args))
+    samples = dataset(opt, 'train')
+    batch = torch.utils.data.default_collate([samples[i] for i in images])
+    copy = TinyNet(opt.heads)
+    copy.load_state_dict(network)
+    trainer = train_factory['ctdet'](opt, copy, NoUpdate(copy.parameters(), 1))
+    trainer.set_device(opt.device)
+    copy.train()
+    stats = trainer.train_iteration(batch)
+    return {name: p.grad for name, p in copy.named_parameters()}, dict(copy.named_buffers()), stats
+
+
+@pytest.fixture(scope='module')
+def network(data):
+    """The weights of a small network."""
+    opt, _ = options('ctdet', data, *TINY)
+    torch.manual_seed(0)
+    return TinyNet(opt.heads).state_dict()
+
+
+@pytest.mark.parametrize('master', [-1, 1])
+def test_accumulated_gradient_is_the_mean_over_chunks(data, network, master):
+    """Each chunk's loss is averaged on its own; the running statistics are the first chunk's."""
+    first = 2 if master == -1 else master
+    gradients, buffers, stats = one_iteration(data, network, range(4), '--accumulate', 2, '--master_batch_size', master)
+    (one, one_buffers, one_stats), (two, _, two_stats) = (
+        one_iteration(data, network, images, '--batch_size', len(images)) for images in (range(first), range(first, 4))
+    )
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, (one[name] + two[name]) / 2)
+    assert not differences(buffers, one_buffers)
+    for name, value in stats.items():
+        assert value.item() == pytest.approx((one_stats[name] + two_stats[name]).item() / 2)
+
+
+def test_short_batch_fills_the_first_chunks(data, network):
+    """Of 3 images in chunks of 2, 2 and 2 the second chunk gets one and the third none."""
+    gradients, _, _ = one_iteration(data, network, range(3), '--batch_size', 6, '--accumulate', 3)
+    one, two = (one_iteration(data, network, images, '--batch_size', 6)[0] for images in (range(2), range(2, 3)))
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, (one[name] + two[name]) / 2)
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['--batch_size', '2', '--accumulate', '3'], '--accumulate 3'),
+        (['--batch_size', '4', '--accumulate', '2', '--master_batch_size', '4'], '--master_batch_size 4'),
+        (['--gpus', '0,1', '--accumulate', '2'], 'choose one'),
+        (['--accumulate', '0'], '--accumulate'),
+    ],
+)
+def test_bad_options_end_in_one_line(args, words):
+    """Values that cannot be followed are refused when options are read."""
+    with pytest.raises(UserError, match=words) as error:
+        opts().parse(['ctdet', '--gpus', '-1', *args])
+    assert '\n' not in str(error.value)
