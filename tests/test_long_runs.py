@@ -17,6 +17,7 @@ TINY = ['--arch', 'res_18', '--head_conv', '0', '--input_res', '64', '--batch_si
 TINY += ['--gpus', '-1', '--pretrained', 'none', '--num_workers', '0', '--num_epochs', '2', '--val_intervals', '1']
 RUNS = {
     'accumulate': ['--accumulate', '2'],
+    'clip_grad': ['--clip_grad', '0.01'],
 }
 
 
@@ -169,9 +170,23 @@ def test_short_batch_fills_the_first_chunks(data, network):
         torch.testing.assert_close(gradient, (one[name] + two[name]) / 2)
 
 
+# ------------------------------------------------------------------------------------------ one option each
+
+
+def test_gradient_is_clipped_to_its_norm(data, network):
+    """--clip_grad scales the gradient as a whole: its direction stays. One that is shorter stays as it is."""
+    whole, _, _ = one_iteration(data, network, range(4))
+    norm = torch.cat([gradient.flatten() for gradient in whole.values()]).norm()
+    for most in (norm / 3, 3 * norm):
+        clipped, _, _ = one_iteration(data, network, range(4), '--clip_grad', most.item())
+        for name, gradient in clipped.items():
+            torch.testing.assert_close(gradient, whole[name] * min(1, most / norm))
+
+
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
+        (['--clip_grad', '-1'], '--clip_grad'),
         (['--batch_size', '2', '--accumulate', '3'], '--accumulate 3'),
         (['--batch_size', '4', '--accumulate', '2', '--master_batch_size', '4'], '--master_batch_size 4'),
         (['--gpus', '0,1', '--accumulate', '2'], 'choose one'),

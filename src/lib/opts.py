@@ -205,6 +205,13 @@ class Options(Namespace):
         check=at_least(1),
         **TRAINING,
     )
+    clip_grad: float = option(
+        0.0,
+        'most norm of the gradient, which is scaled down to it; 0: any',
+        group='train',
+        check=at_least(0),
+        **TRAINING,
+    )
     num_iters: int = option(-1, 'iterations an epoch; -1: all', group='train', check=positive_or_default(), **TRAINING)
     val_intervals: int = option(5, 'epochs between validations; 0: never', group='train', check=at_least(0), **TRAINING)
     trainval: bool = option(

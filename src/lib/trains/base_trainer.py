@@ -186,7 +186,7 @@ class BaseTrainer:
         stats = [self.add_gradient(chunks[0], len(chunks))]
         with running_statistics_kept(self.model):
             stats += [self.add_gradient(chunk, len(chunks)) for chunk in chunks[1:]]
-        self.optimizer.step()
+        self.update()
         return mean_over_chunks(stats)
 
     def add_gradient(self, chunk: dict, count: int) -> dict[str, torch.Tensor]:
@@ -196,6 +196,12 @@ class BaseTrainer:
         (loss / count).backward()
         self.look(outputs, chunk)
         return {name: value.detach() for name, value in stats.items()}
+
+    def update(self) -> None:
+        """Change the weights by the gradient, which is clipped before where `--clip_grad` says so."""
+        if self.opt.clip_grad > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.opt.clip_grad)
+        self.optimizer.step()
 
     def forward(self, images: torch.Tensor) -> list[Output]:
         """The network's raw outputs, one a stack, of a batch of images [B, 3, H, W] to train on.
