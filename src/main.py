@@ -56,7 +56,7 @@ def train(opt: 'Options', Dataset: type) -> None:
     optimizer = torch.optim.Adam(model.parameters(), opt.lr, fused=True)
     trainer = train_factory[opt.task](opt, model, optimizer)
     with Logger(opt) as logger, StopSignals(trainer.request_stop):
-        run = Run(opt, trainer, logger, Dataset.create_metric(opt.eval_metric).main)
+        run = Run(opt, trainer, logger, Dataset.create_metric(opt.eval_metric).main, len(train_loader))
         run.start()
         trainer.set_device(opt.device)
         try:

@@ -1,5 +1,7 @@
 """Options for long runs: each changes the run as it says, and a run that is stopped in an epoch goes on exactly."""
 
+import math
+
 import pytest
 import torch
 
@@ -17,6 +19,8 @@ TINY = ['--arch', 'res_18', '--head_conv', '0', '--input_res', '64', '--batch_si
 TINY += ['--gpus', '-1', '--pretrained', 'none', '--num_workers', '0', '--num_epochs', '2', '--val_intervals', '1']
 RUNS = {
     'accumulate': ['--accumulate', '2'],
+    'warmup': ['--warmup', '5'],
+    'cosine': ['--lr_schedule', 'cosine'],
     'clip_grad': ['--clip_grad', '0.01'],
 }
 
@@ -183,9 +187,36 @@ def test_gradient_is_clipped_to_its_norm(data, network):
             torch.testing.assert_close(gradient, whole[name] * min(1, most / norm))
 
 
+def rates(patch):
+    """A list that gets the learning rate of each step of Adam from now on."""
+    found, step = [], torch.optim.Adam.step
+
+    def noted(optimizer, closure=None):
+        found.append(optimizer.param_groups[0]['lr'])
+        return step(optimizer, closure)
+
+    patch.setattr(torch.optim.Adam, 'step', noted)
+    return found
+
+
+def test_rates_of_the_schedules(train, monkeypatch):
+    """3 iterations an epoch at --lr 1e-3: tenfold drops, a warm-up before them, half a cosine, and both."""
+    found = rates(monkeypatch)
+    train('drops', '--lr_step', 1)
+    train('warm_drops', '--lr_step', 1, '--warmup', 4)
+    train('half_cosine', '--lr_schedule', 'cosine')
+    train('warm_cosine', '--lr_schedule', 'cosine', '--warmup', 2)
+    cosine = [(1 + math.cos(math.pi * t / 6)) / 2 for t in range(6)]
+    after = [(1 + math.cos(math.pi * t / 4)) / 2 for t in range(4)]
+    expected = [1, 1, 1, 0.1, 0.1, 0.1, 0.25, 0.5, 0.75, 0.1, 0.1, 0.1, *cosine, 0.5, 1, *after]
+    assert found == pytest.approx([1e-3 * share for share in expected])
+
+
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
+        (['--warmup', '-1'], '--warmup'),
+        (['--lr_schedule', 'linear'], 'cosine'),
         (['--clip_grad', '-1'], '--clip_grad'),
         (['--batch_size', '2', '--accumulate', '3'], '--accumulate 3'),
         (['--batch_size', '4', '--accumulate', '2', '--master_batch_size', '4'], '--master_batch_size 4'),

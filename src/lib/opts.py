@@ -185,7 +185,18 @@ class Options(Namespace):
         'epochs after which the rate drops tenfold',
         group='train',
         parse=numbers(int, 'epochs such as 90,120'),
+        idle=lambda opt: '' if opt.lr_schedule == 'step' else 'acts only with --lr_schedule step',
         **TRAINING,
+    )
+    lr_schedule: str = option(
+        'step',
+        'step: the rate drops at --lr_step; cosine: it falls to 0 along half a cosine',
+        group='train',
+        choices=('step', 'cosine'),
+        **TRAINING,
+    )
+    warmup: int = option(
+        0, 'first iterations of the run, over which the rate rises from 0', group='train', check=at_least(0), **TRAINING
     )
     num_epochs: int = option(140, 'epochs of training', group='train', check=at_least(1), **TRAINING)
     batch_size: int = option(32, 'images a step', group='train', check=at_least(1), **TRAINING)

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..models.utils import Output
 from ..utils.cli import Progress
@@ -89,10 +90,14 @@ class BaseTrainer:
         opt: options, with `device`.
         model: the network; moved to the device by `set_device`.
         optimizer: None when only validating.
+
+    Attributes:
+        scheduler: sets the optimizer's rate for each step; without one it stays as it is.
     """
 
     def __init__(self, opt: Namespace, model: nn.Module, optimizer: torch.optim.Optimizer | None = None):
         self.opt, self.model, self.optimizer = opt, model, optimizer
+        self.scheduler: LRScheduler | None = None
         self.loss = self.create_loss(opt)
         self.stop_requested = False
         self.pictures = 0
@@ -156,8 +161,8 @@ class BaseTrainer:
         training = phase == 'train'
         self.model.train(training)
         total = start + len(loader)
-        if training and self.opt.num_iters > 0:
-            total = min(total, self.opt.num_iters)
+        if training:
+            total = self.epoch_length(total)
         meter = LossMeter(self.loss.stats)
         results: dict = {}
         with EpochLog(self.opt, phase, epoch, total, start) as log:
@@ -175,6 +180,10 @@ class BaseTrainer:
                 fetched = time.time()
         averages = meter.averages()
         return {**averages, 'time': log.minutes()}, results
+
+    def epoch_length(self, batches: int) -> int:
+        """Iterations of an epoch of training with so many batches: all, or `--num_iters`."""
+        return min(batches, self.opt.num_iters) if self.opt.num_iters > 0 else batches
 
     def train_iteration(self, batch: dict) -> dict[str, torch.Tensor]:
         """One step: the gradient, as the mean over the batch's chunks, and the update.
@@ -198,10 +207,12 @@ class BaseTrainer:
         return {name: value.detach() for name, value in stats.items()}
 
     def update(self) -> None:
-        """Change the weights by the gradient, which is clipped before where `--clip_grad` says so."""
+        """Change the weights by the gradient, which `--clip_grad` clips before, and go on to the next step's rate."""
         if self.opt.clip_grad > 0:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.opt.clip_grad)
         self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
 
     def forward(self, images: torch.Tensor) -> list[Output]:
         """The network's raw outputs, one a stack, of a batch of images [B, 3, H, W] to train on.

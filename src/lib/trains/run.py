@@ -6,7 +6,7 @@ from ..datasets.loaders import Batches, TrainLoader
 from ..logger import Logger
 from ..models.model import load_model, save_model
 from ..opts import Options, model_facts
-from ..utils.schedule import set_learning_rate
+from ..utils.schedule import Schedule
 from .base_trainer import BaseTrainer, Interrupted
 
 
@@ -16,15 +16,21 @@ class Run:
     `model_last.pth` is written after every epoch, `model_best.pth` at the best figure, `model_N.pth` after the
     epochs of `--lr_step` (and after each with `--save_all`).
 
+    Args:
+        batches: of an epoch of training.
+
     Attributes:
+        schedule: of the learning rate.
         epoch: epochs done.
         iteration: iterations done of the epoch after it (a run that was stopped in its middle).
         best: best figure so far, None before the first.
         validated: epoch that was validated last.
     """
 
-    def __init__(self, opt: Options, trainer: BaseTrainer, logger: Logger, main_metric: str):
+    def __init__(self, opt: Options, trainer: BaseTrainer, logger: Logger, main_metric: str, batches: int):
         self.opt, self.trainer, self.logger = opt, trainer, logger
+        length = trainer.epoch_length(batches)
+        self.schedule = Schedule(opt.lr_schedule, opt.lr_step, opt.num_epochs, length, opt.warmup)
         self.metric = main_metric if opt.metric == 'AP' else opt.metric
         self.epoch, self.iteration, self.validated = 0, 0, 0
         self.best: float | None = None
@@ -43,16 +49,14 @@ class Run:
                 self.iteration = 0
             self.validated = opt.facts.get('validated', self.epoch)
             self.best = opt.facts.get('best') if opt.facts.get('metric') == self.metric else None
-        rate = self.set_learning_rate()
+        done = self.epoch * self.schedule.epoch_length + self.iteration
+        self.trainer.scheduler = self.schedule.start(self.trainer.optimizer, opt.lr, done)
+        (rate,) = self.trainer.scheduler.get_last_lr()
         self.logger.say(
             f'{opt.task}, {opt.arch}, {opt.num_classes} classes, input {opt.input_h} x {opt.input_w} on {opt.device}: '
             f'learning rate {rate:g} for batches of {opt.batch_size}, epochs {self.epoch + 1} to {opt.num_epochs}; '
             f'outputs in {opt.save_dir}'
         )
-
-    def set_learning_rate(self) -> float:
-        """Set and return the rate for the next epoch, by `--lr` and `--lr_step`."""
-        return set_learning_rate(self.trainer.optimizer, self.opt.lr, self.opt.lr_step, self.epoch)
 
     def train_epoch(self, loader: TrainLoader) -> None:
         """One epoch (or the rest of one), and its checkpoint."""
@@ -60,9 +64,8 @@ class Run:
         averages, _ = self.trainer.train(epoch, loader.epoch(epoch, self.iteration), self.iteration)
         self.epoch, self.iteration = epoch, 0
         self.logger.scalars('train', epoch, averages)
-        if epoch in self.opt.lr_step or self.opt.save_all:
+        if self.schedule.drops_after(epoch) or self.opt.save_all:
             self.save(f'model_{epoch}.pth')
-        self.set_learning_rate()
         self.save('model_last.pth')
 
     def owes_validation(self) -> bool:
