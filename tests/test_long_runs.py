@@ -8,9 +8,11 @@ import torch
 from helpers import options
 from lib.datasets.toy import make_toy_data
 from lib.models import model
+from lib.models.model import create_model
 from lib.models.networks.common import CenterNet, conv_bn_relu, small_normal
 from lib.opts import opts
 from lib.trains.base_trainer import BaseTrainer
+from lib.trains.freezing import freeze
 from lib.trains.train_factory import train_factory
 from lib.utils.errors import UserError
 
@@ -21,6 +23,7 @@ RUNS = {
     'accumulate': ['--accumulate', '2'],
     'warmup': ['--warmup', '5'],
     'cosine': ['--lr_schedule', 'cosine'],
+    'freeze': ['--freeze', 'backbone'],
     'clip_grad': ['--clip_grad', '0.01'],
 }
 
@@ -212,9 +215,39 @@ def test_rates_of_the_schedules(train, monkeypatch):
     assert found == pytest.approx([1e-3 * share for share in expected])
 
 
+@pytest.mark.parametrize(('choice', 'learnt'), [('backbone', ['neck', 'heads']), ('all-but-heads', ['heads'])])
+def test_frozen_parts_stay(train, choice, learnt):
+    """Their weights and batch norm statistics are those of the start after two epochs; the others' are not."""
+    start, end = (
+        load(train(f'{choice}_{epochs}', '--freeze', choice, '--num_epochs', epochs))['state_dict'] for epochs in (1, 2)
+    )
+    parts = {'base': [], 'neck': [], 'heads': []}
+    for name in start:
+        parts.get(name.split('.')[0], parts['heads']).append(torch.equal(start[name], end[name]))
+    for part, kept in parts.items():
+        assert not any(kept) if part in learnt else all(kept)
+
+
+@pytest.mark.parametrize('arch', ['res_18', 'resdcn_18', 'dlav0_34', 'dla_34', 'hourglass'])
+def test_what_each_family_freezes(arch):
+    """A frozen backbone is what pretraining fills; all but the heads leaves nothing else to learn."""
+    with torch.device('meta'):
+        network = create_model(arch, {'hm': 2, 'wh': 2}, 64)
+    assert not freeze(network, 'none') and all(parameter.requires_grad for parameter in network.parameters())
+    norms = freeze(network, 'backbone')
+    frozen = {name.split('.')[0] for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    with_weights = {name for name, module in network.named_children() if any(True for _ in module.parameters())}
+    assert frozen == {prefix.removesuffix('.') for prefix in network.backbone_prefixes} & with_weights
+    assert norms and not any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
+    freeze(network, 'all-but-heads')
+    learnt = {name.split('.')[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert learnt == {'hm', 'wh'}
+
+
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
+        (['--freeze', 'heads'], 'all-but-heads'),
         (['--warmup', '-1'], '--warmup'),
         (['--lr_schedule', 'linear'], 'cosine'),
         (['--clip_grad', '-1'], '--clip_grad'),

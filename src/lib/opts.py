@@ -216,6 +216,13 @@ class Options(Namespace):
         check=at_least(1),
         **TRAINING,
     )
+    freeze: str = option(
+        'none',
+        'part of the network that stays as it is, batch norm statistics too',
+        group='train',
+        choices=('none', 'backbone', 'all-but-heads'),
+        **TRAINING,
+    )
     clip_grad: float = option(
         0.0,
         'most norm of the gradient, which is scaled down to it; 0: any',

@@ -18,6 +18,7 @@ from ..utils.device import to_channels_last, to_device
 from ..utils.errors import UserError
 from ..utils.oracle_utils import gen_oracle_map
 from .chunks import mean_over_chunks, running_statistics_kept, split_batch
+from .freezing import freeze
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class BaseTrainer:
 
     def __init__(self, opt: Namespace, model: nn.Module, optimizer: torch.optim.Optimizer | None = None):
         self.opt, self.model, self.optimizer = opt, model, optimizer
+        self.frozen_norms = freeze(model, opt.freeze)
         self.scheduler: LRScheduler | None = None
         self.loss = self.create_loss(opt)
         self.stop_requested = False
@@ -159,7 +161,7 @@ class BaseTrainer:
             UserError: the loss is not finite, or the loader raised it in validation.
         """
         training = phase == 'train'
-        self.model.train(training)
+        self.set_mode(training)
         total = start + len(loader)
         if training:
             total = self.epoch_length(total)
@@ -180,6 +182,12 @@ class BaseTrainer:
                 fetched = time.time()
         averages = meter.averages()
         return {**averages, 'time': log.minutes()}, results
+
+    def set_mode(self, training: bool) -> None:
+        """Put the network into training or evaluation mode; what `--freeze` names stays in the latter."""
+        self.model.train(training)
+        for norm in self.frozen_norms:
+            norm.eval()
 
     def epoch_length(self, batches: int) -> int:
         """Iterations of an epoch of training with so many batches: all, or `--num_iters`."""
