@@ -23,6 +23,7 @@ RUNS = {
     'accumulate': ['--accumulate', '2'],
     'warmup': ['--warmup', '5'],
     'cosine': ['--lr_schedule', 'cosine'],
+    'ema': ['--ema', '0.5'],
     'freeze': ['--freeze', 'backbone'],
     'clip_grad': ['--clip_grad', '0.01'],
 }
@@ -244,9 +245,42 @@ def test_what_each_family_freezes(arch):
     assert learnt == {'hm', 'wh'}
 
 
+def test_average_is_kept_beside_the_weights(train, plain, monkeypatch):
+    """--ema trains as without it; what is validated and saved is the average over the steps, the first step's whole."""
+    average, update = {}, BaseTrainer.update
+
+    def noted(trainer):
+        update(trainer)
+        for name, value in trainer.model.state_dict().items():
+            average[name] = 0.75 * average.get(name, value) + 0.25 * value
+
+    monkeypatch.setattr(BaseTrainer, 'update', noted)
+    last = load(train('averaged', '--ema', 0.75))
+    assert not differences(last['raw_state_dict'], load(plain)['state_dict'])
+    assert last['state_dict'].keys() == average.keys()
+    for name, value in last['state_dict'].items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, average[name])
+    assert last['best'] != load(plain)['best']
+
+
+def test_average_can_begin_and_end_with_a_resume(train, plain):
+    """--ema given anew averages from then on; --ema 0 goes on with the weights, not with their average."""
+    begun = train('begun', '--num_epochs', 1)
+    assert 'raw_state_dict' not in load(begun)
+    last = load(train('begun', '--num_epochs', 2, '--ema', 0.9))
+    assert not differences(last['raw_state_dict'], load(plain)['state_dict'])
+    train('ended', '--num_epochs', 1, '--ema', 0.9)
+    last = load(train('ended', '--num_epochs', 2, '--ema', 0))
+    assert 'raw_state_dict' not in last
+    assert not differences(last['state_dict'], load(plain)['state_dict'])
+
+
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
+        (['--ema', '1'], '--ema 1.* less than 1'),
+        (['--ema', '-0.1'], '--ema'),
         (['--freeze', 'heads'], 'all-but-heads'),
         (['--warmup', '-1'], '--warmup'),
         (['--lr_schedule', 'linear'], 'cosine'),

@@ -230,6 +230,13 @@ class Options(Namespace):
         check=at_least(0),
         **TRAINING,
     )
+    ema: float = option(
+        0.0,
+        'decay of the average of the weights, such as 0.9998, which is validated and saved in their place; 0: none',
+        group='train',
+        check=Check(lambda value: 0 <= value < 1, 'at least 0 and less than 1'),
+        **TRAINING,
+    )
     num_iters: int = option(-1, 'iterations an epoch; -1: all', group='train', check=positive_or_default(), **TRAINING)
     val_intervals: int = option(5, 'epochs between validations; 0: never', group='train', check=at_least(0), **TRAINING)
     trainval: bool = option(

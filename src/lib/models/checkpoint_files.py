@@ -261,6 +261,17 @@ def unwrap(path: str | os.PathLike, content: Any) -> dict[str, Any]:
         )
     if key not in ('', 'state_dict'):
         logger.info("'%s': its weights are under the key '%s'", path, key)
+    checkpoint = {} if key == '' else {name: value for name, value in content.items() if name not in WRAPPERS}
+    check_fact(path, 'epoch', checkpoint.setdefault('epoch', 0))
+    return {**checkpoint, 'state_dict': published_state(path, weights)}
+
+
+def published_state(path: str | os.PathLike, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights `{name: tensor}` under their published names.
+
+    Raises:
+        UserError: one is not a dense real tensor, or has no name that a parameter can have.
+    """
     state: dict[str, torch.Tensor] = {}
     for name, value in weights.items():
         published = PREFIXES.sub('', name)
@@ -271,9 +282,7 @@ def unwrap(path: str | os.PathLike, content: Any) -> dict[str, Any]:
         if not is_dense(value) or value.is_complex():
             raise Refusal(path, f"'{published}' is not a dense tensor of real numbers; save dense weights")
         state[published] = value
-    checkpoint = {} if key == '' else {name: value for name, value in content.items() if name not in WRAPPERS}
-    check_fact(path, 'epoch', checkpoint.setdefault('epoch', 0))
-    return {**checkpoint, 'state_dict': state}
+    return state
 
 
 def find_weights(content: Any) -> tuple[str, dict[str, torch.Tensor] | None]:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..models.checkpoints import load_model
 from ..models.utils import Output
 from ..utils.cli import Progress
 from ..utils.debugger import Debugger, network_input_to_image
@@ -94,12 +96,14 @@ class BaseTrainer:
 
     Attributes:
         scheduler: sets the optimizer's rate for each step; without one it stays as it is.
+        averaged: the average of the weights over all steps (`--ema`); without one there is none.
     """
 
     def __init__(self, opt: Namespace, model: nn.Module, optimizer: torch.optim.Optimizer | None = None):
         self.opt, self.model, self.optimizer = opt, model, optimizer
         self.frozen_norms = freeze(model, opt.freeze)
         self.scheduler: LRScheduler | None = None
+        self.averaged: AveragedModel | None = None
         self.loss = self.create_loss(opt)
         self.stop_requested = False
         self.pictures = 0
@@ -116,9 +120,28 @@ class BaseTrainer:
         """Results of one validation batch, `{class: rows}` in image coordinates, from the last stack's output."""
         raise NotImplementedError
 
+    @property
+    def result(self) -> nn.Module:
+        """The network that is validated and that checkpoints are for: the averaged one where there is one."""
+        return self.model if self.averaged is None else self.averaged.module
+
+    def start_averaging(self, resumed: str = '') -> None:
+        """With `--ema`, average the weights from now on.
+
+        Args:
+            resumed: the checkpoint with the average to go on from; '' to begin with the next step's weights.
+        """
+        if self.opt.ema == 0:
+            return
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.opt.ema), use_buffers=True)
+        if resumed:
+            load_model(self.averaged.module, resumed)
+            self.averaged.n_averaged.fill_(1)  # at 0 the next step's weights would replace the average
+
     def set_device(self, device: torch.device) -> None:
         """Move the network, the loss and the optimizer's state to `device`, channels-last in memory."""
-        self.model.to(device, memory_format=torch.channels_last)
+        for network in {self.model, self.result}:
+            network.to(device, memory_format=torch.channels_last)
         self.loss.to(device)
         if self.optimizer is not None:
             for state in self.optimizer.state.values():
@@ -161,7 +184,10 @@ class BaseTrainer:
             UserError: the loss is not finite, or the loader raised it in validation.
         """
         training = phase == 'train'
-        self.set_mode(training)
+        if training:
+            self.start_learning()
+        else:
+            self.result.eval()
         total = start + len(loader)
         if training:
             total = self.epoch_length(total)
@@ -183,9 +209,9 @@ class BaseTrainer:
         averages = meter.averages()
         return {**averages, 'time': log.minutes()}, results
 
-    def set_mode(self, training: bool) -> None:
-        """Put the network into training or evaluation mode; what `--freeze` names stays in the latter."""
-        self.model.train(training)
+    def start_learning(self) -> None:
+        """Put the network into training mode, but for what `--freeze` names."""
+        self.model.train()
         for norm in self.frozen_norms:
             norm.eval()
 
@@ -215,10 +241,12 @@ class BaseTrainer:
         return {name: value.detach() for name, value in stats.items()}
 
     def update(self) -> None:
-        """Change the weights by the gradient, which `--clip_grad` clips before, and go on to the next step's rate."""
+        """Change the weights by the gradient, which `--clip_grad` clips before; then their average, and the rate."""
         if self.opt.clip_grad > 0:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.opt.clip_grad)
         self.optimizer.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
         if self.scheduler is not None:
             self.scheduler.step()
 
@@ -243,7 +271,7 @@ class BaseTrainer:
     def val_iteration(self, batch: dict, results: dict, collect: bool) -> dict[str, torch.Tensor]:
         """One batch without learning; its detections are added to `results` when `collect`."""
         batch = to_device(batch, self.opt.device)
-        outputs = self.model(batch['input'])
+        outputs = self.result(batch['input'])
         _, stats = self.loss(outputs, batch)
         self.look(outputs, batch)
         if collect:

@@ -4,7 +4,7 @@ import os
 
 from ..datasets.loaders import Batches, TrainLoader
 from ..logger import Logger
-from ..models.model import load_model, save_model
+from ..models.checkpoints import RAW_WEIGHTS, load_model, save_model, unwrap_model
 from ..opts import Options, model_facts
 from ..utils.schedule import Schedule
 from .base_trainer import BaseTrainer, Interrupted
@@ -41,6 +41,7 @@ class Run:
         if opt.load_model:
             model, optimizer = self.trainer.model, self.trainer.optimizer
             _, _, self.epoch = load_model(model, opt.load_model, optimizer, opt.resume)
+        self.trainer.start_averaging(opt.load_model if opt.resume and opt.facts.get('averaged') else '')
         if opt.resume:
             self.iteration = opt.facts.get('iteration', 0)
             if self.iteration and opt.facts.get('batch_size') != opt.batch_size:
@@ -91,17 +92,21 @@ class Run:
 
     def save(self, name: str) -> None:
         """Write the checkpoint of that file name: the network, the optimizer, and where the run stands."""
+        trainer = self.trainer
+        facts = model_facts(self.opt)
+        if trainer.averaged is not None:
+            facts |= {'averaged': True, RAW_WEIGHTS: unwrap_model(trainer.model).state_dict()}
         save_model(
             os.path.join(self.opt.save_dir, name),
             self.epoch,
-            self.trainer.model,
-            self.trainer.optimizer,
+            trainer.result,
+            trainer.optimizer,
             iteration=self.iteration,
             batch_size=self.opt.batch_size,
             best=self.best,
             metric=self.metric,
             validated=self.validated,
-            **model_facts(self.opt),
+            **facts,
         )
 
     def save_interrupted(self, stop: Interrupted) -> None:
