@@ -62,7 +62,7 @@ def train(opt: 'Options', Dataset: type) -> None:
         try:
             if validates and run.owes_validation():
                 run.validate(validation)
-            while run.epoch < opt.num_epochs:
+            while not run.is_over():
                 run.train_epoch(train_loader)
                 if validates and run.owes_validation():
                     run.validate(validation)

@@ -276,9 +276,42 @@ def test_average_can_begin_and_end_with_a_resume(train, plain):
     assert not differences(last['state_dict'], load(plain)['state_dict'])
 
 
+def worse_from(epoch, patch):
+    """Let the validated loss rise after that epoch."""
+    validate = BaseTrainer.val
+
+    def worse(trainer, number, *args, **kwargs):
+        figures, results = validate(trainer, number, *args, **kwargs)
+        return {**figures, 'loss': 100 + abs(number - epoch)}, results
+
+    patch.setattr(BaseTrainer, 'val', worse)
+
+
+@pytest.mark.parametrize(('intervals', 'end'), [(1, 4), (3, 6)])
+def test_training_ends_when_patience_does(train, monkeypatch, capsys, intervals, end):
+    """Best after epoch 2 (or, validated every 3, after 3): two worse epochs are enough, seen when one validates."""
+    worse_from(2, monkeypatch)
+    folder = train(f'impatient_{intervals}', '--num_epochs', 9, '--val_intervals', intervals, '--patience', 2)
+    assert load(folder)['epoch'] == end
+    assert load(folder, 'model_best.pth')['epoch'] == (2 if intervals == 1 else 3)
+    assert '--patience 2' in capsys.readouterr().out
+    train(f'impatient_{intervals}', '--num_epochs', 9)
+    assert load(folder)['epoch'] == end  # resumed, it is still over
+
+
+def test_patience_is_kept_by_a_resume(train, monkeypatch):
+    """Stopped in the epoch that uses it up, and resumed: over after that epoch."""
+    worse_from(1, monkeypatch)
+    folder = train('patient', '--num_epochs', 9, '--patience', 2, stop=8)
+    assert (load(folder)['epoch'], load(folder)['best_epoch']) == (2, 1)
+    train('patient', '--num_epochs', 9)
+    assert load(folder)['epoch'] == 3
+
+
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
+        (['--patience', '-1'], '--patience'),
         (['--ema', '1'], '--ema 1.* less than 1'),
         (['--ema', '-0.1'], '--ema'),
         (['--freeze', 'heads'], 'all-but-heads'),

@@ -239,6 +239,14 @@ class Options(Namespace):
     )
     num_iters: int = option(-1, 'iterations an epoch; -1: all', group='train', check=positive_or_default(), **TRAINING)
     val_intervals: int = option(5, 'epochs between validations; 0: never', group='train', check=at_least(0), **TRAINING)
+    patience: int = option(
+        0,
+        'epochs without a better --metric after which training ends; 0: none',
+        group='train',
+        check=at_least(0),
+        idle=lambda opt: '' if opt.val_intervals > 0 else 'does not act without validation',
+        **TRAINING,
+    )
     trainval: bool = option(
         False, 'no validation; own data and kitti train on val too', group='train', programs=(MAIN, TEST)
     )

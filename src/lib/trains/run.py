@@ -24,6 +24,7 @@ class Run:
         epoch: epochs done.
         iteration: iterations done of the epoch after it (a run that was stopped in its middle).
         best: best figure so far, None before the first.
+        best_epoch: epoch of the best figure; where there is none yet, the one that the run started after.
         validated: epoch that was validated last.
     """
 
@@ -34,6 +35,7 @@ class Run:
         self.metric = main_metric if opt.metric == 'AP' else opt.metric
         self.epoch, self.iteration, self.validated = 0, 0, 0
         self.best: float | None = None
+        self.best_epoch = 0
 
     def start(self) -> None:
         """Load what there is to start from, and say with what the run starts."""
@@ -49,7 +51,9 @@ class Run:
                 self.logger.say(f'another --batch_size than before: {again}')
                 self.iteration = 0
             self.validated = opt.facts.get('validated', self.epoch)
-            self.best = opt.facts.get('best') if opt.facts.get('metric') == self.metric else None
+            same_metric = opt.facts.get('metric') == self.metric
+            self.best = opt.facts.get('best') if same_metric else None
+            self.best_epoch = opt.facts.get('best_epoch', self.epoch) if same_metric else self.epoch
         done = self.epoch * self.schedule.epoch_length + self.iteration
         self.trainer.scheduler = self.schedule.start(self.trainer.optimizer, opt.lr, done)
         (rate,) = self.trainer.scheduler.get_last_lr()
@@ -58,6 +62,14 @@ class Run:
             f'learning rate {rate:g} for batches of {opt.batch_size}, epochs {self.epoch + 1} to {opt.num_epochs}; '
             f'outputs in {opt.save_dir}'
         )
+
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or `--patience` is at its end."""
+        return self.epoch >= self.opt.num_epochs or self.lost_patience()
+
+    def lost_patience(self) -> bool:
+        """Whether the last validation was `--patience` epochs or more after the best."""
+        return 0 < self.opt.patience <= self.validated - self.best_epoch
 
     def train_epoch(self, loader: TrainLoader) -> None:
         """One epoch (or the rest of one), and its checkpoint."""
@@ -85,7 +97,7 @@ class Run:
         self.validated = self.epoch
         figure = figures[self.metric]
         if self.best is None or (figure < self.best if by_loss else figure > self.best):
-            self.best = figure
+            self.best, self.best_epoch = figure, self.epoch
             self.save('model_best.pth')
             self.logger.say(f'epoch {self.epoch}: {self.metric} {figure:.4f} is the best so far')
         self.save('model_last.pth')
@@ -104,6 +116,7 @@ class Run:
             iteration=self.iteration,
             batch_size=self.opt.batch_size,
             best=self.best,
+            best_epoch=self.best_epoch,
             metric=self.metric,
             validated=self.validated,
             **facts,
@@ -119,6 +132,11 @@ class Run:
 
     def finish(self) -> None:
         """Say that the run is done, and close its log; there is a model_best.pth from now on."""
+        if self.epoch < self.opt.num_epochs:
+            self.logger.say(
+                f'{self.metric} has not become better since epoch {self.best_epoch}: training ends (--patience '
+                f'{self.opt.patience})'
+            )
         if self.best is None:
             self.save('model_best.pth')  # a run without validation: the last is the best that is known
         self.logger.say(f'done: {self.epoch} epochs, checkpoints in {self.opt.save_dir}')
