@@ -308,9 +308,51 @@ def test_patience_is_kept_by_a_resume(train, monkeypatch):
     assert load(folder)['epoch'] == 3
 
 
+class PowerCut(Exception):
+    """Stands for what ends a program at once."""
+
+
+def test_epochs_are_saved_in_their_middle(train, plain, monkeypatch):
+    """--save_minutes: a program that is ended at once goes on, exactly, from an iteration and not from an epoch."""
+    step = BaseTrainer.train_iteration
+
+    def until_power_cut(trainer, batch):
+        if next(left) == 0:
+            raise PowerCut
+        return step(trainer, batch)
+
+    monkeypatch.setattr(BaseTrainer, 'train_iteration', until_power_cut)
+    for name, minutes, reached in (('often', 1e-9, (1, 1)), ('never', 0, (1, 0)), ('seldom', 30, (1, 0))):
+        left = iter(range(4, -1, -1))
+        with pytest.raises(PowerCut):
+            train(name, '--save_minutes', minutes)
+        with monkeypatch.context() as patch:
+            patch.setattr(BaseTrainer, 'train_iteration', step)
+            folder = plain.parent / name
+            assert (load(folder)['epoch'], load(folder)['iteration']) == reached
+            train(name)
+        assert not differences(load(folder)['state_dict'], load(plain)['state_dict'])
+        assert load(folder)['best'] == load(plain)['best']
+
+
+def test_broken_network_is_not_saved_in_time(train, plain, monkeypatch):
+    """A loss that is not finite ends the run; the checkpoint is of the iteration before."""
+    step, left = BaseTrainer.train_iteration, iter(range(4, -1, -1))
+
+    def until_broken(trainer, batch):
+        stats = step(trainer, batch)
+        return stats if next(left) else {name: value * math.nan for name, value in stats.items()}
+
+    monkeypatch.setattr(BaseTrainer, 'train_iteration', until_broken)
+    with pytest.raises(UserError, match='not finite'):
+        train('broken', '--save_minutes', 1e-9)
+    assert (load(plain.parent / 'broken')['epoch'], load(plain.parent / 'broken')['iteration']) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
+        (['--save_minutes', '-1'], '--save_minutes'),
         (['--patience', '-1'], '--patience'),
         (['--ema', '1'], '--ema 1.* less than 1'),
         (['--ema', '-0.1'], '--ema'),

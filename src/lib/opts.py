@@ -247,6 +247,13 @@ class Options(Namespace):
         idle=lambda opt: '' if opt.val_intervals > 0 else 'does not act without validation',
         **TRAINING,
     )
+    save_minutes: float = option(
+        30.0,
+        'minutes after which model_last.pth is written within an epoch, too; 0: at the end of epochs alone',
+        group='train',
+        check=at_least(0),
+        **TRAINING,
+    )
     trainval: bool = option(
         False, 'no validation; own data and kitti train on val too', group='train', programs=(MAIN, TEST)
     )

@@ -25,6 +25,7 @@ from .freezing import freeze
 logger = logging.getLogger(__name__)
 
 Spread = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+AfterIteration = Callable[[int, 'LossMeter'], None]
 
 
 class Interrupted(Exception):
@@ -149,14 +150,19 @@ class BaseTrainer:
                     if torch.is_tensor(value):
                         state[name] = to_channels_last(value, device)  # the fused step goes by memory, not by index
 
-    def train(self, epoch: int, loader: Iterable, start: int = 0) -> tuple[dict[str, float], dict]:
+    def train(
+        self, epoch: int, loader: Iterable, start: int = 0, after_iteration: AfterIteration | None = None
+    ) -> tuple[dict[str, float], dict]:
         """Train one epoch, from iteration `start` on; returns (averages, {}).
+
+        Args:
+            epoch, loader, start, after_iteration: as for `run_epoch`.
 
         Raises:
             Interrupted: `request_stop` was called, or the loader raised a `UserError`.
             UserError: the loss is not finite any more.
         """
-        return self.run_epoch('train', epoch, loader, start)
+        return self.run_epoch('train', epoch, loader, start, after_iteration=after_iteration)
 
     def val(self, epoch: int, loader: Iterable, collect: bool = False) -> tuple[dict[str, float], dict]:
         """Validate; returns (averages, `{image_id: results}` when `collect`, else {})."""
@@ -164,7 +170,13 @@ class BaseTrainer:
             return self.run_epoch('val', epoch, loader, collect=collect)
 
     def run_epoch(
-        self, phase: str, epoch: int, loader: Iterable, start: int = 0, collect: bool = False
+        self,
+        phase: str,
+        epoch: int,
+        loader: Iterable,
+        start: int = 0,
+        collect: bool = False,
+        after_iteration: AfterIteration | None = None,
     ) -> tuple[dict[str, float], dict]:
         """Go through the loader once, or `--num_iters` iterations of training.
 
@@ -174,6 +186,7 @@ class BaseTrainer:
             loader: batches from iteration `start` on.
             start: iterations of the epoch that are done already.
             collect: keep the detections ('val').
+            after_iteration: is called with the number of iterations that are done of the epoch, and their losses.
 
         Returns:
             `{name: average}` of the loss and its parts and of `time` in minutes; `{image_id: results}`, empty unless
@@ -205,6 +218,8 @@ class BaseTrainer:
                 if self.stop_requested:
                     meter.averages()  # raises before a broken network is kept
                     raise Interrupted(epoch, iteration + 1)
+                if after_iteration is not None:
+                    after_iteration(iteration + 1, meter)
                 fetched = time.time()
         averages = meter.averages()
         return {**averages, 'time': log.minutes()}, results

@@ -1,20 +1,21 @@
 """One training run: where it stands, and the checkpoints from which it can go on."""
 
 import os
+import time
 
 from ..datasets.loaders import Batches, TrainLoader
 from ..logger import Logger
 from ..models.checkpoints import RAW_WEIGHTS, load_model, save_model, unwrap_model
 from ..opts import Options, model_facts
 from ..utils.schedule import Schedule
-from .base_trainer import BaseTrainer, Interrupted
+from .base_trainer import BaseTrainer, Interrupted, LossMeter
 
 
 class Run:
     """Keeps epoch, best figure and learning rate together with the files of `save_dir`.
 
-    `model_last.pth` is written after every epoch, `model_best.pth` at the best figure, `model_N.pth` after the
-    epochs of `--lr_step` (and after each with `--save_all`).
+    `model_last.pth` is written after every epoch and every `--save_minutes` within one, `model_best.pth` at the best
+    figure, `model_N.pth` after the epochs of `--lr_step` (and after each with `--save_all`).
 
     Args:
         batches: of an epoch of training.
@@ -36,6 +37,7 @@ class Run:
         self.epoch, self.iteration, self.validated = 0, 0, 0
         self.best: float | None = None
         self.best_epoch = 0
+        self.saved = time.monotonic()  # when model_last.pth was written last, or the run began
 
     def start(self) -> None:
         """Load what there is to start from, and say with what the run starts."""
@@ -74,12 +76,20 @@ class Run:
     def train_epoch(self, loader: TrainLoader) -> None:
         """One epoch (or the rest of one), and its checkpoint."""
         epoch = self.epoch + 1
-        averages, _ = self.trainer.train(epoch, loader.epoch(epoch, self.iteration), self.iteration)
+        batches = loader.epoch(epoch, self.iteration)
+        averages, _ = self.trainer.train(epoch, batches, self.iteration, self.save_in_time)
         self.epoch, self.iteration = epoch, 0
         self.logger.scalars('train', epoch, averages)
         if self.schedule.drops_after(epoch) or self.opt.save_all:
             self.save(f'model_{epoch}.pth')
-        self.save('model_last.pth')
+        self.save_last()
+
+    def save_in_time(self, iteration: int, meter: LossMeter) -> None:
+        """Keep the state after `iteration` iterations of an epoch, `--save_minutes` after it was kept last."""
+        if 0 < self.opt.save_minutes * 60 < time.monotonic() - self.saved:
+            meter.averages()  # raises before a broken network is kept
+            self.iteration = iteration
+            self.save_last()
 
     def owes_validation(self) -> bool:
         """Whether the last epoch is one to validate after (every `--val_intervals`, and the last) and was not."""
@@ -100,7 +110,7 @@ class Run:
             self.best, self.best_epoch = figure, self.epoch
             self.save('model_best.pth')
             self.logger.say(f'epoch {self.epoch}: {self.metric} {figure:.4f} is the best so far')
-        self.save('model_last.pth')
+        self.save_last()
 
     def save(self, name: str) -> None:
         """Write the checkpoint of that file name: the network, the optimizer, and where the run stands."""
@@ -122,11 +132,16 @@ class Run:
             **facts,
         )
 
+    def save_last(self) -> None:
+        """Write `model_last.pth`, from which a run is resumed."""
+        self.save('model_last.pth')
+        self.saved = time.monotonic()
+
     def save_interrupted(self, stop: Interrupted) -> None:
         """Keep the state in the middle of an epoch, where iterations were done since the last checkpoint."""
         if stop.epoch == self.epoch + 1 and stop.iteration > self.iteration:
             self.iteration = stop.iteration
-            self.save('model_last.pth')
+            self.save_last()
         self.logger.say(f'{stop}: go on with --resume')
         self.logger.close()
 
