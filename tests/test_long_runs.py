@@ -13,6 +13,7 @@ from lib.models.networks.common import CenterNet, conv_bn_relu, small_normal
 from lib.opts import opts
 from lib.trains.base_trainer import BaseTrainer
 from lib.trains.freezing import freeze
+from lib.trains.loss_watch import LossWatch
 from lib.trains.train_factory import train_factory
 from lib.utils.errors import UserError
 
@@ -347,6 +348,39 @@ def test_broken_network_is_not_saved_in_time(train, plain, monkeypatch):
     with pytest.raises(UserError, match='not finite'):
         train('broken', '--save_minutes', 1e-9)
     assert (load(plain.parent / 'broken')['epoch'], load(plain.parent / 'broken')['iteration']) == (1, 1)
+
+
+def explosions(losses, skip=0):
+    """The numbers of the losses, from 1, at which a `LossWatch` notices an explosion."""
+    watch = LossWatch(skip)
+    return [i for i, loss in enumerate(losses, 1) if watch.add(torch.tensor(float(loss))) is not None]
+
+
+def test_explosions_are_noticed_once():
+    """Ten times the median before, 50 iterations in a row; falls, single peaks and the warm-up are none."""
+    calm = [1 + i % 3 for i in range(150)]  # of a median of 2
+    assert explosions([*calm, *[21] * 200]) == [200]
+    assert explosions([*calm, *[19] * 200]) == []
+    assert explosions([*calm, *[21] * 49, 2, *[21] * 49, 2]) == []
+    assert explosions([1000 / i for i in range(1, 300)]) == []
+    assert explosions([*[1] * 20, *[21] * 100], skip=20) == []
+    assert explosions([*[21] * 20, *[1] * 50, *[21] * 100], skip=20) == [120]
+
+
+def test_explosion_is_said_with_the_rate(train, monkeypatch, capsys):
+    """One line in a run whose loss explodes, although it stays finite."""
+    monkeypatch.setattr('lib.trains.loss_watch.LENGTH', 3)
+    step, factors = BaseTrainer.train_iteration, iter([1] * 8 + [100] * 7)
+
+    def exploding(trainer, batch):
+        factor = next(factors)
+        return {name: factor * value for name, value in step(trainer, batch).items()}
+
+    monkeypatch.setattr(BaseTrainer, 'train_iteration', exploding)
+    folder = train('exploding', '--num_epochs', 5, '--val_intervals', 0)
+    said = capsys.readouterr().out
+    assert said.count('times its median') == (folder / 'log.txt').read_text().count('times its median') == 1
+    assert 'with a learning rate of 0.001' in said
 
 
 @pytest.mark.parametrize(

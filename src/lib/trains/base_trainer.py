@@ -331,6 +331,9 @@ class LossMeter:
     """Running averages of the loss and its parts, kept on the device: reading them is what waits for it.
 
     The parts of the first loss that is not finite are kept for the message.
+
+    Attributes:
+        latest: the loss of the batch that was counted last, a scalar on the device.
     """
 
     def __init__(self, names: list[str]):
@@ -338,10 +341,12 @@ class LossMeter:
         self.total: torch.Tensor | None = None
         self.count = 0
         self.first_bad: torch.Tensor | None = None
+        self.latest: torch.Tensor | None = None
 
     def add(self, stats: Mapping[str, torch.Tensor], images: int) -> None:
         """Count the scalars `stats` of a batch of so many images; never waits for the device."""
         values = torch.stack([stats[name].detach().float() for name in self.names])
+        self.latest = values[self.names.index('loss')]
         if self.total is None:
             self.total, self.first_bad = torch.zeros_like(values), values
         else:

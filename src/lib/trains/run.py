@@ -9,6 +9,7 @@ from ..models.checkpoints import RAW_WEIGHTS, load_model, save_model, unwrap_mod
 from ..opts import Options, model_facts
 from ..utils.schedule import Schedule
 from .base_trainer import BaseTrainer, Interrupted, LossMeter
+from .loss_watch import FACTOR, LENGTH, LossWatch
 
 
 class Run:
@@ -58,6 +59,7 @@ class Run:
             self.best_epoch = opt.facts.get('best_epoch', self.epoch) if same_metric else self.epoch
         done = self.epoch * self.schedule.epoch_length + self.iteration
         self.trainer.scheduler = self.schedule.start(self.trainer.optimizer, opt.lr, done)
+        self.watch = LossWatch(skip=max(0, opt.warmup - done))
         (rate,) = self.trainer.scheduler.get_last_lr()
         self.logger.say(
             f'{opt.task}, {opt.arch}, {opt.num_classes} classes, input {opt.input_h} x {opt.input_w} on {opt.device}: '
@@ -77,12 +79,24 @@ class Run:
         """One epoch (or the rest of one), and its checkpoint."""
         epoch = self.epoch + 1
         batches = loader.epoch(epoch, self.iteration)
-        averages, _ = self.trainer.train(epoch, batches, self.iteration, self.save_in_time)
+        averages, _ = self.trainer.train(epoch, batches, self.iteration, self.after_iteration)
         self.epoch, self.iteration = epoch, 0
         self.logger.scalars('train', epoch, averages)
         if self.schedule.drops_after(epoch) or self.opt.save_all:
             self.save(f'model_{epoch}.pth')
         self.save_last()
+
+    def after_iteration(self, iteration: int, meter: LossMeter) -> None:
+        """Look after the run when `iteration` iterations of an epoch are done."""
+        explosion = self.watch.add(meter.latest)
+        if explosion is not None:
+            (rate,) = self.trainer.scheduler.get_last_lr()
+            self.logger.say(
+                f'warning: the loss is {explosion.loss:.4g}, and was over {FACTOR} times its median '
+                f'({explosion.median:.4g}) for {LENGTH} iterations, with a learning rate of {rate:g}: try a lower '
+                '--lr, --warmup or --clip_grad'
+            )
+        self.save_in_time(iteration, meter)
 
     def save_in_time(self, iteration: int, meter: LossMeter) -> None:
         """Keep the state after `iteration` iterations of an epoch, `--save_minutes` after it was kept last."""
