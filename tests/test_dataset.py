@@ -96,14 +96,14 @@ def test_boxes_partly_outside_are_clipped(tmp_path, capsys):
 
 
 def test_unknown_and_doubled_ids(tmp_path, capsys):
-    """Unknown images and categories, and ids that come twice, are counted and left out."""
+    """Unknown images and categories are counted and left out; annotation ids that come twice are names, no more."""
     row = {'id': 1, 'image_id': 3, 'category_id': 7, 'bbox': [10, 10, 20, 16]}
     rows = [row, {**row}, {**row, 'id': 2, 'image_id': 99}, {**row, 'id': 3, 'category_id': 8}, {**row, 'id': [4]}]
     rows.append({**row, 'id': 5, 'category_id': [7]})
     dataset = build(folder(tmp_path, annotations=rows))
     said = capsys.readouterr().out
-    assert 'unknown image' in said and 'unknown category 8' in said and 'another has' in said
-    assert len(dataset.index.boxes) == 2
+    assert 'unknown image' in said and 'unknown category 8' in said and 'category_id is no integer' in said
+    assert len(dataset.index.boxes) == 3
 
 
 def test_images_without_objects_stay(tmp_path):
@@ -117,7 +117,7 @@ def test_images_without_objects_stay(tmp_path):
 def test_broken_images_are_named_and_left_out(tmp_path, capsys):
     """Missing, cut short and unreadable pictures, and entries that name none."""
     images = [{'id': i, 'file_name': f'{i}.jpg', 'width': 64, 'height': 48} for i in range(5)]
-    path = folder(tmp_path, images=[*images, {'id': 'x'}, {**images[0]}], annotations=[])
+    path = folder(tmp_path, images=[*images, {'id': True}, {'id': 'x'}, {**images[0]}], annotations=[])
     (tmp_path / 'images/1.jpg').unlink()
     whole = (tmp_path / 'images/2.jpg').read_bytes()
     (tmp_path / 'images/2.jpg').write_bytes(whole[: len(whole) // 2])
@@ -127,7 +127,7 @@ def test_broken_images_are_named_and_left_out(tmp_path, capsys):
     assert dataset.index.image_ids.tolist() == [0, 4]
     assert '1 images left out, missing: 1.jpg' in said
     assert '2 images left out, unreadable or cut short: 2.jpg, 3.jpg' in said
-    assert 'without an integer id' in said and 'another has: 0' in said
+    assert 'without an integer id' in said and 'without a file_name' in said and 'another has: 0' in said
 
 
 @pytest.mark.parametrize(

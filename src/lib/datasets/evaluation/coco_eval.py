@@ -13,7 +13,7 @@ import numpy as np
 
 from ...utils.errors import UserError
 from ..categories import is_number, own_sigmas
-from ..index import Findings, hashable
+from ..findings import Findings
 
 if TYPE_CHECKING:
     from faster_coco_eval import COCO, COCOeval_faster
@@ -126,6 +126,11 @@ def usable_rows(ground_truth: dict, rows: Sequence[dict], wanted: dict[str, int]
             f'annotation file, and {", ".join(wanted)}, found {str(rows[0])[:SHOWN]}'
         )
     return kept
+
+
+def hashable(value: object) -> int | str:
+    """Return an id as it is where it can be one, else its text, so that a strange row is named and no fault."""
+    return value if isinstance(value, (int, str)) else repr(value)
 
 
 def _has_numbers(value: Any, count: int) -> bool:
