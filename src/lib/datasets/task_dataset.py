@@ -190,7 +190,7 @@ class TaskDataset(Dataset):
         )
 
     def is_headline(self, name: str) -> bool:
-        """Whether a metric or loss is worth a place in the log of every validation; `metrics.json` has all metrics."""
+        """Return whether a metric or loss belongs in the log of every validation; `metrics.json` has all metrics."""
         return self.metric.is_headline(name)
 
     def ground_truth(self) -> dict:

@@ -72,6 +72,6 @@ class Custom(Source):
                 )
 
     def slots(self, index: AnnotationIndex) -> int:
-        """The most objects on one image, rounded up to `SLOT_STEP`, at least `LEAST_SLOTS`."""
+        """Return the most objects on one image, rounded up to `SLOT_STEP`, at least `LEAST_SLOTS`."""
         most = int(index.counts().max())
         return max(LEAST_SLOTS, -(-most // SLOT_STEP) * SLOT_STEP)

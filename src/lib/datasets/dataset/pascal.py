@@ -38,5 +38,5 @@ class Pascal(Source):
         return os.path.join(root, 'annotations', name), os.path.join(root, 'images')
 
     def arrange(self, index: 'AnnotationIndex', split: str) -> 'AnnotationIndex':
-        """Images sorted by id."""
+        """Sort the images by id."""
         return index.select(np.argsort(index.image_ids, kind='stable'))

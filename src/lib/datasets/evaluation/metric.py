@@ -43,7 +43,7 @@ class Metric(ABC):
         self.label_folder = label_folder
 
     def is_headline(self, name: str) -> bool:
-        """Whether a metric or loss is worth a place in the log of every validation."""
+        """Return whether a metric or loss is worth a place in the log of every validation."""
         return '/' not in name
 
     @abstractmethod

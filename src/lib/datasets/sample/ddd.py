@@ -98,12 +98,12 @@ class DddSample(Sample):
         return {'calib': self.index.image_fields['calib'][i]}
 
     def whole(self, width: int, height: int) -> Window:
-        """The window round the whole image, whose sides the scale are; with `--keep_res` those of the input."""
+        """Return the window round the whole image, whose scale is its sides; with `--keep_res` those of the input."""
         opt = self.opt
         return stretched_window((width, height), (opt.input_w, opt.input_h), opt.keep_res)
 
     def view(self, rng: np.random.Generator, size: tuple[int, int]) -> View:
-        """The whole image; in training shifted and scaled with the probability `--aug_ddd`, never mirrored."""
+        """View the whole image; in training shifted and scaled with the probability `--aug_ddd`, never mirrored."""
         width, height = size
         c, s, input_size = self.whole(width, height)
         jittered = bool(self.split == 'train' and rng.random() < self.opt.aug_ddd)
@@ -115,7 +115,7 @@ class DddSample(Sample):
         return np.array([width, height])
 
     def targets(self, objects: Objects, view: View, index: int) -> Targets:
-        """The targets that the class lists."""
+        """Make the targets that the class lists."""
         out_w, out_h = view.output_size
         slots = self.max_objs
         hm = np.zeros((self.opt.num_classes, out_h, out_w), np.float32)

@@ -66,7 +66,7 @@ class MultiPoseSample(Sample):
         return float(np.clip(rng.standard_normal() * spread, -2 * spread, 2 * spread))
 
     def targets(self, objects: Objects, view: View, index: int) -> Targets:
-        """The targets that the class lists."""
+        """Make the targets that the class lists."""
         targets, rotated = self.blank_targets(view.output_size), view.rot != 0
         boxes = view.boxes(objects.boxes)
         sizes, centers = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2  # [n, 2]
@@ -168,7 +168,7 @@ class MultiPoseSample(Sample):
         return learnt
 
     def places(self, objects: Objects, view: View) -> tuple[np.ndarray, np.ndarray]:
-        """Joints [n, J, 2] on the output map, not clipped, and which of them are annotated, [n, J].
+        """Map joints to the output map, [n, J, 2], not clipped; return them and which are annotated, [n, J].
 
         Those that are not keep their coordinates in the image, as published.
         """
@@ -183,5 +183,5 @@ class MultiPoseSample(Sample):
 
 
 def annotated(keypoints: np.ndarray) -> np.ndarray:
-    """Which joints [n, J] of COCO keypoints [n, J, 3] have a place (v over 0); none of a person with a NaN in them."""
+    """Return which joints [n, J] of COCO keypoints [n, J, 3] have a place (v over 0); none where one is NaN."""
     return np.isfinite(keypoints).all((1, 2))[:, None] & (keypoints[..., 2] > 0)

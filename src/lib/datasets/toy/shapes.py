@@ -53,7 +53,7 @@ class ShapeScenes:
         self.colors = colors
 
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Scene:
-        """An image of that size."""
+        """Draw an image of that size."""
         ground, ground_colours = random_ground(rng, width, height)
         canvas, annotations = Canvas(ground), []
         most_overlap = MOST_OVERLAP if rng.uniform() < CROWDED else 0
@@ -67,7 +67,7 @@ class ShapeScenes:
         return Scene(canvas.finish(rng, noise=6), annotations)
 
     def _place(self, rng, label, canvas, annotations, most_overlap) -> np.ndarray | None:
-        """The outline of a new object [V, 2] at a place where it hides nothing too much, or None."""
+        """Return the outline of a new object [V, 2] at a place where it hides nothing too much, or None."""
         height, width = canvas.owner.shape
         side = min(width, height)
         for _ in range(TRIES):
@@ -117,13 +117,13 @@ class ExtremeShapeScenes(ShapeScenes):
 
 
 def rotate(points: np.ndarray, angle: float) -> np.ndarray:
-    """Points [V, 2] turned about the origin by an angle in radians."""
+    """Rotate points [V, 2] about the origin by an angle in radians."""
     cos, sin = np.cos(angle), np.sin(angle)
     return points @ np.array([[cos, sin], [-sin, cos]])
 
 
 def regular(radii: list[float]) -> np.ndarray:
-    """A polygon with vertices at equal angles and these distances from the centre: [V, 2]."""
+    """Return a polygon with vertices at equal angles and these distances from the centre: [V, 2]."""
     angles = np.arange(len(radii)) * 2 * np.pi / len(radii)
     return np.stack([np.sin(angles), -np.cos(angles)], axis=1) * np.array(radii)[:, None]
 
@@ -153,7 +153,7 @@ def arrow() -> np.ndarray:
     return np.concatenate([right, right[:0:-1] * (-1, 1)])
 
 
-# In order of how easily they are told apart: `classes=3` takes the first three.
+# In order of how easily they are distinguished: `classes=3` takes the first three.
 SHAPES: dict[str, Callable[[], np.ndarray]] = {
     'disc': lambda: regular([1] * 40),
     'triangle': lambda: regular([1] * 3),
