@@ -1,4 +1,4 @@
-"""Count the objects that a centre-point detector cannot separate: pairs of objects of one class and image that share a centre
+"""Count the objects that a centre-point detector cannot separate: pairs of one class and image that share a centre
 cell at stride 4, and pairs whose boxes have an IoU over 0.5 (appendix of the paper). Pixels are the image's own.
 """
 

@@ -82,7 +82,7 @@ class AnnotationIndex:
         """Return the number of objects of each image, [N]."""
         return np.diff(self.starts)
 
-    def joined(self, other: 'AnnotationIndex') -> 'AnnotationIndex':
+    def join(self, other: 'AnnotationIndex') -> 'AnnotationIndex':
         """Join the images of both, this one's first; both have the same fields."""
         arrays = {
             f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
@@ -304,7 +304,19 @@ def check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: list[str], findings: 
 def pack_checked(
     rows: list[dict], ids: list, key: str, shape: tuple[int, ...], kind: str, findings: Findings
 ) -> np.ndarray:
-    """Pack as `pack` does, naming the rows (by `ids`) whose value is absent, of another length or not finite."""
+    """Pack `row[key]` of all rows as `pack` does, and name the rows without a usable value.
+
+    Args:
+        rows: n entries of the file.
+        ids: their names, for messages.
+        key: of the value.
+        shape: of the value.
+        kind: the subject of the finding, such as 'objects'.
+        findings: receives the rows whose value is absent, of another length or not finite.
+
+    Returns:
+        float32 [n, *shape]; NaN where there is no such value.
+    """
     packed = pack(rows, key, shape)
     usable = np.isfinite(packed).all(tuple(range(1, packed.ndim)))
     for i in np.flatnonzero(~usable):

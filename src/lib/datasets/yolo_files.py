@@ -114,6 +114,7 @@ class _Loader(yaml.BaseLoader):
     """PyYAML's loader that makes texts, lists and mappings alone (a class may be called `no`), with distinct keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Make a mapping; a key that is there twice is an error."""
         mapping = super().construct_mapping(node, deep=True)
         if len(mapping) < len(node.value):
             raise yaml.constructor.ConstructorError(None, None, 'a key is there twice', node.start_mark)

@@ -68,6 +68,7 @@ class OneLineParser(argparse.ArgumentParser):
     """argparse whose complaints are a `UserError` of one line instead of a page of usage and exit status 2."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise argparse's complaint as a `UserError`."""
         raise UserError(f'{message} (--help lists the options)')
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
@@ -100,10 +101,12 @@ class Progress:
         self.close()
 
     def close(self) -> None:
+        """End the bar's line."""
         if self.bar is not None:
             self.bar.finish()
 
     def step(self, text: str = '') -> None:
+        """Count one item done, and show `text` after the count."""
         self.done += 1
         message = f'{self.done}/{self.total} | {self.timing()}' + (f' | {text}' if text else '')
         if self.bar is not None:

@@ -126,6 +126,7 @@ class Option:
 
     @property
     def expected(self) -> str:
+        """Return the words for values that pass, for messages."""
         return self.check.expected if self.check else 'another value'
 
 

@@ -73,10 +73,11 @@ class Kitti(Metric):
         self.main = f'{first}_3d_moderate_AP40'
 
     def is_headline(self, name: str) -> bool:
+        """Return whether a name is that of a loss, or of a moderate AP over 40 recall points."""
         return name.endswith('_moderate_AP40') or not name.endswith(('_AP11', '_AP40'))
 
     def save(self, results: Results, folder: Path) -> Path:
-        """Write KITTI's result files into `folder/results`; returns that folder."""
+        """Write the result rows [n, columns] as KITTI's result files into `folder/results`; returns that folder."""
         order = np.concatenate([np.r_[self.columns[name]] for name in self.needs])  # [13], as in the files
         rows = {
             image_id: {cls: np.asarray(rows)[:, order] for cls, rows in by_class.items() if len(rows)}

@@ -19,6 +19,7 @@ class Voc(CocoBoxes):
     main = 'mAP'
 
     def score(self, ground_truth: dict, saved: list[dict]) -> dict[str, float]:
+        """Score detections by VOC's mAP: `{metric: value}`."""
         return evaluate_voc(learnt_truth(ground_truth, self.cat_ids), saved)
 
 

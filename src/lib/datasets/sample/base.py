@@ -171,7 +171,7 @@ class Sample(TaskDataset):
         c, s, input_size = self.whole(width, height)
         flipped, rot = False, 0.0
         if self.split == 'train':
-            c, s = self.moved(rng, c, s, width, height)
+            c, s = self.move(rng, c, s, width, height)
             rot = self.rotation(rng)
             flipped = bool(rng.random() < self.opt.flip)
             if flipped and self.recenters_flip:
@@ -183,14 +183,14 @@ class Sample(TaskDataset):
         """Return the window round the whole image."""
         return fixed_window((width, height), (self.opt.input_w, self.opt.input_h))
 
-    def moved(self, rng: np.random.Generator, c: np.ndarray, s: Scale, width: int, height: int) -> Place:
+    def move(self, rng: np.random.Generator, c: np.ndarray, s: Scale, width: int, height: int) -> Place:
         """Move the window of centre `c` [2] and scale `s`: a random crop, or a random shift and scale."""
         if self.opt.not_rand_crop:
-            return self.jittered(rng, c, s, width, height)
+            return self.jitter(rng, c, s, width, height)
         c = np.array([random_center(rng, width), random_center(rng, height)], np.float32)
         return c, s * rng.choice(np.arange(0.6, 1.4, 0.1))
 
-    def jittered(self, rng: np.random.Generator, c: np.ndarray, s: Scale, width: int, height: int) -> Place:
+    def jitter(self, rng: np.random.Generator, c: np.ndarray, s: Scale, width: int, height: int) -> Place:
         """Shift and scale the window of centre `c` [2] and scale `s` at random, by `--shift` and `--scale`."""
         opt = self.opt
         shift = np.clip(rng.standard_normal(2) * opt.shift, -2 * opt.shift, 2 * opt.shift)

@@ -36,10 +36,12 @@ class DddSample(Sample):
 
     @classmethod
     def annotation_fields(cls) -> dict[str, tuple[int, ...]]:
+        """Return the keys of KITTI's facts of an object, with their shapes."""
         return {'dim': (3,), 'depth': (), 'alpha': (), 'location': (3,), 'rotation_y': ()}
 
     @classmethod
     def image_fields(cls) -> dict[str, tuple[int, ...]]:
+        """Return the key of the camera matrix [3, 4]."""
         return {'calib': (3, 4)}
 
     @classmethod
@@ -50,6 +52,7 @@ class DddSample(Sample):
 
     @classmethod
     def result_columns(cls) -> Columns:
+        """Return the columns of result rows (`rows.Box3d`)."""
         return {
             'alpha': Box3d.ALPHA,
             'box': Box3d.BOX,
@@ -108,10 +111,11 @@ class DddSample(Sample):
         c, s, input_size = self.whole(width, height)
         jittered = bool(self.split == 'train' and rng.random() < self.opt.aug_ddd)
         if jittered:
-            c, s = self.jittered(rng, c, s, width, height)
+            c, s = self.jitter(rng, c, s, width, height)
         return View(c, s, input_size, (self.opt.output_w, self.opt.output_h), width, jittered=jittered)
 
     def shift_unit(self, s: Scale, width: int, height: int) -> np.ndarray:
+        """Return the image's sides, [2], by which a shift of 1 moves the window."""
         return np.array([width, height])
 
     def targets(self, objects: Objects, view: View, index: int) -> Targets:

@@ -29,10 +29,12 @@ class ExdetSample(Sample):
 
     @classmethod
     def annotation_fields(cls) -> dict[str, tuple[int, ...]]:
+        """Return the key of the extreme points [4, 2]."""
         return {'extreme_points': (4, 2)}
 
     @classmethod
     def result_columns(cls) -> Columns:
+        """Return the columns of result rows (`rows.Extremes`)."""
         return {'box': Extremes.BOX, 'score': Extremes.SCORE, 'extreme_points': Extremes.POINTS}
 
     def check_file(self, path: str) -> None:
@@ -55,6 +57,7 @@ class ExdetSample(Sample):
         return index
 
     def shift_unit(self, s: Scale, width: int, height: int) -> np.ndarray:
+        """Return the image's sides, [2], by which a shift of 1 moves the window."""
         return np.array([width, height])
 
     def targets(self, objects: Objects, view: View, index: int) -> Targets:

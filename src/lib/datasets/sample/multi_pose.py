@@ -31,6 +31,7 @@ class MultiPoseSample(Sample):
 
     @classmethod
     def annotation_fields(cls) -> dict[str, tuple[int, ...]]:
+        """Return the key of the joints [J, 3]."""
         return {'keypoints': (cls.num_joints, 3)}
 
     @classmethod
@@ -44,6 +45,7 @@ class MultiPoseSample(Sample):
 
     @classmethod
     def result_columns(cls) -> Columns:
+        """Return the columns of result rows (`rows.Box`)."""
         return {'box': Box.BOX, 'score': Box.SCORE, 'keypoints': Box.POINTS}
 
     def check_objects(self, index: AnnotationIndex) -> AnnotationIndex:
@@ -60,6 +62,7 @@ class MultiPoseSample(Sample):
         return index
 
     def rotation(self, rng: np.random.Generator) -> float:
+        """Draw a rotation by `--rotate`, with the probability `--aug_rot`; in degrees."""
         if rng.random() >= self.opt.aug_rot:
             return 0.0
         spread = self.opt.rotate
@@ -91,7 +94,7 @@ class MultiPoseSample(Sample):
         return self.as_learnt(targets), {'gt_det': gt_det, 'gt_seen': gt_seen}
 
     def blank_targets(self, output_size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """Make the targets of an image of nobody, joints in a dimension of their own; unused dense ones empty."""
+        """Make the targets of an image of nobody, joints in a dimension of their own [J]; unused ones empty."""
         (out_w, out_h), joints, slots = output_size, self.num_joints, self.max_objs
         dense = joints if self.opt.dense_hp else 0
         return {
@@ -150,7 +153,7 @@ class MultiPoseSample(Sample):
         self.draw(targets['hm'][cls], cell, radius)
 
     def as_learnt(self, targets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Choose the targets that the options ask for, and give them the shapes of the class's docstring."""
+        """Choose the targets that the options ask for, and merge [M, J, 2] and the like into the class's shapes."""
         opt, slots = self.opt, self.max_objs
         learnt = {name: targets[name] for name in ('hm', 'reg_mask', 'ind', 'wh')}
         if opt.dense_hp:

@@ -68,7 +68,7 @@ class Canvas:
 
 
 def region_of(box: np.ndarray, width: int, height: int) -> Region:
-    """Return the pixels of an image that a box x1, y1, x2, y2 touches, and one more on each side."""
+    """Return the pixels of an image that a box [4] x1 y1 x2 y2 touches, and one more on each side."""
     x1, y1 = np.maximum(np.floor(box[:2]).astype(int) - 1, 0)
     x2, y2 = np.ceil(box[2:]).astype(int) + 1
     return slice(y1, min(y2, height)), slice(x1, min(x2, width))

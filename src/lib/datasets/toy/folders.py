@@ -22,6 +22,7 @@ class OwnFolder:
         self.root = root
 
     def annotation_file(self, split: str) -> Path:
+        """Return the path of a split's annotation file."""
         return self.root / 'annotations' / f'{split}.json'
 
     def holds_images(self) -> bool:
@@ -57,6 +58,7 @@ class KittiFolder:
             link.symlink_to('../training/image_2', target_is_directory=True)
 
     def annotation_file(self, split: str) -> Path:
+        """Return the path of a split's annotation file."""
         return self.root / 'annotations' / f'kitti_3dop_{split}.json'
 
     def holds_images(self) -> bool:
@@ -83,7 +85,7 @@ class KittiFolder:
 
 
 def calibration(camera: np.ndarray) -> str:
-    """Format a KITTI calibration file whose four cameras are one, with its lidar at the same place."""
+    """Format a KITTI calibration file whose four cameras are one [3, 4], with its lidar at the same place."""
     axes = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]])  # lidar: x forward, y left, z up
     matrices = {f'P{number}': camera for number in range(4)}
     matrices |= {'R0_rect': np.eye(3), 'Tr_velo_to_cam': axes, 'Tr_imu_to_velo': np.eye(3, 4)}

@@ -127,7 +127,7 @@ def put_block(rng: np.random.Generator, canvas: Canvas, box: list[float], others
 
 
 def random_pose(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], bool]:
-    """Draw the joints {name: x, y} of a figure of height 1 with hips at 0, 0, and whether it is seen from behind."""
+    """Draw the joints {name: [2]} of a figure of height 1, hips at 0, 0, and whether it is seen from behind."""
     behind = bool(rng.uniform() < FROM_BEHIND)
     lean, yaw = rng.normal(0, 0.12), rng.uniform(-0.6, 0.6)
     up = np.array((np.sin(lean), -np.cos(lean)))  # along the spine

@@ -140,7 +140,7 @@ def scaled_camera(rng: np.random.Generator, width: int, height: int) -> np.ndarr
 
 
 def place_objects(rng: np.random.Generator, camera: np.ndarray, width: int, height: int) -> list[Thing]:
-    """Place 1 to 7 labelled objects and up to 3 far ones, the furthest first, without those that others hide."""
+    """Place up to 7 labelled objects and 3 far ones before a camera [3, 4], the furthest first, none hidden."""
     things: list[Thing] = []
     for _ in range(rng.integers(1, 8)):
         kind = str(rng.choice(list(KINDS), p=[share for *_, share in KINDS.values()]))
@@ -160,7 +160,7 @@ def place_objects(rng: np.random.Generator, camera: np.ndarray, width: int, heig
 def random_thing(
     rng: np.random.Generator, kind: str, depths: tuple[float, float], camera: np.ndarray, width: int, height: int
 ) -> Thing:
-    """Place an object of a kind somewhere in view; every number rounded as in KITTI's label files."""
+    """Place an object of a kind in view of a camera [3, 4]; every number rounded as in KITTI's label files."""
     dim = np.round(np.array(KINDS[kind][1]) * rng.normal(1, 0.06, 3).clip(0.85, 1.15), 2)
     depth = np.exp(rng.uniform(*np.log(depths)))
     x = (rng.uniform(0.02, 0.98) * width - camera[0, 2]) * depth / camera[0, 0]
@@ -244,7 +244,7 @@ def draw_ground(rng: np.random.Generator, camera: np.ndarray, width: int, height
 
 
 def draw_shadows(image: np.ndarray, things: list[Thing], camera: np.ndarray) -> None:
-    """Darken the ground under the objects, and a little round them, in place."""
+    """Darken the ground [H, W, 3] under the objects, and a little round them, in place; the camera is [3, 4]."""
     mask = np.zeros(image.shape[:2], np.uint8)
     for thing in things:
         corners = compute_box_3d(thing.dim * (1, 1.15, 1.08), thing.location, thing.rotation_y)[:4]
@@ -253,7 +253,7 @@ def draw_shadows(image: np.ndarray, things: list[Thing], camera: np.ndarray) -> 
 
 
 def draw_object(rng: np.random.Generator, image: np.ndarray, thing: Thing, camera: np.ndarray) -> None:
-    """Paint the faces of an object that the camera sees."""
+    """Paint the faces of an object that the camera [3, 4] sees onto an image [H, W, 3], in place."""
     kind = 'Car' if thing.kind == 'DontCare' else thing.kind
     own = random_colour(rng)
     colours = {OWN: own, SECOND: colour_unlike(rng, [own], 80)}

@@ -129,11 +129,13 @@ def regular(radii: list[float]) -> np.ndarray:
 
 
 def cross() -> np.ndarray:
+    """Return the outline [V, 2] of a cross."""
     arm = np.array([(0.3, 0.3), (0.3, 1), (-0.3, 1)])
     return np.concatenate([rotate(arm, turn * np.pi / 2) for turn in range(4)])
 
 
 def heart() -> np.ndarray:
+    """Return the outline [V, 2] of a heart."""
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     x = 16 * np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
@@ -141,6 +143,7 @@ def heart() -> np.ndarray:
 
 
 def crescent() -> np.ndarray:
+    """Return the outline [V, 2] of a crescent."""
     t = np.linspace(-1.9, 1.9, 24)
     outer = np.stack([np.cos(t), np.sin(t)], axis=1)
     tip = outer[0, 0]
@@ -149,6 +152,7 @@ def crescent() -> np.ndarray:
 
 
 def arrow() -> np.ndarray:
+    """Return the outline [V, 2] of an arrow."""
     right = np.array([(0, -1), (0.75, -0.1), (0.28, -0.1), (0.28, 1)])
     return np.concatenate([right, right[:0:-1] * (-1, 1)])
 
