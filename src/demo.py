@@ -6,7 +6,7 @@ PATH is a file, a folder, `webcam` or `webcam:NUMBER`. The drawn images (or the 
 list of every detection, go into `--output`. With a display they are shown too: any key goes on to the next
 image, Esc ends.
 
-What a function needs is imported in it, once the command line is found right: torch takes seconds to load.
+Functions import what they need, once the command line is found right: torch takes seconds to load.
 """
 
 from collections import Counter
