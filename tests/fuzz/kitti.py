@@ -80,7 +80,7 @@ def evaluation(data: Path, output: Path, note: str) -> Case:
 
 
 def numbers_in(value: Any) -> list[float]:
-    """All numbers in nested dicts and lists."""
+    """Return all numbers in nested dicts and lists."""
     if isinstance(value, (dict, list)):
         return [
             number for item in (value.values() if isinstance(value, dict) else value) for number in numbers_in(item)
