@@ -342,9 +342,7 @@ class Options(Namespace):
     # What follows from the options
     program: str  # the program that runs: main.py, test.py or demo.py
     given: list[str]  # names of the options on the command line
-    record: dict[
-        str, Any
-    ]  # each option as it was given or taken from the run that is resumed; checkpoints keep a run's
+    record: dict[str, Any]  # each option as it was given, or taken from the run that is resumed
     facts: dict[str, Any]  # of the checkpoint, where the run takes them
     gpus_str: str
     chunk_sizes: list[int]  # images for each device
