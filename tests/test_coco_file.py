@@ -378,5 +378,15 @@ def test_large_images_are_measured_without_a_word(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     assert read_headers(str(tmp_path), ['a.png'])[0].size == (40, 30)
     assert Image.MAX_IMAGE_PIXELS == 100
-    monkeypatch.setattr(image_headers, 'MAX_PIXELS', 1000)
-    assert image_headers.read_header(str(tmp_path / 'a.png')).state == image_headers.TOO_LARGE
+
+
+def test_the_budget_of_pixels_holds_for_remembered_headers(tmp_path, monkeypatch):
+    """--max_pixels, or the default, is compared on each reading: a cache made under another one doesn't decide."""
+    write_image(tmp_path / 'a.png')
+
+    def state(max_pixels=0):
+        return read_headers(str(tmp_path), ['a.png'], max_pixels)[0].state
+
+    assert [state(), state(1199), state(1200)] == [OK, image_headers.TOO_LARGE, OK]
+    monkeypatch.setattr(image_headers, 'default_max_pixels', lambda: 1000)
+    assert [state(), state(1200)] == [image_headers.TOO_LARGE, OK]

@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.datasets import test_images
 from lib.datasets.dataset_factory import get_dataset
 from lib.datasets.image_headers import DAMAGED, MISSING, OK, read_headers
 from lib.datasets.loaders import EpochSampler
+from lib.detectors.base_detector import given
 from lib.opts import opts
 from lib.utils.errors import UserError
 
@@ -242,9 +244,9 @@ def test_large_photos_are_decoded_smaller_in_training_alone(tmp_path, monkeypatc
     path = big_photo(tmp_path, *size)
     read, reductions = base.read_image, []
 
-    def spy(path, size, reduction):
+    def spy(path, size, reduction, max_pixels):
         reductions.append(reduction)
-        return read(path, size, reduction)
+        return read(path, size, reduction, max_pixels)
 
     monkeypatch.setattr(base, 'read_image', spy)
     data = build(path, 'train', '--input_res', '160', '--no_color_aug')
@@ -440,3 +442,19 @@ def test_names_are_checked_without_torch():
     source = Path(__file__).parent.parent / 'src'
     done = subprocess.run([sys.executable, '-c', program], cwd=source, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == 'set()', done.stderr
+
+
+def test_max_pixels_holds_wherever_images_are_read(tmp_path):
+    """The check of the data, the samples, test.py's images and the detector refuse images of more pixels."""
+    path = folder(tmp_path)
+    with pytest.raises(UserError, match='no usable image is left'):
+        build(path, 'val', '--max_pixels', str(64 * 48 - 1))
+    dataset = build(path, 'val', '--max_pixels', str(64 * 48))
+    image = dataset.image_path(0)
+    assert dataset[0]['input'].shape == (3, 64, 64) and given(image, None, 64 * 48).image.shape == (48, 64, 3)
+    dataset.opt.max_pixels -= 1
+    assert '--max_pixels' in test_images.TestImages(dataset, None)[0].problem
+    with pytest.raises(UserError, match='none of the images'):
+        dataset[0]
+    with pytest.raises(UserError, match='--max_pixels'):
+        given(image, None, 64 * 48 - 1)

@@ -71,7 +71,7 @@ def find_names(folder: Path) -> tuple[dict[int, str], tuple[int, int] | None]:
 
 
 def joint_shape(value: object) -> tuple[int, int] | None:
-    """`kpt_shape` as two integers; None where there is none."""
+    """Read `kpt_shape` as two integers; None where there is none."""
     try:
         joints, values = map(int, value)
     except (TypeError, ValueError):

@@ -54,7 +54,7 @@ def add_extreme_points(content: Any, source: str) -> int:
 
 
 def default_output(annotations: str) -> Path:
-    """`instances_train2017.json` becomes `instances_extreme_train2017.json`, beside it."""
+    """Return `instances_extreme_train2017.json` for `instances_train2017.json`, beside it."""
     path = Path(annotations)
     if not path.name.startswith('instances_'):
         raise UserError(

@@ -21,7 +21,7 @@ TOOL = 'merge_pascal_json'
 
 
 def merge(files: Sequence[tuple[str, dict]]) -> dict:
-    """One COCO object of several.
+    """Merge several COCO objects into one.
 
     Args:
         files: names, for messages, and contents as `read_coco` returns them.
@@ -68,12 +68,12 @@ def merge(files: Sequence[tuple[str, dict]]) -> dict:
 
 
 def free_ids(used: Collection[int]) -> Iterator[int]:
-    """Integers from 1 that are not in `used`."""
+    """Iterate over the integers from 1 that are not in `used`."""
     return (number for number in itertools.count(1) if number not in used)
 
 
 def add_category(categories: dict[str, dict], category: Mapping) -> int:
-    """The id of a category in the merged file: of its namesake there, its own if free, else a new one."""
+    """Add a category; return its id in the merged file: its namesake's there, its own if free, else a new one."""
     if category['name'] not in categories:
         used = {known['id'] for known in categories.values()}
         new_id = category['id'] if category['id'] not in used else next(free_ids(used))

@@ -21,14 +21,14 @@ from PIL import UnidentifiedImageError
 from ..utils.cli import track
 from ..utils.errors import UserError
 from ..utils.files import atomic_path
-from ..utils.image import MAX_PIXELS, is_truncated, open_lazily
+from ..utils.image import default_max_pixels, is_truncated, open_lazily
 
 logger = logging.getLogger(__name__)
 
 OK, MISSING, DAMAGED, TOO_LARGE = 0, 1, 2, 3
 EXIF_ORIENTATION = 0x0112
 NORMAL_FORMS = ('NFC', 'NFD')  # macOS decomposes the accents of file names
-# What numpy and zipfile raise on archives whose bytes were changed.
+# Errors that numpy and zipfile raise on archives whose bytes were changed.
 BROKEN_ARCHIVE = (
     *(OSError, ValueError, LookupError, EOFError, MemoryError, RuntimeError, TypeError, AttributeError, SyntaxError),
     *(struct.error, zipfile.BadZipFile, zlib.error),
@@ -36,10 +36,10 @@ BROKEN_ARCHIVE = (
 
 
 class Header(NamedTuple):
-    """What an image file says of itself.
+    """The state and size of an image file, from its header.
 
     Attributes:
-        state: OK, MISSING, DAMAGED (unreadable, or cut short) or TOO_LARGE (more than `MAX_PIXELS`).
+        state: OK, MISSING, DAMAGED (unreadable, or cut short) or TOO_LARGE (of more pixels than allowed).
         size: width and height as stored, before any EXIF orientation.
         turned: its EXIF orientation swaps width and height.
     """
@@ -49,11 +49,19 @@ class Header(NamedTuple):
     turned: bool = False
 
 
-def read_headers(image_dir: str, names: list[str]) -> list[Header]:
-    """Headers of the files `names` in `image_dir`.
+def read_headers(image_dir: str, names: list[str], max_pixels: int = 0) -> list[Header]:
+    """Read the headers of image files.
 
     Headers of files whose size and modification time are unchanged come from a cache in the user's cache
     folder (`$XDG_CACHE_HOME/centernet`), so that a large dataset is read once.
+
+    Args:
+        image_dir: the folder of the files.
+        names: their names in it.
+        max_pixels: as `limit_pixels` takes it.
+
+    Returns:
+        A header for each name.
     """
     stamps = file_stamps(image_dir, names)
     cache_file = cache_path(image_dir)
@@ -77,18 +85,28 @@ def read_headers(image_dir: str, names: list[str]) -> list[Header]:
             headers.update(zip(unread, found, strict=True))
         cache.update({name: (stamps[name], headers[name]) for name in unread})
         save_cache(cache_file, cache)
-    return [headers[name] for name in names]
+    return [limit_pixels(headers[name], max_pixels) for name in names]
+
+
+def limit_pixels(header: Header, max_pixels: int = 0) -> Header:
+    """Return a header whose state is TOO_LARGE where a sound image has more than `max_pixels`.
+
+    Args:
+        header: of any image, as it is cached.
+        max_pixels: 0 for the default of `read_image`.
+    """
+    width, height = header.size
+    is_large = header.state == OK and width * height > (max_pixels or default_max_pixels())
+    return header._replace(state=TOO_LARGE) if is_large else header
 
 
 def read_header(path: str) -> Header:
-    """Read the header of one image file that exists."""
+    """Read the header of one image file that exists, however large the image is."""
     try:
         with open_lazily(path) as image:
             # Pillow gives a TIFF's size as it is shown.
             turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5 and image.format != 'TIFF'
             size = image.size
-        if size[0] * size[1] > MAX_PIXELS:
-            return Header(TOO_LARGE, size, turned)
         return Header(DAMAGED) if is_truncated(path) else Header(OK, size, turned)
     # what Pillow raises on damaged files is not documented: these were seen, the last four in EXIF blocks
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error):
@@ -96,7 +114,7 @@ def read_header(path: str) -> Header:
 
 
 def locate_images(image_dir: str | os.PathLike, names: Sequence[str]) -> list[str]:
-    """File names in a folder, from the file names that a COCO-format file gives.
+    """Find the files in a folder that the file names in a COCO-format file mean.
 
     A name counts as it is if there is such a file. Otherwise it is tried with slashes for backslashes, in Unicode's
     other normal forms, without the folders up to `images/` (or up to the folder's own name), and, where it is a path
@@ -126,7 +144,7 @@ def locate_images(image_dir: str | os.PathLike, names: Sequence[str]) -> list[st
 
 
 def _spellings(name: str, anchors: Collection[str]) -> list[str]:
-    """Other names under which the file of that name may lie in a folder, the likeliest first."""
+    """Return other names under which the file of that name may lie in a folder, the likeliest first."""
     parts = _parts(name)
     rooted = parts[0] == '/' or parts[0].endswith(':')
     starts = [] if rooted else [0]
@@ -150,7 +168,7 @@ def _plain(name: str, anchors: Collection[str]) -> tuple[str, ...]:
 
 
 def _existing(image_dir: str | os.PathLike, names: Iterable[str]) -> set[str]:
-    """Those names that lead to an entry of the folder or of one below it; one listing a folder."""
+    """Return the names that lead to an entry of the folder or of one below it; lists each folder once."""
     by_folder = defaultdict(list)
     for name in names:
         by_folder[os.path.dirname(name)].append(name)
@@ -163,7 +181,7 @@ def _existing(image_dir: str | os.PathLike, names: Iterable[str]) -> set[str]:
 
 
 def file_stamps(image_dir: str, names: list[str]) -> dict[str, tuple[int, int]]:
-    """`{name: (bytes, modification time in ns)}` of the files that exist; one listing a folder."""
+    """Return `{name: (bytes, modification time in ns)}` of the files that exist; lists each folder once."""
     wanted: dict[str, dict[str, str]] = {}  # folder -> {its file: the name asked for}
     for name in names:
         folder, base = os.path.split(name)
@@ -182,14 +200,14 @@ def file_stamps(image_dir: str, names: list[str]) -> dict[str, tuple[int, int]]:
 
 
 def cache_path(image_dir: str) -> Path:
-    """The user's cache file for the headers of that folder's images."""
+    """Return the user's cache file for the headers of that folder's images."""
     root = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
     key = hashlib.sha1(os.fsencode(os.path.realpath(image_dir))).hexdigest()[:16]
     return Path(root) / 'centernet' / f'headers-{key}.npz'
 
 
 def load_cache(path: Path) -> dict[str, tuple[tuple[int, int], Header]]:
-    """Remembered headers; a cache that is damaged, or not ours, counts as an empty one."""
+    """Load the remembered headers; a cache that is damaged, or not ours, counts as an empty one."""
     if not path.is_file():
         return {}
     try:
@@ -200,7 +218,7 @@ def load_cache(path: Path) -> dict[str, tuple[tuple[int, int], Header]]:
     if names.dtype.kind != 'S' or rows.dtype != np.int64 or names.ndim != 1 or rows.shape != (len(names), 6):
         return {}
     states, sizes = rows[:, 2], rows[:, 3:5]
-    if not (np.isin(states, (OK, DAMAGED, TOO_LARGE)) & ((states != OK) | (sizes > 0).all(1))).all():
+    if not (np.isin(states, (OK, DAMAGED)) & ((states != OK) | (sizes > 0).all(1))).all():
         return {}
     return {
         os.fsdecode(name): ((size, stamp), Header(state, (width, height), bool(turned)))
