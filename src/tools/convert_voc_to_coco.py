@@ -27,6 +27,7 @@ from centernet.datasets.conversion import (
 from centernet.datasets.findings import Findings
 from centernet.utils.cli import OneLineParser, run_cli, track
 from centernet.utils.errors import UserError
+from centernet.utils.files import read_bytes
 from centernet.utils.media import is_image
 
 T = TypeVar('T')
@@ -92,8 +93,8 @@ def parse_xml(path: Path, files: Tally) -> etree._Element | None:
     """
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
-        root = etree.fromstring(path.read_bytes(), parser)  # not by its name, which need not be UTF-8
-    except (etree.XMLSyntaxError, OSError, ValueError, LookupError) as error:
+        root = etree.fromstring(read_bytes(path), parser)  # not by its name, which need not be UTF-8
+    except (UserError, etree.XMLSyntaxError, OSError, ValueError, LookupError) as error:
         files.lose('XML files left out, broken', f'{path.name} ({error})')
         return None
     declared = root.getroottree().docinfo.internalDTD

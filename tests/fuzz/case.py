@@ -15,6 +15,7 @@ from typing import Any
 from centernet.utils.cli import run_cli
 from centernet.utils.files import TEMPORARY
 
+LONGEST = 20_000  # characters of a refusal, which may name a long argument
 REFUSED, SURVIVED = 'refused', 'survived'
 
 
@@ -74,15 +75,15 @@ def attempt(case: Case) -> tuple[str, str]:
         check_output(case.output)
     if code:
         lines = [line for line in errors.splitlines() if line.startswith('error: ')]
-        if code != 1 or len(lines) != 1 or not errors.endswith(lines[0] + '\n') or len(lines[0]) > 3000:
+        if code != 1 or len(lines) != 1 or not errors.endswith(lines[0] + '\n') or len(lines[0]) > LONGEST:
             raise Fault(f'refusal: expected status 1 and one line, found status {code} and {errors[-500:]!r}')
         if 'the memory does not suffice' in lines[0]:
             raise Fault(f'memory: {lines[0]}')
         return REFUSED, lines[0]
     try:
         case.check(results[0] if results else None, shown + errors)
-    except AssertionError as error:
-        raise Fault(f'damage: {error or "see the traceback"}\n{traceback.format_exc(limit=-2)}') from None
+    except Exception as error:  # whatever a check stumbles over is not as it has to be
+        raise Fault(f'damage: {error}\n{traceback.format_exc(limit=-2)}') from None
     return SURVIVED, ''
 
 

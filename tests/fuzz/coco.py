@@ -1,6 +1,7 @@
 """COCO files: own data in training, and the tools that read annotation files."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ def overlap(rng: np.random.Generator, data: Path, output: Path, whole_images: bo
 
     def check(_: Any, shown: str) -> None:
         expected = sum(map(len, untouched_boxes(data / 'annotations/train.json').values()))
-        number = int(shown.split(' objects')[0].split()[-1])
+        number = int(re.search(r'^(\d+) objects$', shown, re.MULTILINE)[1])
         assert number >= expected, f'{number} objects counted, {expected} are whole'
 
     return Case('calc_coco_overlap', tool('calc_coco_overlap', data / 'annotations/train.json'), check)

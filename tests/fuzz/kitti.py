@@ -8,7 +8,7 @@ import numpy as np
 
 from .case import Case, read_strictly, tool
 from .coco import assert_boxes, boxes_of_file, write_image
-from .mutations import break_bytes, break_file, break_files, break_text, pick
+from .mutations import break_alike, break_bytes, break_file, break_files, break_text, pick
 
 FRAMES, WIDTH, HEIGHT = 12, 160, 60
 LABELS = (
@@ -44,9 +44,11 @@ def make_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
     frame = f'{rng.integers(FRAMES):06d}'
     evaluated = rng.random() < 0.4
     places = ['training/label_2', 'results'] if evaluated else ['training/label_2', 'training/calib']
-    kind = pick(rng, [*places, *places, *places, 'image', 'list', 'folder'])
+    kind = pick(rng, [*places, *places, *places, 'all', 'image', 'list', 'folder'])
     if kind in places:
         note = f'{kind} ' + break_file(rng, data / kind / f'{frame}.txt', break_text)
+    elif kind == 'all':
+        note = break_alike(rng, data, f'{pick(rng, places)}/*.txt', break_text)
     elif kind == 'image':
         note = break_file(rng, data / f'training/image_2/{frame}.png', break_bytes)
     elif kind == 'list':
@@ -60,7 +62,8 @@ def make_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
         found = {}
         for path in (output / 'annotations').glob('*.json'):
             found |= boxes_of_file(path)
-        if kind not in ('list', 'folder'):
+        assert any(found.values()), 'no object is left'
+        if kind not in ('all', 'list', 'folder'):
             whole = [f'{i:06d}' for i in range(FRAMES) if f'{i:06d}' != frame]
             assert_boxes({f'{each}.png': BOXES for each in whole}, found, 'convert_kitti_to_coco')
 
@@ -80,9 +83,7 @@ def evaluation(data: Path, output: Path, note: str) -> Case:
 
 
 def numbers_in(value: Any) -> list[float]:
-    """Return all numbers in nested dicts and lists."""
-    if isinstance(value, (dict, list)):
-        return [
-            number for item in (value.values() if isinstance(value, dict) else value) for number in numbers_in(item)
-        ]
-    return [value]
+    """All numbers in nested dicts and lists."""
+    if isinstance(value, dict):
+        return numbers_in(list(value.values()))
+    return [number for item in value for number in numbers_in(item)] if isinstance(value, list) else [value]

@@ -12,53 +12,16 @@ from typing import Any
 import numpy as np
 
 # Texts that become, in the written JSON, what json.dumps cannot write.
-RAW = {'@1e400@': '1e400', '@digits@': '9' * 5000, '@deep@': '[' * 50_000 + ']' * 50_000, '@deep dict@': '{"a":' * 3000}
+RAW = {'@1e400@': '1e400', '@digits@': '9' * 5000, '@deep@': '[' * 50_000 + ']' * 50_000, '@open@': '{"a":' * 3000}
 VALUES = [
-    *(
-        None,
-        True,
-        False,
-        '',
-        ' ',
-        'x',
-        '1',
-        '1.0',
-        '-3',
-        'nan',
-        '1e999',
-        '0x10',
-        '\u0663',
-        '1_000',
-        'a/b',
-        '../x',
-        '\0',
-    ),
-    *('\ud800', 'é' * 300, 'x' * 300, 'line\nbreak', '\x1b[31m', '<&>', 'C:\\a\\b.png', '%s{0}', '[1, 2, 3, 4]'),
-    *(
-        0,
-        1,
-        -1,
-        2,
-        3,
-        7,
-        0.5,
-        1.5,
-        -0.0,
-        1e-320,
-        1e20,
-        -1e20,
-        1e308,
-        2**31,
-        2**53 + 1,
-        2**63,
-        -(2**63),
-        10**30,
-        10**400,
-    ),
-    *(float('nan'), float('inf'), float('-inf'), *RAW),
+    *(None, True, False, '', ' ', 'x', '1', '1.0', '-3', 'nan', '1e999', '0x10', '\u0663', '1_000', 'a/b', '../x'),
+    *('\0', '\ud800', 'é' * 300, 'x' * 300, 'line\nbreak', '\x1b[31m', '<&>', 'C:\\a\\b.png', '%s{0}', '[1, 2, 3, 4]'),
+    *(0, 1, -1, 2, 3, 7, 0.5, 1.5, -0.0, 1e-320, 1e20, -1e20, 1e308, 2**31, 2**53 + 1, 2**63, -(2**63), 10**30),
+    *(10**400, float('nan'), float('inf'), float('-inf'), *RAW),
     *([], {}, [[]], [None], [1], [1, 2], [1, 2, 3, 4], [[1, 2], [3, 4]], ['1', '2', '3', '4'], [0] * 51, {'a': 1}),
     *([True] * 4, [float('nan')] * 4, [-5, -5, 2, 2], [0, 0, 0, 0], [1e9] * 4, ['x'] * 4, [[[[[[1]]]]]], {'id': {}}),
 ]
+WRITABLE = [value for value in VALUES if not isinstance(value, (list, dict)) and value != 10**400]  # in XML
 
 
 def pick(rng: np.random.Generator, items: Any) -> Any:
@@ -164,9 +127,8 @@ def break_bytes(rng: np.random.Generator, data: bytes) -> tuple[bytes, str]:
     if kind == 'gap':
         return data[:at] + data[at + int(rng.integers(1, 50)) :], f'a gap at {at}'
     if kind == 'insertion':
-        piece = pick(
-            rng, [b'\0', b'\xff\xfe', b'\xc3\x28', b'{', b']', b',', b'"', b'\n', b'NaN', b'  ', b'<', b'-', b'9']
-        )
+        pieces = [b'\0', b'\xff\xfe', b'\xc3\x28', b'{', b']', b',', b'"', b'\n', b'NaN', b'  ', b'<', b'-', b'9']
+        piece = pick(rng, pieces)
         return data[:at] + piece * pick(rng, [1, 1, 40]) + data[at:], f'{piece!r} at {at}'
     if kind == 'doubled':
         return data + data, 'twice'
@@ -195,9 +157,8 @@ def break_text(rng: np.random.Generator, data: bytes) -> tuple[bytes, str]:
     line = lines[at] if lines else ''
     words = line.split(' ')
     word = int(rng.integers(len(words)))
-    kind = pick(
-        rng, ['word'] * 5 + ['more', 'less', 'commas', 'tabs', 'line', 'no line', 'twice', 'reversed', 'endings']
-    )
+    others = ['more', 'less', 'commas', 'tabs', 'line', 'no line', 'twice', 'reversed', 'endings']
+    kind = pick(rng, ['word'] * 5 + others)
     if kind == 'word':
         words[word] = pick(rng, WORDS)
     elif kind == 'more':
@@ -225,9 +186,8 @@ def break_files(rng: np.random.Generator, folder: Path) -> str:
     kind = pick(rng, kinds)
     shown = path.relative_to(folder)
     if kind == 'another name':
-        name = pick(
-            rng, [b'\xff\xfe.png', b'a b.txt', 'é².json'.encode(), b'x' * 250, path.name.upper().encode(), b'a']
-        )
+        names = [b'\xff\xfe.png', b'a b.txt', 'é².json'.encode(), b'x' * 250, path.name.upper().encode(), b'a']
+        name = pick(rng, names)
         os.rename(os.fsencode(path), os.path.join(os.fsencode(path.parent), name))
         return f'{shown} named {name[:20]!r}'
     if kind == 'twice':
@@ -261,6 +221,14 @@ def break_file(rng: np.random.Generator, path: Path, how: Any) -> str:
     data, note = how(rng, path.read_bytes())
     path.write_bytes(data)
     return f'{path.name}: {note}'
+
+
+def break_alike(rng: np.random.Generator, folder: Path, pattern: str, how: Any) -> str:
+    """`break_file` for all files below a folder, each in the same way."""
+    seed, note = int(rng.integers(2**31)), ''
+    for path in sorted(folder.glob(pattern)):
+        note = break_file(np.random.default_rng(seed), path, how)
+    return f'all as {note}'
 
 
 def rows_of(data: bytes, *keys: str) -> list | None:

@@ -11,6 +11,7 @@ import faulthandler
 import logging
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -38,6 +39,7 @@ from fuzz import checkpoints, coco, kernels, kitti, options, results, voc, yolo 
 from fuzz.case import REFUSED, SURVIVED, Fault, attempt  # noqa: E402
 
 SECONDS = 20  # an attempt that takes longer hangs
+MEMORY = 500 * 2**20  # bytes; an attempt that takes more, from inputs of some kilobytes, is a fault
 # name -> (function that writes a valid input, function that breaks a copy), and the share of all attempts.
 FORMATS = {
     'coco': (coco.make_base, coco.make_case, 3),
@@ -119,7 +121,10 @@ def run_attempt(which: Attempt, seed: int, work: Path, keep: bool = False) -> tu
     os.chdir(folder)
     case = FORMATS[which.name][1](rng, work / 'base' / which.name, folder)
     try:
+        peak = peak_memory()
         outcome, line = attempt(case)
+        if peak_memory() - peak > MEMORY:
+            raise Fault(f'memory: it took {(peak_memory() - peak) >> 20} MB')
         return outcome, f'{case.description}\n{line}'
     except Fault as fault:
         return 'fault', f'{case.description}\n{fault}'
@@ -127,6 +132,11 @@ def run_attempt(which: Attempt, seed: int, work: Path, keep: bool = False) -> tu
         os.chdir(before)
         if not keep:
             shutil.rmtree(folder)
+
+
+def peak_memory() -> int:
+    """The most memory that this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def work_through(attempts: list[Attempt], seed: int, work: Path, keep: bool, pipe: Connection) -> None:
@@ -209,6 +219,12 @@ def describe(which: Attempt, seed: int, fault: str) -> str:
     return f'FAULT {command}\n  ' + fault.replace('\n', '\n  ')
 
 
+def quick_folder() -> str | None:
+    """A folder in memory, where files are made and removed quickly; None where there is none with room."""
+    memory = '/dev/shm'
+    return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**29 else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--count', type=int, default=1000, help='attempts (default %(default)s)')
@@ -221,7 +237,7 @@ def main() -> None:
     names = args.only.split(',')
     if unknown := set(names) - FORMATS.keys():
         parser.error(f'no such format: {", ".join(unknown)}')
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(dir=quick_folder()) as temporary:
         work = Path(args.keep or temporary).resolve()
         prepare(names, work)
         report = campaign(plan(names, args.first, args.count), args.seed, work, bool(args.keep), 1 + args.verbose)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .case import Case, tool
 from .coco import assert_boxes, boxes_of_file, write_image
-from .mutations import VALUES, break_bytes, break_file, break_files, break_text, pick
+from .mutations import WRITABLE, break_alike, break_bytes, break_file, break_files, break_text, pick
 
 IMAGES, WIDTH, HEIGHT = 12, 40, 30
 BOXES = [[1, 1, 20, 10], [5, 6, 15, 24]]  # x y w h, 0-based
@@ -29,12 +29,8 @@ def xml_of(i: int) -> str:
     lines += [f'<height>{HEIGHT}</height>', '<depth>3</depth>', '</size>']
     for name, (x, y, w, h) in zip(('dog', 'cat'), BOXES, strict=True):
         lines += ['<object>', f'<name>{name}</name>', '<difficult>0</difficult>', '<bndbox>']
-        lines += [
-            f'<xmin>{x + 1}</xmin>',
-            f'<ymin>{y + 1}</ymin>',
-            f'<xmax>{x + w + 1}</xmax>',
-            f'<ymax>{y + h + 1}</ymax>',
-        ]
+        corners = {'xmin': x + 1, 'ymin': y + 1, 'xmax': x + w + 1, 'ymax': y + h + 1}
+        lines += [f'<{corner}>{value}</{corner}>' for corner, value in corners.items()]
         lines += ['</bndbox>', '</object>']
     return '\n'.join([*lines, '</annotation>', ''])
 
@@ -65,7 +61,7 @@ def break_xml(rng: np.random.Generator, data: bytes) -> tuple[bytes, str]:
     lines = data.decode().splitlines()
     at = pick(rng, [i for i, line in enumerate(lines) if '</' in line and not line.startswith('</')])
     name = lines[at][1 : lines[at].index('>')]
-    value = str(pick(rng, VALUES[:-9]))
+    value = str(pick(rng, WRITABLE))
     escaped = value.replace('&', '&amp;').replace('<', '&lt;')
     lines[at] = f'<{name}>{escaped}</{name}>'
     return '\n'.join(lines).encode('utf-8', 'surrogatepass'), f'{name} is {value!r:.40}'
@@ -75,11 +71,13 @@ def make_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
     """One broken XML file, image or list."""
     data, output = folder / 'data', folder / 'output'
     shutil.copytree(base, data)
-    broken, whole_folder = int(rng.integers(IMAGES)), False
-    kind = pick(rng, ['xml'] * 6 + ['image', 'list', 'folder'])
+    broken = int(rng.integers(IMAGES))
+    kind = pick(rng, ['xml'] * 6 + ['all', 'all', 'image', 'list', 'folder'])
     arguments: list[Any] = []
     if kind == 'xml':
         note = break_file(rng, data / f'Annotations/p{broken}.xml', break_xml)
+    elif kind == 'all':
+        note = break_alike(rng, data, 'Annotations/*.xml', break_xml)
     elif kind == 'image':
         note = break_file(rng, data / f'JPEGImages/p{broken}.png', break_bytes)
     elif kind == 'list':
@@ -88,7 +86,7 @@ def make_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
         note = break_file(rng, data / 'list.txt', break_text)
         arguments = ['--split_file', data / 'list.txt']
     else:
-        note, whole_folder = break_files(rng, data), True
+        note = break_files(rng, data)
     arguments += pick(rng, [[], [], ['--link'], ['--classes', 'cat', 'dog'], ['--val_fraction', '0.5']])
 
     def check(_: Any, shown: str) -> None:
@@ -97,7 +95,8 @@ def make_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
             found |= boxes_of_file(path)
         for name in found:
             assert (output / 'images' / name).is_file(), f'{name} is listed but not there'
-        if not (whole_folder or kind == 'list'):
+        assert any(found.values()), 'no object is left'
+        if kind not in ('all', 'folder', 'list'):
             assert_boxes({f'p{i}.png': BOXES for i in range(IMAGES) if i != broken}, found, 'convert_voc_to_coco')
 
     program = tool('convert_voc_to_coco', data, output, *arguments)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .case import Case, read_strictly, tool
 from .coco import assert_boxes, boxes_of_file, write_image
-from .mutations import break_bytes, break_file, break_files, break_text, pick
+from .mutations import break_alike, break_bytes, break_file, break_files, break_text, pick
 
 IMAGES, SIDE = 6, 100
 LINES = '0 0.5 0.5 0.2 0.4\n1 0.25 0.25 0.1 0.2\n'
@@ -34,9 +34,11 @@ def make_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
     shutil.copytree(base, data)
     name = f'{pick(rng, ["train", "val"])}{rng.integers(IMAGES)}'
     split = name[:-1]
-    kind = pick(rng, ['label'] * 4 + ['yaml'] * 3 + ['image', 'folder'])
+    kind = pick(rng, ['label'] * 4 + ['all', 'all'] + ['yaml'] * 3 + ['image', 'folder'])
     if kind == 'label':
         note = break_file(rng, data / f'labels/{split}/{name}.txt', break_text)
+    elif kind == 'all':
+        note = break_alike(rng, data, 'labels/*/*.txt', break_text)
     elif kind == 'image':
         note = break_file(rng, data / f'images/{split}/{name}.png', break_bytes)
     elif kind == 'yaml':
@@ -53,6 +55,7 @@ def make_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
             classes.add(tuple(category['name'] for category in read_strictly(path)['categories']))
         for image in found:
             assert (output / 'images' / image).is_file(), f'{image} is listed but not there'
+        assert any(found.values()), 'no object is left'
         assert len(classes) == 1, f'the splits have other classes: {classes}'
         if kind in ('label', 'image'):
             assert classes == {('blue', 'red')}, classes

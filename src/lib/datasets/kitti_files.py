@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..utils.errors import UserError
-from ..utils.files import atomic_path
+from ..utils.files import atomic_path, read_text
 from .index import Findings
 
 CATEGORIES = ['Pedestrian', 'Car', 'Cyclist', 'Van', 'Truck', 'Person_sitting', 'Tram', 'Misc', 'DontCare']
@@ -44,7 +44,7 @@ def read_lines(path: Path, num_fields: int, findings: Findings) -> LabelLines:
         the lines, class names in lower case; the score of a label is 0.
     """
     types, rows = [], []
-    for number, line in enumerate(path.read_text(encoding='utf-8-sig', errors='replace').splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = line.split()
         if not fields:
             continue

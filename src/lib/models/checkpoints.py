@@ -267,9 +267,28 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
         return
     own, indices = optimizer.state_dict()['param_groups'], [group['params'] for group in saved['param_groups']]
     groups = [{**group, 'params': numbers} for group, numbers in zip(own, indices, strict=True)]
-    state = {index: saved['state'][index] for index in chain(*indices) if index in saved['state']}
-    # A copy: the optimizer keeps the tensors that it is given, and these lie in a file that may be overwritten.
-    optimizer.load_state_dict({'state': copy.deepcopy(state), 'param_groups': groups})
+    parameters = chain.from_iterable(group['params'] for group in optimizer.param_groups)
+    state = {
+        index: copy_state(saved['state'][index], parameter)
+        for index, parameter in zip(chain(*indices), parameters, strict=True)
+        if index in saved['state']
+    }
+    optimizer.load_state_dict({'state': state, 'param_groups': groups})
+
+
+def copy_state(saved: Mapping[str, Any], parameter: torch.Tensor) -> dict[str, Any]:
+    """A copy of the optimizer's state of one parameter, whose tensors lie in memory as the parameter does.
+
+    The optimizer keeps what it is given, and the saved tensors lie in a file that may be overwritten. In other files
+    they are views of one another or of a single value, which cannot be written to, or have other strides than the
+    parameter, which a fused optimizer does not look at.
+    """
+    copied = copy.deepcopy(dict(saved))
+    for name, value in saved.items():
+        if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+            own = torch.empty_like(parameter, dtype=value.dtype, device=value.device, requires_grad=False)
+            copied[name] = own.copy_(value.detach())
+    return copied
 
 
 def optimizer_misfit(optimizer: torch.optim.Optimizer, saved: Any) -> str:

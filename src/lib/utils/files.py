@@ -176,6 +176,18 @@ def _place_of_nonfinite(value: Any, place: str = '') -> str | None:
     return next(filter(None, (_place_of_nonfinite(each, where) for each, where in inner)), None)
 
 
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Read a file; never waits, as it would for the writer of a pipe.
+
+    Raises:
+        UserError: it is missing or not a file.
+        OSError: it cannot be read.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"'{path}' is no file" if os.path.exists(path) else f"no such file: '{path}'")
+    return Path(path).read_bytes()
+
+
 def read_text(path: str | os.PathLike) -> str:
     """Read a text file in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
 
@@ -185,9 +197,7 @@ def read_text(path: str | os.PathLike) -> str:
         UserError: it is missing or not a file.
         OSError: it cannot be read.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"'{path}' is no file" if os.path.exists(path) else f"no such file: '{path}'")
-    data = Path(path).read_bytes()
+    data = read_bytes(path)
     try:
         return data.decode(json.detect_encoding(data))  # by the mark, or by where zero bytes stand
     except UnicodeDecodeError:
