@@ -30,17 +30,17 @@ class Head:
 
 
 def num_classes(opt: Namespace) -> int:
-    """A channel a class."""
+    """Return the number of classes: one channel each."""
     return opt.num_classes
 
 
 def num_joints(opt: Namespace) -> int:
-    """A channel a joint."""
+    """Return the number of joints: one channel each."""
     return opt.num_joints
 
 
 def fixed(channels: int) -> Callable[[Namespace], int]:
-    """The same number of channels whatever the options."""
+    """Return a function that gives the same number of channels whatever the options."""
     return lambda opt: channels
 
 
@@ -247,7 +247,7 @@ TASKS: dict[str, Task] = {
 
 
 def heads_of(opt: Namespace) -> dict[str, int]:
-    """The heads of a network, `{name: channels}` in the published order, by the options and the classes and joints."""
+    """Return the heads of a network, `{name: channels}` in the published order, by options, classes and joints."""
     heads = TASKS[opt.task].heads
     return {
         name: head.channels(opt)
@@ -257,7 +257,7 @@ def heads_of(opt: Namespace) -> dict[str, int]:
 
 
 def infer_task(heads: Mapping[str, int]) -> dict[str, Any]:
-    """The task that has the heads `{name: channels}`, its classes and joints, and the options that shaped them.
+    """Return the task that has the heads `{name: channels}`, its classes and joints, and the options that shaped them.
 
     Returns:
         `task`, what its `read_heads` gives and the switches of the heads that are missing; {} where no task has them.
@@ -271,7 +271,7 @@ def infer_task(heads: Mapping[str, int]) -> dict[str, Any]:
 
 
 def load_class(room: str, name: str, class_name: str) -> Any:
-    """A class of a task, imported when it is needed.
+    """Import a class of a task when it is needed, and return it.
 
     Args:
         room: its package, such as 'trains'.

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 Image = str | os.PathLike | np.ndarray | PIL.Image.Image | Mapping  # what `BaseDetector.run` takes
 
 STAGES = ('load', 'pre', 'net', 'dec', 'post', 'merge')
-TIMES = ('tot', *STAGES)  # whose seconds `BaseDetector.run` tells
+TIMES = ('tot', *STAGES)  # whose seconds `BaseDetector.run` returns
 
 
 class Given(NamedTuple):
@@ -41,7 +41,7 @@ class Given(NamedTuple):
 
 class BaseDetector:
     """Detects in images. A task's subclass gives `process`, `post_process`, `merge_outputs` and `views`, and where they
-    differ `answer`, `picture_meta` and `drawings`.
+    differ `answer`, `image_meta` and `draw`.
 
     Args:
         opt: options from `opts().init()`, or from `parse` with the facts of a dataset. Without `load_model` the
@@ -68,7 +68,7 @@ class BaseDetector:
         self.pre_process = self.preprocessor(
             (opt.input_w, opt.input_h), opt.mean, opt.std, opt.down_ratio, opt.pad, opt.keep_res, opt.test_scales
         )
-        self.pictures = 0
+        self.images_shown = 0
 
     def run(self, image: Image, meta: Mapping | None = None) -> dict:
         """Detect in one image.
@@ -118,7 +118,7 @@ class BaseDetector:
                 if self.opt.debug >= 2:
                     for j, k in enumerate(group):
                         of_image = {head: maps[j : j + 1] for head, maps in output.items()}
-                        self.look_inside(pixels[j], of_image, rows[j], f'{self.pictures + k}_{scale:g}_')
+                        self.look_inside(pixels[j], of_image, rows[j], f'{self.images_shown + k}_{scale:g}_')
                 for j, k in enumerate(group):
                     detections[k].append(self.post_process(rows[j], {**batch[k].meta, **inputs[k][1]}, scale))
                 clock.stage('post')
@@ -130,35 +130,35 @@ class BaseDetector:
         return [{**found, **clock.times(share=len(batch))} for found in done]
 
     def to_network(self, inputs: list[np.ndarray]) -> torch.Tensor:
-        """B inputs [1, 3, H, W] as [B, 3, H, W] on the device; with `--flip_test` the B mirrored ones follow."""
+        """Stack B inputs [1, 3, H, W] to [B, 3, H, W] on the device; with `--flip_test` the B mirrored ones follow."""
         images = torch.from_numpy(np.concatenate(inputs) if len(inputs) > 1 else inputs[0])
         images = images.to(self.opt.device, non_blocking=True)
         return torch.cat([images, images.flip(3)]) if self.opt.flip_test else images
 
     def forward(self, images: torch.Tensor) -> Output:
-        """Raw output of the network's last stack, float32."""
+        """Return the raw output of the network's last stack, float32."""
         return self.fast(self.model, images)
 
     def process(self, output: Output) -> Sequence[np.ndarray]:
-        """Decoded detections of a raw output, in output-map coordinates: [n, columns] for each image."""
+        """Decode a raw output to detections in output-map coordinates: [n, columns] for each image."""
         raise NotImplementedError
 
     def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
-        """One image's decoded detections in the coordinates of the image, by class.
+        """Map one image's decoded detections to the coordinates of the image, by class.
 
         Args:
             rows: [n, columns].
-            meta: what `PreProcessor` tells of the input, and what is known of the image.
+            meta: what `PreProcessor` returns of the input, and what is known of the image.
             scale: the test scale.
         """
         raise NotImplementedError
 
     def merge_outputs(self, detections: list[Detections]) -> Detections:
-        """One set of detections from those of all test scales."""
+        """Merge the detections of all test scales into one set."""
         raise NotImplementedError
 
     def answer(self, merged: Detections) -> dict:
-        """What `run` returns of an image's merged detections, beside the seconds."""
+        """Return what `run` gives for an image's merged detections, beside the seconds."""
         return {'results': merged}
 
     def look_inside(self, pixels: torch.Tensor, output: Output, rows: np.ndarray, name: str) -> None:
@@ -176,29 +176,29 @@ class BaseDetector:
     def show_results(self, image: np.ndarray, found: dict, meta: Mapping) -> None:
         """Show the final detections on the image (`--debug` 1 and more)."""
         debugger = Debugger.of(self.opt)
-        for name, picture in self.drawings(image, self.described(found), meta).items():
-            debugger.add_img(picture, name)
-        debugger.finish(self.opt.debug, self.opt.debug_dir, f'{self.pictures}_')
-        self.pictures += 1
+        for name, drawing in self.draw(image, self.describe(found), meta).items():
+            debugger.add_img(drawing, name)
+        debugger.finish(self.opt.debug, self.opt.debug_dir, f'{self.images_shown}_')
+        self.images_shown += 1
 
-    def picture_meta(self, name: str) -> dict:
-        """What the options tell `run` of the picture of that file name beside its pixels."""
+    def image_meta(self, name: str) -> dict:
+        """Return what the options say of the image of that file name beside its pixels, as `meta` for `run`."""
         return {}
 
-    def described(self, found: Mapping) -> list[Detection]:
-        """What `run` returned of an image as detections (see utils/detections.py), the best first."""
+    def describe(self, found: Mapping) -> list[Detection]:
+        """Convert what `run` returned for an image to detections (see utils/detections.py), the best first."""
         opt = self.opt
         describe, scores = TASKS[opt.task].describe_row, found.get('keypoint_scores')
         return detections_from_results(found['results'], describe, opt.class_names, scores)
 
-    def drawings(
+    def draw(
         self, image: np.ndarray, detections: list[Detection], meta: Mapping, least_side: int = 0
     ) -> dict[str, np.ndarray]:
-        """Pictures of an image's detections of score `--vis_thresh` or more, by name.
+        """Draw an image's detections of score `--vis_thresh` or more, by name.
 
         Args:
             image: uint8 BGR [H, W, 3].
-            detections: as `described` gives them.
+            detections: as `describe` gives them.
             meta: as `run` takes it.
             least_side: as `draw_detections` takes it.
 
@@ -210,7 +210,7 @@ class BaseDetector:
 
 
 def given(image: Image, meta: Mapping | None) -> Given:
-    """What `run` is given as it is used: the pixels read, and checked.
+    """Read and check the image that `run` is given.
 
     Raises:
         UserError: as `run`.
@@ -220,7 +220,7 @@ def given(image: Image, meta: Mapping | None) -> Given:
 
 
 def same_sizes(inputs: list[tuple[np.ndarray, dict]]) -> list[list[int]]:
-    """The numbers of the inputs, in groups whose arrays have one shape."""
+    """Return the numbers of the inputs, in groups whose arrays have one shape."""
     groups = defaultdict(list)
     for k, (pixels, _) in enumerate(inputs):
         groups[pixels.shape].append(k)
@@ -228,7 +228,7 @@ def same_sizes(inputs: list[tuple[np.ndarray, dict]]) -> list[list[int]]:
 
 
 class StageClock:
-    """Seconds that each of `STAGES` takes of a run."""
+    """Measures the seconds that each of `STAGES` takes of a run."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -236,7 +236,7 @@ class StageClock:
         self.start = self.last = time.perf_counter()
 
     def stage(self, name: str) -> None:
-        """What passed since the last call was stage `name`; waits for the device, so that it counts there."""
+        """Add the time since the last call to stage `name`; waits for the device, so that it counts there."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
@@ -244,5 +244,5 @@ class StageClock:
         self.last = now
 
     def times(self, share: int = 1) -> dict[str, float]:
-        """The seconds of `TIMES`, divided by `share`."""
+        """Return the seconds of `TIMES`, divided by `share`."""
         return {stage: time / share for stage, time in {'tot': self.last - self.start, **self.seconds}.items()}

@@ -41,7 +41,7 @@ class MultiPoseDetector(BaseDetector):
         return merge_scales(detections, 1, soft_nms_39 if thin else None)
 
     def answer(self, merged: Detections) -> dict:
-        """`results` {1: [n, 5 + 2J]}, and `keypoint_scores` {1: [n, J]} of the same rows."""
+        """Return `results` {1: [n, 5 + 2J]}, and `keypoint_scores` {1: [n, J]} of the same rows."""
         rows, joint_scores = self.split(merged[1])
         return {'results': {1: rows}, 'keypoint_scores': {1: joint_scores}}
 

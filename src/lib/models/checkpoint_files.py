@@ -220,7 +220,7 @@ def check_pickle(path: str | os.PathLike, file: BinaryIO) -> None:
 
 
 def load_pickled(path: str | os.PathLike, mmap: bool) -> Any:
-    """The content of a PyTorch file; with `mmap`, its tensors stay on the disk until they are read.
+    """Return the content of a PyTorch file; with `mmap`, its tensors stay on the disk until they are read.
 
     Raises:
         UserError: torch cannot read it.
@@ -236,7 +236,7 @@ def load_pickled(path: str | os.PathLike, mmap: bool) -> Any:
 
 
 def load_safetensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file.
+    """Return the tensors of a safetensors file.
 
     Raises:
         UserError: the library cannot read it.
@@ -248,7 +248,7 @@ def load_safetensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
 
 
 def unwrap(path: str | os.PathLike, content: Any) -> dict[str, Any]:
-    """A file's content as `load_checkpoint` returns it.
+    """Return a file's content as `load_checkpoint` returns it.
 
     Raises:
         UserError: there are no weights in it, or ones that are not dense real tensors; its epoch is none.
@@ -277,7 +277,7 @@ def unwrap(path: str | os.PathLike, content: Any) -> dict[str, Any]:
 
 
 def find_weights(content: Any) -> tuple[str, dict[str, torch.Tensor] | None]:
-    """The `{name: tensor}` in a file's content, and the key under which it lies ('' when it is all that there is)."""
+    """Find the `{name: tensor}` in a file's content, and the key under which it lies ('' when it is all there is)."""
     if is_state_dict(content):
         return '', content
     if isinstance(content, dict):
@@ -293,7 +293,7 @@ def find_weights(content: Any) -> tuple[str, dict[str, torch.Tensor] | None]:
 
 
 def is_state_dict(value: Any) -> bool:
-    """Whether it is a dict of named tensors, and not empty."""
+    """Return whether it is a dict of named tensors, and not empty."""
     return (
         isinstance(value, dict)
         and len(value) > 0
@@ -302,7 +302,7 @@ def is_state_dict(value: Any) -> bool:
 
 
 def is_dense(value: Any) -> bool:
-    """Whether it is a tensor whose values all lie in memory, neither sparse nor quantized."""
+    """Return whether it is a tensor whose values all lie in memory, neither sparse nor quantized."""
     return (
         isinstance(value, torch.Tensor) and value.layout == torch.strided and not (value.is_quantized or value.is_meta)
     )

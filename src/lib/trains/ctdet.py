@@ -69,7 +69,7 @@ class CtdetTrainer(BaseTrainer):
     def create_loss(self, opt: Namespace) -> CtdetLoss:
         return CtdetLoss(opt)
 
-    def detections(self, output: Output, batch: dict) -> dict:
+    def decode(self, output: Output, batch: dict) -> dict:
         opt, meta = self.opt, batch['meta']
         height, width = output['hm'].shape[2:]
         rows = decode_boxes(activate_boxes(output, opt.mse_loss), opt.cat_spec_wh, opt.K)

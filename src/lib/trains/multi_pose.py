@@ -80,7 +80,7 @@ class MultiPoseTrainer(BaseTrainer):
     def create_loss(self, opt: Namespace) -> MultiPoseLoss:
         return MultiPoseLoss(opt)
 
-    def detections(self, output: Output, batch: dict) -> dict:
+    def decode(self, output: Output, batch: dict) -> dict:
         meta = batch['meta']
         height, width = output['hm'].shape[2:]
         rows, _ = decode_poses(activate_poses(output, self.opt.mse_loss), self.opt.K)

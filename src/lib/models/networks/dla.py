@@ -178,7 +178,7 @@ class DLAUp(nn.Module):
 
 
 def bilinear_upsampling(channels: int, factor: int) -> nn.ConvTranspose2d:
-    """A transposed convolution a channel that starts as bilinear interpolation by `factor`."""
+    """Make a transposed convolution a channel that starts as bilinear interpolation by `factor`."""
     up = upsampling_conv(channels, channels, factor, groups=channels)
     with torch.no_grad():
         up.weight.copy_(bilinear_kernel(2 * factor))
