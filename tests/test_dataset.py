@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.datasets import test_images
 from lib.datasets.dataset_factory import get_dataset
 from lib.datasets.image_headers import DAMAGED, MISSING, OK, read_headers
 from lib.datasets.loaders import EpochSampler
+from lib.detectors.base_detector import given
 from lib.opts import opts
 from lib.utils.errors import UserError
 
@@ -96,14 +98,14 @@ def test_boxes_partly_outside_are_clipped(tmp_path, capsys):
 
 
 def test_unknown_and_doubled_ids(tmp_path, capsys):
-    """Unknown images and categories, and ids that come twice, are counted and left out."""
+    """Unknown images and categories are counted and left out; annotation ids that come twice are names, no more."""
     row = {'id': 1, 'image_id': 3, 'category_id': 7, 'bbox': [10, 10, 20, 16]}
     rows = [row, {**row}, {**row, 'id': 2, 'image_id': 99}, {**row, 'id': 3, 'category_id': 8}, {**row, 'id': [4]}]
     rows.append({**row, 'id': 5, 'category_id': [7]})
     dataset = build(folder(tmp_path, annotations=rows))
     said = capsys.readouterr().out
-    assert 'unknown image' in said and 'unknown category 8' in said and 'another has' in said
-    assert len(dataset.index.boxes) == 2
+    assert 'unknown image' in said and 'unknown category 8' in said and 'category_id is no integer' in said
+    assert len(dataset.index.boxes) == 3
 
 
 def test_images_without_objects_stay(tmp_path):
@@ -117,7 +119,7 @@ def test_images_without_objects_stay(tmp_path):
 def test_broken_images_are_named_and_left_out(tmp_path, capsys):
     """Missing, cut short and unreadable pictures, and entries that name none."""
     images = [{'id': i, 'file_name': f'{i}.jpg', 'width': 64, 'height': 48} for i in range(5)]
-    path = folder(tmp_path, images=[*images, {'id': 'x'}, {**images[0]}], annotations=[])
+    path = folder(tmp_path, images=[*images, {'id': True}, {'id': 'x'}, {**images[0]}], annotations=[])
     (tmp_path / 'images/1.jpg').unlink()
     whole = (tmp_path / 'images/2.jpg').read_bytes()
     (tmp_path / 'images/2.jpg').write_bytes(whole[: len(whole) // 2])
@@ -127,7 +129,7 @@ def test_broken_images_are_named_and_left_out(tmp_path, capsys):
     assert dataset.index.image_ids.tolist() == [0, 4]
     assert '1 images left out, missing: 1.jpg' in said
     assert '2 images left out, unreadable or cut short: 2.jpg, 3.jpg' in said
-    assert 'without an integer id' in said and 'another has: 0' in said
+    assert 'without an integer id' in said and 'without a file_name' in said and 'another has: 0' in said
 
 
 @pytest.mark.parametrize(
@@ -242,9 +244,9 @@ def test_large_photos_are_decoded_smaller_in_training_alone(tmp_path, monkeypatc
     path = big_photo(tmp_path, *size)
     read, reductions = base.read_image, []
 
-    def spy(path, size, reduction):
+    def spy(path, size, reduction, max_pixels):
         reductions.append(reduction)
-        return read(path, size, reduction)
+        return read(path, size, reduction, max_pixels)
 
     monkeypatch.setattr(base, 'read_image', spy)
     data = build(path, 'train', '--input_res', '160', '--no_color_aug')
@@ -440,3 +442,19 @@ def test_names_are_checked_without_torch():
     source = Path(__file__).parent.parent / 'src'
     done = subprocess.run([sys.executable, '-c', program], cwd=source, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == 'set()', done.stderr
+
+
+def test_max_pixels_holds_wherever_images_are_read(tmp_path):
+    """The check of the data, the samples, test.py's images and the detector refuse images of more pixels."""
+    path = folder(tmp_path)
+    with pytest.raises(UserError, match='no usable image is left'):
+        build(path, 'val', '--max_pixels', str(64 * 48 - 1))
+    dataset = build(path, 'val', '--max_pixels', str(64 * 48))
+    image = dataset.image_path(0)
+    assert dataset[0]['input'].shape == (3, 64, 64) and given(image, None, 64 * 48).image.shape == (48, 64, 3)
+    dataset.opt.max_pixels -= 1
+    assert '--max_pixels' in test_images.TestImages(dataset, None)[0].problem
+    with pytest.raises(UserError, match='none of the images'):
+        dataset[0]
+    with pytest.raises(UserError, match='--max_pixels'):
+        given(image, None, 64 * 48 - 1)

@@ -72,9 +72,11 @@ def look(monkeypatch, tmp_path):
             max_pixels=10**6,
         )
         vars(opt).update(options)
-        monkeypatch.setattr(demo, 'opts', lambda: SimpleNamespace(init=lambda args: opt))
-        monkeypatch.setattr(demo, 'detector_factory', {task: lambda opt: fake_detector(opt, on_run)})
-        demo.main()
+        monkeypatch.setattr('lib.opts.opts', lambda: SimpleNamespace(init=lambda args: opt))
+        detector = fake_detector(opt, on_run)
+        with monkeypatch.context() as patch:
+            patch.setitem(detector_factory, task, lambda opt: detector)
+            demo.main()
         return output
 
     return run
@@ -148,7 +150,7 @@ def test_folder_survives_damaged_images_and_equal_stems(look, tmp_path, capsys):
     assert [entry['image'] for entry in read_results(out)] == ['b2.bmp', 'b2.jpg', 'b2.png', 'b10.PNG']
     assert {path.name for path in out.iterdir()} == {'b2.bmp.png', 'b2.jpg', 'b2.png', 'b10.PNG', 'results.json'}
     told = capsys.readouterr()
-    assert 'skipped 2 image(s)' in told.out and 'b3.jpg' in told.err and 'b4.jpg' in told.err
+    assert 'skipped 2 image(s)' in told.out and 'b3.jpg' in told.out and 'b4.jpg' in told.out
 
 
 def test_names_that_would_collide_get_a_number(look, tmp_path):
@@ -238,7 +240,7 @@ def test_an_image_over_the_budget_is_skipped(look, tmp_path, capsys):
     for name, width in (('a.png', 1000), ('b.png', 1001)):
         write_picture(tmp_path / 'in' / name, 1000, width)
     assert [entry['image'] for entry in read_results(look(tmp_path / 'in'))] == ['a.png']
-    assert "b.png' has 1001 x 1000 pixels: more than the 1000000 that --max_pixels allows" in capsys.readouterr().err
+    assert "b.png' has 1001 x 1000 pixels: more than the 1000000 that --max_pixels allows" in capsys.readouterr().out
 
 
 def test_an_image_too_wide_for_jpeg_is_drawn_as_png(look, tmp_path):
@@ -323,8 +325,8 @@ def test_with_a_display_pictures_are_shown_until_esc(look, tmp_path, monkeypatch
     for name in ('a.png', 'b.png', 'c.png'):
         write_picture(tmp_path / 'in' / name)
     shown = []
-    monkeypatch.setattr(demo, 'has_display', lambda: True)
-    monkeypatch.setattr(demo, 'show_images', lambda pictures, pause: shown.append(pause) or len(shown) == 2)
+    monkeypatch.setattr(media, 'has_display', lambda: True)
+    monkeypatch.setattr(media, 'show_images', lambda pictures, pause: shown.append(pause) or len(shown) == 2)
     assert len(read_results(look(tmp_path / 'in'))) == 2 and shown == [True, True]
     assert len(read_results(look(tmp_path / 'in', no_display=True))) == 3 and len(shown) == 2
 
@@ -509,7 +511,7 @@ def test_folder_of_calibrations_with_faults(look, tmp_path, capsys):
     out = look(tmp_path / 'in', 'ddd', calib=str(calibs))
     assert [entry['image'] for entry in read_results(out)] == ['good.png', 'lost.png']
     told = capsys.readouterr()
-    assert "bad.txt' is no KITTI calibration" in told.err and "found no line 'P2:'" in told.err
+    assert "bad.txt' is no KITTI calibration" in told.out and "found no line 'P2:'" in told.out
     assert 'skipped 1 image(s)' in told.out and "no calibration for 'lost.png'" in told.out
 
 

@@ -254,10 +254,10 @@ def test_broken_images_in_a_batch(toy, checkpoint, scripts, tmp_path, monkeypatc
     broken = index['images'][1:4]
     read_image = test_images.read_image
 
-    def failing(path, *args):
+    def failing(path, *args, **options):
         if any(str(path).endswith(image['file_name']) for image in broken):
             raise UserError(f'{path} broke after the data check')
-        return read_image(path, *args)
+        return read_image(path, *args, **options)
 
     monkeypatch.setattr(test_images, 'read_image', failing)
     capsys.readouterr()

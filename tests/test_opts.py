@@ -1,14 +1,19 @@
 """Options: defaults, what is derived from them, and that mistakes end in one line."""
 
+import dataclasses
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from lib import load_detector
 from lib.datasets.dataset_factory import get_dataset
-from lib.models.model import save_model
+from lib.models import families
+from lib.models.model import create_model, save_model
 from lib.opts import TASKS, build_parser, chunk_sizes, model_facts, opts
 from lib.utils.errors import UserError
 
@@ -288,3 +293,175 @@ def test_experiments_are_shell():
     """bash can read each script."""
     for path in (ROOT / 'experiments').glob('*.sh'):
         subprocess.run(['bash', '-n', path], check=True)
+
+
+@pytest.mark.parametrize('program', ['main.py', 'test.py', 'demo.py'])
+def test_starting_is_quick(program):
+    """Reading options, --help and a typing error need neither torch nor cv2, whose imports take seconds."""
+    for args in (['--help'], ['ctdet', '--bach_size', '3']):
+        code = (
+            f'import sys, runpy; sys.argv = [{program!r}, *{args}]\n'
+            f'try: runpy.run_path({str(ROOT / "src" / program)!r}, run_name="__main__")\n'
+            'except SystemExit: print({"torch", "cv2", "torchvision"} & set(sys.modules))'
+        )
+        env = {**os.environ, 'PYTHONPATH': str(ROOT / 'src')}
+        done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True, timeout=60)
+        assert done.stdout.splitlines()[-1] == 'set()', done.stdout + done.stderr
+
+
+def test_help_is_of_the_program():
+    """Each program's --help lists the options that act there; the others are understood all the same."""
+    texts = {program: build_parser(program).format_help() for program in ('main.py', 'test.py', 'demo.py')}
+    assert '--lr ' in texts['main.py'] and '--lr ' not in texts['test.py'] and '--lr ' not in texts['demo.py']
+    assert '--save_video' in texts['demo.py'] and '--save_video' not in texts['main.py']
+    assert '--test_batch_size' in texts['test.py'] and '--test_batch_size' not in texts['demo.py']
+    assert all('--load_model' in text for text in texts.values())
+
+
+@pytest.mark.parametrize(
+    ('word', 'proposed'),
+    [
+        ('--batch', '--batch_size'),
+        ('--amp', None),
+        ('--bach_size', '--batch_size'),
+        ('--zzz', None),
+        ('--lr_stp', '--lr_step'),
+    ],
+)
+def test_only_near_names_are_proposed(word, proposed):
+    """A name that shares little with an option is not taken for a misspelling of it."""
+    with pytest.raises(UserError) as caught:
+        opts().parse(['ctdet', word, '3'])
+    assert ('did you mean' in str(caught.value)) == (proposed is not None)
+    assert proposed is None or f"did you mean '{proposed}'" in str(caught.value)
+
+
+def test_the_family_says_what_inputs_and_heads_it_has(monkeypatch, tmp_path):
+    """Input multiples and head widths come from the entry of the family, whatever the name of the arch."""
+    family = dataclasses.replace(families.model_factory['res'], side_multiple=64)
+    monkeypatch.setitem(families.model_factory, 'res', family)
+    with pytest.raises(UserError, match='multiples of 64'):
+        prepared('ctdet', '--arch', 'res_18', '--input_res', '96')
+    opt = prepared('ctdet', '--arch', 'hourglass', '--head_conv', '64')
+    assert opt.head_conv == 256 and model_facts(opt)['head_conv'] == 256
+
+
+def test_old_hourglass_checkpoints_recorded_another_width(tmp_path):
+    """They recorded 64, which did not act: they load, also with the width that their heads have."""
+    opt = prepared('ctdet', '--arch', 'hourglass')
+    save_model(tmp_path / 'm.pth', 1, torch.nn.Linear(1, 1), **{**model_facts(opt), 'head_conv': 64})
+    for args in ([], ['--head_conv', '256']):
+        read = parse('ctdet', '--load_model', str(tmp_path / 'm.pth'), *args, program='test.py')
+        assert read.head_conv == 256
+
+
+def test_a_resumed_run_keeps_its_options(tmp_path, capsys):
+    """--resume takes all options from the run; what the command line changes is said, what it repeats is not."""
+    run = ['ctdet', '--exp_dir', str(tmp_path), '--exp_id', 'run']
+    started = [
+        '--arch',
+        'res_18',
+        '--batch_size',
+        '4',
+        '--lr_step',
+        '3,5',
+        '--flip',
+        '0.25',
+        '--not_rand_crop',
+        '--seed',
+        '9',
+    ]
+    opt = prepared(*run, *started, '--input_res', '96')
+    save_model(Path(opt.save_dir, 'model_last.pth'), 1, torch.nn.Linear(1, 1), **model_facts(opt))
+    capsys.readouterr()
+    same = prepared(*run, '--resume')
+    names = ('arch', 'batch_size', 'lr_step', 'flip', 'not_rand_crop', 'seed', 'input_h', 'lr', 'hm_gauss')
+    assert {name: getattr(same, name) for name in names} == {name: getattr(opt, name) for name in names}
+    assert 'other options' not in capsys.readouterr().out
+    assert model_facts(same) == model_facts(opt)  # so that a resumed run ends in the same file
+    other = prepared(*run, '--resume', '--batch_size', '8', '--flip', '0.25', '--input_res', '128')
+    assert (other.batch_size, other.flip, other.input_h, other.input_w) == (8, 0.25, 128, 128)
+    said = capsys.readouterr().out
+    assert '--batch_size 8 (before: 4)' in said and '--flip' not in said
+    # what a second resume finds is what the first one ran with
+    save_model(Path(opt.save_dir, 'model_last.pth'), 2, torch.nn.Linear(1, 1), **model_facts(other))
+    assert prepared(*run, '--resume').batch_size == 8
+
+
+def test_a_run_is_resumed_from_another_folder(tmp_path, monkeypatch):
+    """Paths in the record of a run's options do not depend on where the program was started."""
+    data = tmp_path / 'data'
+    (data / 'annotations').mkdir(parents=True)
+    (data / 'annotations/train.json').write_text(json.dumps({'images': [], 'categories': [{'id': 1, 'name': 'cat'}]}))
+    monkeypatch.chdir(tmp_path)
+    opt = prepared('ctdet', '--dataset', 'data', '--exp_dir', 'exp')
+    save_model(Path(opt.save_dir, 'model_last.pth'), 1, torch.nn.Linear(1, 1), **model_facts(opt))
+    monkeypatch.chdir(data)
+    assert prepared('ctdet', '--exp_dir', str(tmp_path / 'exp'), '--resume').dataset == str(data)
+
+
+def test_a_hostile_record_of_options_is_refused(tmp_path):
+    """A recorded option that is no value of it is one line, not a traceback later."""
+    opt = prepared('ctdet', '--exp_dir', str(tmp_path))
+    for options in ({'batch_size': 'many'}, {'flip': 7.0}, {'reg_loss': 'l9'}, {'lr_step': '1;2'}, {'debug': True}):
+        facts = {**model_facts(opt), 'options': options}
+        save_model(Path(opt.save_dir, 'model_last.pth'), 1, torch.nn.Linear(1, 1), **facts)
+        with pytest.raises(UserError, match=next(iter(options))):
+            parse('ctdet', '--exp_dir', str(tmp_path), '--resume')
+
+
+def test_results_go_to_the_run_of_the_checkpoint(tmp_path):
+    """test.py, demo.py, --test and --resume work in the folder of the run whose checkpoint they are given."""
+    run = tmp_path / 'exp' / 'ctdet' / 'mine'
+    opt = prepared('ctdet', '--exp_dir', str(tmp_path / 'exp'), '--exp_id', 'mine')
+    best = run / 'model_best.pth'
+    save_model(best, 1, torch.nn.Linear(1, 1), **model_facts(opt))
+    load = ['ctdet', '--load_model', str(best)]
+    assert parse(*load, program='test.py').save_dir.endswith('exp/ctdet/default')  # no record of a run beside it
+    (run / 'opt.txt').write_text('')
+    for program, extra in (('test.py', []), ('demo.py', []), ('main.py', ['--test']), ('main.py', ['--resume'])):
+        assert parse(*load, *extra, program=program).save_dir == str(run)
+        assert parse(*load, *extra, '--exp_dir', str(tmp_path / 'exp'), program=program).save_dir == str(run)
+    fine_tuning = parse(*load, '--exp_dir', str(tmp_path / 'exp'))
+    assert fine_tuning.save_dir == str(tmp_path / 'exp/ctdet/default')
+    named = parse(*load, '--exp_dir', str(tmp_path / 'other'), program='test.py')
+    assert named.save_dir == str(tmp_path / 'other/ctdet/default')
+    assert parse(*load, '--exp_dir', str(tmp_path / 'exp'), '--exp_id', 'x', program='test.py').exp_id == 'x'
+
+
+@pytest.mark.parametrize('exp_id', ['..', '../other', '/tmp/elsewhere', 'a/../..', '', '.', 'x' * 300, 'a\0b'])
+def test_a_run_stays_in_its_folder(exp_id, tmp_path):
+    """--exp_id names a folder below exp/TASK and nothing else."""
+    with pytest.raises(UserError, match='--exp_id'):
+        parse('ctdet', '--exp_dir', str(tmp_path), '--exp_id', exp_id)
+    assert parse('ctdet', '--exp_dir', str(tmp_path), '--exp_id', 'a/b').save_dir == str(tmp_path / 'ctdet/a/b')
+
+
+def test_launchers_are_refused(monkeypatch):
+    """Under torchrun with several processes each would train a whole copy into one folder."""
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(UserError, match='torchrun.*WORLD_SIZE=2'):
+        parse('ctdet')
+    monkeypatch.setenv('WORLD_SIZE', '1')
+    assert parse('ctdet').task == 'ctdet'
+
+
+def test_a_checkpoint_without_facts_shows_its_network(tmp_path):
+    """Arch, head width, classes and switches of a published checkpoint are read off its parameters."""
+    network = create_model('resdcn_18', {'hm': 20, 'wh': 2}, 64)
+    torch.save({'epoch': 3, 'state_dict': network.state_dict()}, tmp_path / 'published.pth')
+    load = ['ctdet', '--load_model', str(tmp_path / 'published.pth'), '--gpus', '-1']
+    opt = opts().init(load)
+    assert (opt.arch, opt.head_conv, opt.not_reg_offset, opt.dataset) == ('resdcn_18', 64, True, 'pascal')
+    assert opt.class_names[0] == 'aeroplane' and opt.heads == {'hm': 20, 'wh': 2}
+    with pytest.raises(UserError, match="resdcn_18.*'coco'|resdcn_18|heads"):
+        opts().init([*load, '--dataset', 'coco'])
+    network = create_model('res_18', {'hm': 7, 'wh': 2, 'reg': 2}, 64)
+    torch.save({'epoch': 3, 'state_dict': network.state_dict()}, tmp_path / 'published.pth')
+    assert opts().init(load).class_names == [f'class {i}' for i in range(1, 8)]
+
+
+def test_load_detector_refuses_unknown_tasks(tmp_path):
+    """A task that there is not is named, as on the command line."""
+    with pytest.raises(UserError, match="task 'pose'"):
+        load_detector(str(tmp_path / 'x.pth'), task='pose')

@@ -118,20 +118,20 @@ def test_links_leave_the_source_alone(tool, tmp_path):
 
 def test_voc_split_files_and_classes(tool, tmp_path):
     """Guards ImageSets lists (which name the outputs), unknown names in them, and --classes."""
-    make_voc(tmp_path / 'voc')
-    write_text(tmp_path / 'sets/train.txt', 'p1\np2\nabsent\n')
-    write_text(tmp_path / 'sets/val.txt', 'p3 1\n')
+    make_voc(tmp_path / 'voc', 12)
+    write_text(tmp_path / 'sets/train.txt', '\n'.join([f'p{i}' for i in range(10)] + ['absent']))
+    write_text(tmp_path / 'sets/val.txt', 'p11 1\n')
     args = ['--split_file', 'sets/train.txt', 'sets/val.txt', '--classes', 'dog']
     assert 'absent' in tool('convert_voc_to_coco', 'voc', 'own', *args)
     train, val = read(tmp_path / 'own/annotations/train.json'), read(tmp_path / 'own/annotations/val.json')
-    assert [image['file_name'] for image in train['images']] == ['p1.png', 'p2.png']
-    assert [image['file_name'] for image in val['images']] == ['p3.png']
-    assert train['categories'] == [{'id': 1, 'name': 'dog'}] and len(train['annotations']) == 2
+    assert [image['file_name'] for image in train['images']] == [f'p{i}.png' for i in range(10)]
+    assert [image['file_name'] for image in val['images']] == ['p11.png']
+    assert train['categories'] == [{'id': 1, 'name': 'dog'}] and len(train['annotations']) == 10
 
 
 def test_voc_survives_bad_data(tool, tmp_path):
     """Guards that broken XML, missing and damaged images and bad boxes are named; a lying size is corrected."""
-    make_voc(tmp_path / 'voc', 4)
+    make_voc(tmp_path / 'voc', 36)
     folder = tmp_path / 'voc/annotations'
     write_text(folder / 'p0.xml', '<annotation><filename>')
     write_text(folder / 'gone.xml', voc_xml('gone', []))
@@ -153,7 +153,7 @@ def test_voc_survives_bad_data(tool, tmp_path):
     sizes = {(image['width'], image['height']) for coco in rows for image in coco['images']}
     assert sizes == {(40, 30)}
     boxes = [row['bbox'] for coco in rows for row in coco['annotations']]
-    assert len(boxes) == 5 and [29, 19, 11, 11] in boxes  # clipped to the image
+    assert len(boxes) == 2 * 34 + 1 and [29, 19, 11, 11] in boxes  # clipped to the image
 
 
 def test_same_names_from_two_folders(tool, tmp_path):
@@ -185,16 +185,14 @@ def test_yolo(tool, tmp_path, names):
     for split in ('train', 'val'):
         write_image(tmp_path / f'yolo/images/{split}/1.png')
         write_image(tmp_path / f'yolo/images/{split}/empty.png')
-        write_text(
-            tmp_path / f'yolo/labels/{split}/1.txt',
-            '1 0.5 0.5 0.25 0.2\n0 0.5 0.5\n7 0.5 0.5 0.1 0.1\n0 0.5 0.5 0 0.1\n',
-        )
+        good = '1 0.5 0.5 0.25 0.2\n' * 30
+        write_text(tmp_path / f'yolo/labels/{split}/1.txt', f'{good}0 0.5 0.5\n7 0.5 0.5 0.1 0.1\n0 0.5 0.5 0 0.1\n')
     printed = tool('convert_yolo_to_coco', 'yolo', 'own')
-    assert '1.txt:2' in printed and 'class 7' in printed and '2 boxes' in printed
+    assert '1.txt:31' in printed and 'class 7' in printed and '2 boxes' in printed
     train = read(tmp_path / 'own/annotations/train.json')
     assert train['categories'] == [{'id': 1, 'name': 'a cat'}, {'id': 2, 'name': 'dog'}]
     assert len(train['images']) == 2
-    assert [(row['category_id'], row['bbox']) for row in train['annotations']] == [(2, [15, 12, 10, 6])]
+    assert [(row['category_id'], row['bbox']) for row in train['annotations']] == [(2, [15, 12, 10, 6])] * 30
     assert len(list((tmp_path / 'own/images').iterdir())) == 4
 
 
@@ -234,13 +232,12 @@ def test_merge_pascal_json(tool, tmp_path):
     assert objects == [('a1', 'cat', 1), ('a2', 'cat', 2), ('b2', 'dog', 2), ('b3', 'dog', 3)]
 
 
-KITTI_LABELS = """Car 0.25 2 1.85 387.63 181.54 423.81 203.12 1.67 1.87 3.69 -16.53 2.39 58.49 1.57
-DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10
-Car 0.00 0
-"""
+CAR = 'Car 0.25 2 1.85 387.63 181.54 423.81 203.12 1.67 1.87 3.69 -16.53 2.39 58.49 1.57\n'
+DONT_CARE = 'DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10\n'
+KITTI_LABELS = f'{CAR}{DONT_CARE}{CAR * 20}Car 0.00 0\n'  # the last line is cut short
 
 
-def make_kitti(folder, frames=4):
+def make_kitti(folder, frames=12):
     for i in range(frames):
         write_image(folder / f'training/image_2/{i:06d}.png', 600, 210)
         write_text(folder / f'training/label_2/{i:06d}.txt', KITTI_LABELS)
@@ -252,16 +249,16 @@ def test_kitti_without_image_sets(tool, tmp_path):
     make_kitti(tmp_path / 'raw')
     (tmp_path / 'raw/training/calib/000003.txt').unlink()
     printed = tool('convert_kitti_to_coco', 'raw', 'kitti', '--split', 'subcnn')
-    assert '000000.txt:3' in printed and '000003' in printed
+    assert '000000.txt:23' in printed and '000003' in printed
     folder = tmp_path / 'kitti/annotations'
     subsets = [len(read(folder / f'kitti_subcnn_{subset}.json')['images']) for subset in ('train', 'val')]
-    assert sum(subsets) == 3 and min(subsets) > 0
+    assert sum(subsets) == 11 and min(subsets) > 0
     coco = read(folder / 'kitti_trainval.json')
     assert [category['name'] for category in coco['categories']][::8] == ['Pedestrian', 'DontCare']
     np.testing.assert_allclose(
         coco['images'][0]['calib'], [[700, 0, 600, 45], [0, 700, 170, -0.5], [0, 0, 1, 0.005]], rtol=1e-6
     )
-    assert len(list((tmp_path / 'kitti/images/trainval').iterdir())) == 3
+    assert len(list((tmp_path / 'kitti/images/trainval').iterdir())) == 11
     car, dont_care = coco['annotations'][:2]
     expected = {
         'image_id': 0,
@@ -285,7 +282,8 @@ def test_kitti_image_sets(tool, tmp_path):
     (tmp_path / 'kitti/training/label_2/000002.txt').rename(tmp_path / 'kitti/training/label_2/absent.txt')
     write_image(tmp_path / 'kitti/testing/image_2/000007.png')
     write_text(tmp_path / 'kitti/testing/calib/000007.txt', 'P2: 700 0 600 45 0 700 170 -0.5 0 0 1 0.005\n')
-    lists = {'3dop/train': '000000', '3dop/val': '000001\n000002', 'subcnn/train': '000001', '3dop/test': '000007'}
+    numbered = '\n'.join(f'{i:06d}' for i in range(3, 12))
+    lists = {'3dop/train': numbered, '3dop/val': '000001\n000002', 'subcnn/train': '000001', '3dop/test': '000007'}
     for name, frames in lists.items():
         write_text(tmp_path / f'kitti/ImageSets_{name}.txt', frames + '\n')
     tool('convert_kitti_to_coco', 'kitti')
@@ -293,7 +291,12 @@ def test_kitti_image_sets(tool, tmp_path):
         path.stem: [image['id'] for image in read(path)['images']]
         for path in (tmp_path / 'kitti/annotations').iterdir()
     }
-    assert ids == {'kitti_3dop_train': [0], 'kitti_3dop_val': [1], 'kitti_subcnn_train': [1], 'kitti_test': [7]}
+    assert ids == {
+        'kitti_3dop_train': [*range(3, 12)],
+        'kitti_3dop_val': [1],
+        'kitti_subcnn_train': [1],
+        'kitti_test': [7],
+    }
     assert (tmp_path / 'kitti/images/test/000007.png').is_file()
 
 

@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from .utils.option_rows import (
     over,
     positive_or_default,
 )
+from .utils.run_folder import free_folder, latest_folder
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +81,12 @@ class Options(Namespace):
     dataset: str = option(
         '', "coco | coco_hp | kitti | pascal, or a folder of your own; '' is the task's own", group='experiment'
     )
-    exp_id: str = option('default', 'name of the run: outputs go to exp/TASK/EXP_ID', group='experiment', per_call=True)
+    exp_id: str = option(
+        'default',
+        'name of the run: outputs go to exp/TASK/EXP_ID; without one to default, default_2, ...',
+        group='experiment',
+        per_call=True,
+    )
     test: bool = option(
         False,
         'evaluate with the training-side decoder on val, then exit',
@@ -166,7 +172,8 @@ class Options(Namespace):
     input_w: int = option(-1, 'input width; -1: as input_res', group='input', check=positive_or_default())
     max_pixels: int = option(
         0,
-        'images of more pixels are left out as decompression bombs; 0: as many as half of the memory holds',
+        'images of more pixels are left out as decompression bombs; '
+        '0: 500 million, or as many as half of the memory holds',
         group='input',
         check=at_least(0),
     )
@@ -335,7 +342,7 @@ class Options(Namespace):
     # What follows from the options
     program: str  # the program that runs: main.py, test.py or demo.py
     given: list[str]  # names of the options on the command line
-    record: dict[str, Any]  # each option as it was given or taken from the run that is resumed; checkpoints keep it
+    record: dict[str, Any]  # each option as it was given, or taken from the run that is resumed
     facts: dict[str, Any]  # of the checkpoint, where the run takes them
     gpus_str: str
     chunk_sizes: list[int]  # images for each device
@@ -475,12 +482,8 @@ class opts:
                 f"checkpoint '{opt.load_model}' has the heads {brief(opt.facts['heads'])}, but the options and "
                 f"dataset '{opt.dataset}' ask for {brief(opt.heads)}"
             )
-        metrics = dataset.create_metric(opt.eval_metric).names if hasattr(dataset, 'create_metric') else ()
-        if metrics and opt.metric not in ('loss', 'AP', *metrics):
-            raise UserError(
-                f"--metric '{opt.metric}' is not one of loss, AP, {', '.join(metrics)}"
-                + did_you_mean(opt.metric, metrics)
-            )
+        if opt.program == MAIN:
+            check_metric(opt.metric, dataset.create_metric(opt.eval_metric).names)
         return opt
 
 
@@ -553,11 +556,31 @@ def derive_outputs(opt: Options) -> None:
         raise UserError(f"--exp_id '{opt.exp_id}': expected the name of a folder inside '{opt.exp_dir}'")
     if max(len(os.fsencode(part)) for part in Path(opt.exp_id).parts) > LONGEST_NAME:
         raise UserError(f"--exp_id '{opt.exp_id[:20]}...': expected a name of at most {LONGEST_NAME} bytes")
+    if 'exp_id' not in opt.given:
+        name_run(opt)
     run = run_of(opt.load_model)
     elsewhere = 'exp_dir' in opt.given and run is not None and Path(exp_dir).resolve() not in run.parents
     if run is not None and 'exp_id' not in opt.given and not elsewhere and goes_on(opt):
         opt.save_dir, opt.exp_dir, opt.exp_id = str(run), str(run.parent), run.name
     opt.debug_dir = os.path.join(opt.save_dir, 'debug')
+
+
+def name_run(opt: Options) -> None:
+    """Give a run without `--exp_id` its folder: a free one to start in, the latest one to go on in."""
+    if opt.program == MAIN and not (opt.resume or opt.test or opt.overwrite):
+        folder = free_folder(opt.save_dir)
+        if folder != opt.save_dir:
+            logger.info(
+                "note: '%s' holds an earlier run, so this one goes to '%s' (--exp_id names a run, --resume goes on "
+                'with the latest, --overwrite starts over)',
+                opt.save_dir,
+                folder,
+            )
+    elif opt.resume and not opt.load_model:
+        folder = latest_folder(opt.save_dir)
+    else:
+        return
+    opt.save_dir, opt.exp_id = folder, os.path.basename(folder)
 
 
 def run_of(checkpoint: str) -> Path | None:
@@ -604,8 +627,8 @@ def take_run_options(opt: Options) -> None:
     Raises:
         UserError: the checkpoint's record of an option is no value that it can have.
     """
-    kept = {name: value for name, value in opt.facts.get('options', {}).items() if name in ALL_ROWS}
-    kept = {name: value for name, value in kept.items() if not ALL_ROWS[name].per_call}
+    recorded = opt.facts.get('options', {})
+    kept = {name: value for name, value in recorded.items() if name in ALL_ROWS and not ALL_ROWS[name].per_call}
     if 'input_res' in opt.given:  # which the run's height and width would override
         kept = {name: value for name, value in kept.items() if name not in ('input_h', 'input_w')}
     for name, value in kept.items():
@@ -782,7 +805,7 @@ def check_combinations(opt: Options) -> None:
             f'--batch_size {opt.batch_size} with --master_batch_size {opt.master_batch_size} leaves a device of '
             f'--gpus {opt.gpus_str} without images'
         )
-    if opt.overwrite and opt.resume:
+    if opt.overwrite and 'resume' in opt.given:
         raise UserError('--overwrite starts a run over and --resume goes on with it: choose one')
     if opt.program == MAIN and not opt.test and opt.val_intervals == 0 and opt.metric != 'loss':
         why = '--trainval' if opt.trainval else '--val_intervals 0'
@@ -798,6 +821,20 @@ def check_combinations(opt: Options) -> None:
     for name, there in needs.items():
         if getattr(opt, name) and not there:
             raise UserError(f'--{name} replaces a head that the other options switch off')
+
+
+def check_metric(name: str, names: Sequence[str]) -> None:
+    """Refuse to choose the best checkpoint by a metric that there is not.
+
+    Args:
+        name: of `--metric`.
+        names: of the metrics that the dataset is scored by.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    if name not in ('loss', 'AP', *names):
+        raise UserError(f"--metric '{name}' is not one of loss, AP, {', '.join(names)}" + did_you_mean(name, names))
 
 
 def check_training(opt: Options) -> None:
@@ -843,5 +880,6 @@ def model_facts(opt: Options) -> dict:
     """Return what a checkpoint records beside its weights, so that test, demo and resume need no options."""
     facts = {name: getattr(opt, name) for name in MODEL_OPTIONS + DATASET_FACTS}
     facts.update({name: [float(v) for v in getattr(opt, name).flat] for name in ('mean', 'std')})
-    facts.update(task=opt.task, heads=opt.heads, input_h=opt.input_h, input_w=opt.input_w, options=opt.record)
+    kept = {name: value for name, value in opt.record.items() if not ALL_ROWS[name].per_call}
+    facts.update(task=opt.task, heads=opt.heads, input_h=opt.input_h, input_w=opt.input_w, options=kept)
     return {name: value for name, value in facts.items() if value is not None}

@@ -92,6 +92,10 @@ class Task:
     options: type = NoOptions
     example: str = '[--dataset FOLDER]'
 
+    def recorded_options(self) -> list[tuple[str, Option]]:
+        """Return those of the task's own options, with their names, that a checkpoint records."""
+        return [(name, row) for name, row in self.options.rows.items() if row.in_checkpoint]
+
 
 TRAINING = {'programs': (MAIN,)}
 

@@ -1,4 +1,4 @@
-"""Count what a centre-point detector cannot tell apart: pairs of objects of one class and image that share a centre
+"""Count the objects that a centre-point detector cannot separate: pairs of one class and image that share a centre
 cell at stride 4, and pairs whose boxes have an IoU over 0.5 (appendix of the paper). Pixels are the image's own.
 """
 
@@ -7,8 +7,8 @@ from collections import defaultdict
 
 import numpy as np
 
+from centernet.datasets.coco_file import read_coco
 from centernet.datasets.evaluation.coco_eval import usable_rows
-from centernet.datasets.index import read_coco
 from centernet.utils.cli import OneLineParser, run_cli, track
 from centernet.utils.errors import UserError
 
@@ -17,9 +17,13 @@ IOU = 0.5
 
 
 def count_pairs(coco: dict) -> tuple[int, int, int]:
-    """Objects, pairs that share a centre cell, pairs with a high IoU."""
+    """Count the pairs of a COCO-format object, as `read_coco` returns it.
+
+    Returns:
+        Numbers of objects, of pairs that share a centre cell, and of pairs with a high IoU.
+    """
     groups = defaultdict(list)
-    for row in usable_rows(coco, coco.get('annotations', []), {'bbox': 4}, 'annotations'):
+    for row in usable_rows(coco, coco['annotations'], {'bbox': 4}, 'annotations'):
         groups[row['image_id'], row['category_id']].append(row['bbox'])
     num_objects = num_colliding = num_overlapping = 0
     for boxes in track(groups.values(), 'overlaps', len(groups)):
@@ -33,7 +37,7 @@ def count_pairs(coco: dict) -> tuple[int, int, int]:
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of P pairs of boxes [P, 4] x y w h: [P]."""
+    """Return the IoU of P pairs of boxes [P, 4] x y w h: [P]."""
     low = np.maximum(a[:, :2], b[:, :2])
     high = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
     shared = (high - low).clip(0).prod(1)
@@ -45,9 +49,7 @@ def main() -> None:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('annotations', help='annotation file in COCO format')
     args = parser.parse_args()
-    num_objects, num_colliding, num_overlapping = count_pairs(
-        read_coco(args.annotations, images=('id',), annotations=('image_id', 'category_id', 'bbox'))
-    )
+    num_objects, num_colliding, num_overlapping = count_pairs(read_coco(args.annotations))
     if not num_objects:
         raise UserError(f"'{args.annotations}' has no usable object")
     print(f'{num_objects} objects')

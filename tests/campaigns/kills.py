@@ -98,6 +98,7 @@ def differences(whole: Path, chain: Path) -> list[str]:
     found += [f'left behind: {path.name}' for path in chain.glob('*.lock')]
     for name in ('model_last.pth', 'model_best.pth'):
         a, b = (torch.load(folder / name, weights_only=True) for folder in (whole, chain))
+        a['options']['num_workers'] = b['options']['num_workers']  # loader processes, which change nothing else
         found += [f'{name}: {key}' for key in a.keys() | b.keys() if not equal(a.get(key), b.get(key))]
     return found
 

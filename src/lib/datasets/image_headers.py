@@ -1,28 +1,45 @@
 """Sizes of image files, read from their headers in parallel and remembered between runs."""
 
+import contextlib
+import functools
 import hashlib
+import logging
 import os
+import struct
+import unicodedata
 import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from ..utils.cli import track
+from ..utils.errors import UserError
 from ..utils.files import atomic_path
-from ..utils.image import is_truncated
+from ..utils.image import default_max_pixels, is_truncated, open_lazily
 
-OK, MISSING, DAMAGED = 0, 1, 2
+logger = logging.getLogger(__name__)
+
+OK, MISSING, DAMAGED, TOO_LARGE = 0, 1, 2, 3
 EXIF_ORIENTATION = 0x0112
+NORMAL_FORMS = ('NFC', 'NFD')  # macOS decomposes the accents of file names
+# Errors that numpy and zipfile raise on archives whose bytes were changed.
+BROKEN_ARCHIVE = (
+    *(OSError, ValueError, LookupError, EOFError, MemoryError, RuntimeError, TypeError, AttributeError, SyntaxError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
 
 
 class Header(NamedTuple):
-    """What an image file says of itself.
+    """The state and size of an image file, from its header.
 
     Attributes:
-        state: OK, MISSING or DAMAGED (unreadable, or cut short).
+        state: OK, MISSING, DAMAGED (unreadable, or cut short) or TOO_LARGE (of more pixels than allowed).
         size: width and height as stored, before any EXIF orientation.
         turned: its EXIF orientation swaps width and height.
     """
@@ -32,11 +49,19 @@ class Header(NamedTuple):
     turned: bool = False
 
 
-def read_headers(image_dir: str, names: list[str]) -> list[Header]:
-    """Headers of the files `names` in `image_dir`.
+def read_headers(image_dir: str, names: list[str], max_pixels: int = 0) -> list[Header]:
+    """Read the headers of image files.
 
     Headers of files whose size and modification time are unchanged come from a cache in the user's cache
     folder (`$XDG_CACHE_HOME/centernet`), so that a large dataset is read once.
+
+    Args:
+        image_dir: the folder of the files.
+        names: their names in it.
+        max_pixels: as `limit_pixels` takes it.
+
+    Returns:
+        A header for each name.
     """
     stamps = file_stamps(image_dir, names)
     cache_file = cache_path(image_dir)
@@ -60,23 +85,103 @@ def read_headers(image_dir: str, names: list[str]) -> list[Header]:
             headers.update(zip(unread, found, strict=True))
         cache.update({name: (stamps[name], headers[name]) for name in unread})
         save_cache(cache_file, cache)
-    return [headers[name] for name in names]
+    return [limit_pixels(headers[name], max_pixels) for name in names]
+
+
+def limit_pixels(header: Header, max_pixels: int = 0) -> Header:
+    """Return a header whose state is TOO_LARGE where a sound image has more than `max_pixels`.
+
+    Args:
+        header: of any image, as it is cached.
+        max_pixels: 0 for the default of `read_image`.
+    """
+    width, height = header.size
+    is_large = header.state == OK and width * height > (max_pixels or default_max_pixels())
+    return header._replace(state=TOO_LARGE) if is_large else header
 
 
 def read_header(path: str) -> Header:
-    """Header of one image file that exists."""
+    """Read the header of one image file that exists, however large the image is."""
     try:
-        with Image.open(path) as image:
+        with open_lazily(path) as image:
             # Pillow gives a TIFF's size as it is shown.
             turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5 and image.format != 'TIFF'
             size = image.size
         return Header(DAMAGED) if is_truncated(path) else Header(OK, size, turned)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    # what Pillow raises on damaged files is not documented: these were seen, the last four in EXIF blocks
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error):
         return Header(DAMAGED)
 
 
+def locate_images(image_dir: str | os.PathLike, names: Sequence[str]) -> list[str]:
+    """Find the files in a folder that the file names in a COCO-format file mean.
+
+    A name counts as it is if there is such a file. Otherwise it is tried with slashes for backslashes, in Unicode's
+    other normal forms, without the folders up to `images/` (or up to the folder's own name), and, where it is a path
+    from the root of another machine, by its last parts. A file that two such names lead to is none of them.
+
+    Args:
+        image_dir: the folder.
+        names: file names, relative to it or absolute.
+
+    Returns:
+        A name for each; the name itself where no file was found.
+    """
+    there = _existing(image_dir, names)
+    lost = [name for name in dict.fromkeys(names) if name not in there]
+    if not lost:
+        return list(names)
+    anchors = {'images', os.path.basename(os.path.realpath(image_dir))}
+    spellings = {name: _spellings(name, anchors) for name in lost}
+    there = _existing(image_dir, [each for of_name in spellings.values() for each in of_name])
+    found = {name: next((each for each in of_name if each in there), name) for name, of_name in spellings.items()}
+    # one file under two names is meant where they differ in slashes, ./ and images/ alone
+    claims = defaultdict(set)
+    for name, place in found.items():
+        claims[place].add(_plain(name, anchors))
+    found = {name: place if len(claims[place]) == 1 else name for name, place in found.items()}
+    return [found.get(name, name) for name in names]
+
+
+def _spellings(name: str, anchors: Collection[str]) -> list[str]:
+    """Return other names under which the file of that name may lie in a folder, the likeliest first."""
+    parts = _parts(name)
+    rooted = parts[0] == '/' or parts[0].endswith(':')
+    starts = [] if rooted else [0]
+    starts += [i + 1 for i, part in enumerate(parts[:-1]) if part in anchors]
+    starts += range(1, len(parts)) if rooted else []
+    ends = ['/'.join(parts[start:]) for start in dict.fromkeys(starts)]
+    return [
+        spelling for end in ends for spelling in (end, *(unicodedata.normalize(form, end) for form in NORMAL_FORMS))
+    ]
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return PurePosixPath(name.replace('\\', '/')).parts or (name,)
+
+
+def _plain(name: str, anchors: Collection[str]) -> tuple[str, ...]:
+    parts = _parts(name)
+    while len(parts) > 1 and parts[0] in anchors:
+        parts = parts[1:]
+    return parts
+
+
+def _existing(image_dir: str | os.PathLike, names: Iterable[str]) -> set[str]:
+    """Return the names that lead to an entry of the folder or of one below it; lists each folder once."""
+    by_folder = defaultdict(list)
+    for name in names:
+        by_folder[os.path.dirname(name)].append(name)
+    there: set[str] = set()
+    for folder, of_folder in by_folder.items():
+        with contextlib.suppress(OSError):  # no such folder, a name too long for one
+            entries = set(os.listdir(os.path.join(image_dir, folder)))
+            there.update(name for name in of_folder if os.path.basename(name) in entries)
+    return there
+
+
 def file_stamps(image_dir: str, names: list[str]) -> dict[str, tuple[int, int]]:
-    """`{name: (bytes, modification time in ns)}` of the files that exist; one listing a folder."""
+    """Return `{name: (bytes, modification time in ns)}` of the files that exist; lists each folder once."""
     wanted: dict[str, dict[str, str]] = {}  # folder -> {its file: the name asked for}
     for name in names:
         folder, base = os.path.split(name)
@@ -95,31 +200,44 @@ def file_stamps(image_dir: str, names: list[str]) -> dict[str, tuple[int, int]]:
 
 
 def cache_path(image_dir: str) -> Path:
-    """The user's cache file for the headers of that folder's images."""
+    """Return the user's cache file for the headers of that folder's images."""
     root = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
-    key = hashlib.sha1(os.path.realpath(image_dir).encode()).hexdigest()[:16]
+    key = hashlib.sha1(os.fsencode(os.path.realpath(image_dir))).hexdigest()[:16]
     return Path(root) / 'centernet' / f'headers-{key}.npz'
 
 
 def load_cache(path: Path) -> dict[str, tuple[tuple[int, int], Header]]:
-    """Remembered headers; an unreadable cache counts as an empty one."""
+    """Load the remembered headers; a cache that is damaged, or not ours, counts as an empty one."""
+    if not path.is_file():
+        return {}
     try:
         with np.load(path) as saved:
-            names, rows = saved['names'], saved['rows'].tolist()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            names, rows = saved['names'], saved['rows']
+    except BROKEN_ARCHIVE:
+        return {}
+    if names.dtype.kind != 'S' or rows.dtype != np.int64 or names.ndim != 1 or rows.shape != (len(names), 6):
+        return {}
+    states, sizes = rows[:, 2], rows[:, 3:5]
+    if not (np.isin(states, (OK, DAMAGED)) & ((states != OK) | (sizes > 0).all(1))).all():
         return {}
     return {
-        name.decode(): ((size, stamp), Header(state, (width, height), bool(turned)))
-        for name, (size, stamp, state, width, height, turned) in zip(names, rows, strict=True)
+        os.fsdecode(name): ((size, stamp), Header(state, (width, height), bool(turned)))
+        for name, (size, stamp, state, width, height, turned) in zip(names, rows.tolist(), strict=True)
     }
 
 
 def save_cache(path: Path, cache: dict[str, tuple[tuple[int, int], Header]]) -> None:
-    """Write `{file name: (size and time of the file, its header)}`; a disk that refuses it is told, and no error."""
-    names = np.array([name.encode() for name in cache])
+    """Write `{file name: (size and time of the file, its header)}`; where that cannot be done, a note says so once."""
+    names = np.array([os.fsencode(name) for name in cache])
     rows = np.array([[*stamp, h.state, *h.size, h.turned] for stamp, h in cache.values()], np.int64)
     try:
         with atomic_path(path) as beside, open(beside, 'wb') as file:
             np.savez(file, names=names, rows=rows)
-    except OSError as error:
-        print(f'note: image headers will be read again next time ({error})')
+    except (OSError, UserError) as error:
+        note_unsaved(str(error))
+
+
+@functools.cache
+def note_unsaved(reason: str) -> None:
+    """Log, once for each reason, that headers were not remembered."""
+    logger.info('note: image headers will be read again next time (%s)', reason)

@@ -5,17 +5,19 @@ share their pages, and the annotations of an image are a slice.
 """
 
 import dataclasses
-from collections import defaultdict
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..utils.errors import UserError
-from ..utils.files import read_json
-from .image_headers import DAMAGED, MISSING, read_headers
+from .coco_file import name_of, read_coco, read_numbers
+from .findings import Findings
+from .image_headers import DAMAGED, MISSING, TOO_LARGE, locate_images, read_headers
+
+LARGEST_COORDINATE = 1e7  # pixels; further off no arithmetic in float32 holds
 
 
 @dataclass
@@ -44,7 +46,7 @@ class AnnotationIndex:
 
     Attributes:
         image_ids: [N] int64.
-        names: [N] bytes, UTF-8 file names.
+        names: [N] bytes, file names in the images folder, in the file system's encoding.
         sizes: [N, 2] int32, width and height.
         starts: [N + 1] int64; image i owns the objects `starts[i]:starts[i + 1]`.
         rows: [A] int64; each object's position in the file's list of annotations.
@@ -67,21 +69,21 @@ class AnnotationIndex:
         return len(self.image_ids)
 
     def objects(self, i: int) -> Objects:
-        """The annotated objects of image i."""
+        """Return the annotated objects of image i."""
         cut = slice(self.starts[i], self.starts[i + 1])
         fields = {name: values[cut] for name, values in self.fields.items()}
         return Objects(self.boxes[cut], self.classes[cut], self.valid[cut], fields)
 
     def name(self, i: int) -> str:
-        """File name of image i."""
-        return self.names[i].decode()
+        """Return the file name of image i."""
+        return os.fsdecode(self.names[i])
 
     def counts(self) -> np.ndarray:
-        """Objects of each image, [N]."""
+        """Return the number of objects of each image, [N]."""
         return np.diff(self.starts)
 
-    def joined(self, other: 'AnnotationIndex') -> 'AnnotationIndex':
-        """The images of both, this one's first; both have the same fields."""
+    def join(self, other: 'AnnotationIndex') -> 'AnnotationIndex':
+        """Join the images of both, this one's first; both have the same fields."""
         arrays = {
             f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
             for f in dataclasses.fields(self)
@@ -97,7 +99,7 @@ class AnnotationIndex:
         )
 
     def select(self, keep: np.ndarray) -> 'AnnotationIndex':
-        """The images `keep` (positions, in that order) with their objects."""
+        """Select the images at the positions `keep` [n], in that order, with their objects."""
         counts = self.counts()[keep]
         starts = np.concatenate([[0], np.cumsum(counts)])
         rows = np.repeat(self.starts[:-1][keep] - starts[:-1], counts) + np.arange(starts[-1])
@@ -115,56 +117,6 @@ class AnnotationIndex:
         )
 
 
-class Findings:
-    """What the pre-flight check found wrong: counted by kind, the first few named."""
-
-    def __init__(self, source: str):
-        self.source = source
-        self.names: dict[str, list[str]] = defaultdict(list)
-
-    def add(self, kind: str, name: Any) -> None:
-        """Count one more finding of a kind; `name` says what it is about (an id, a file)."""
-        self.names[kind].append(str(name))
-
-    def report(self) -> None:
-        """Print a line a kind: how many, and the first five names."""
-        for kind, names in self.names.items():
-            shown = ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
-            print(f'data check: {self.source}: {len(names)} {kind}: {shown}')
-
-
-def read_coco(path: str, **needed: tuple[str, ...]) -> dict:
-    """Read a COCO-format file.
-
-    Args:
-        path: the file.
-        needed: keys that every entry of a list must have, such as `images=('id', 'file_name')`.
-
-    Returns:
-        The JSON object; `annotations` and `categories` may be absent in it (test sets have none).
-
-    Raises:
-        UserError: it is missing, not JSON, not COCO format, or an entry lacks a key.
-    """
-    if not Path(path).exists():
-        raise UserError(f"annotation file '{path}' is missing: see data/README.md for where datasets lie")
-    coco = read_json(path)
-    if not isinstance(coco, dict) or not isinstance(coco.get('images'), list):
-        raise UserError(
-            f"'{path}' is not COCO format: expected an object with the lists images, annotations, categories"
-        )
-    for key in ('images', 'annotations', 'categories'):
-        rows = coco.get(key, [])
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise UserError(f"'{path}' is not COCO format: '{key}' is not a list of objects")
-    for key, names in needed.items():
-        for number, row in enumerate(coco.get(key, [])):
-            for name in names:
-                if name not in row:
-                    raise UserError(f"'{path}': number {number} of its {key} has no '{name}'")
-    return coco
-
-
 def build_index(
     path: str,
     image_dir: str,
@@ -172,6 +124,7 @@ def build_index(
     fields: Mapping[str, tuple[int, ...]] | None = None,
     image_fields: Mapping[str, tuple[int, ...]] | None = None,
     other_categories: frozenset[int] = frozenset(),
+    max_pixels: int = 0,
 ) -> AnnotationIndex:
     """Read, check and pack a COCO-format file.
 
@@ -185,13 +138,14 @@ def build_index(
         fields: annotation key -> shape of its value, to be packed too; NaN where an annotation has none.
         image_fields: image key -> shape, likewise.
         other_categories: ids that are known, but whose objects are not this dataset's.
+        max_pixels: images of more pixels are left out; 0 for the default of `read_image`.
 
     Raises:
         UserError: the file or folder is missing or not COCO format, or no image is left.
     """
     coco = read_coco(path)
     findings = Findings(path)
-    images, sizes = usable_images(coco['images'], image_dir, findings)
+    images, names, sizes = usable_images(coco['images'], image_dir, findings, max_pixels)
     if not images:
         findings.report()
         listed = len(coco['images'])
@@ -204,20 +158,24 @@ def build_index(
     image_of = np.repeat(np.arange(len(images)), counts)
 
     boxes = pack(ordered, 'bbox', (4,), np.float64)
-    valid = check_boxes(boxes, sizes[image_of], [a.get('id') for a in ordered], findings)
+    ids = [name_of(annotation, row) for annotation, row in zip(ordered, rows, strict=True)]
+    valid = check_boxes(boxes, sizes[image_of], ids, findings)
     boxes[:, 2:] += boxes[:, :2]
-    further = {key: pack_checked(ordered, key, shape, 'objects', findings) for key, shape in (fields or {}).items()}
-    image_facts = {
-        key: pack_checked(images, key, shape, 'images', findings) for key, shape in (image_fields or {}).items()
+    further = {
+        key: pack_checked(ordered, ids, key, shape, 'objects', findings) for key, shape in (fields or {}).items()
     }
-    asked = any(hashable(a.get('category_id')) not in other_categories for a in coco.get('annotations', []))
+    image_facts = {
+        key: pack_checked(images, [image['id'] for image in images], key, shape, 'images', findings)
+        for key, shape in (image_fields or {}).items()
+    }
+    asked = any(annotation.get('category_id') not in other_categories for annotation in coco['annotations'])
     if asked and not valid.any():
         findings.report()
         raise UserError(f"no usable object is left of '{path}'")
     findings.report()
     return AnnotationIndex(
         image_ids=np.array([image['id'] for image in images], np.int64),
-        names=np.array([image['file_name'].encode() for image in images]),
+        names=np.array([os.fsencode(name) for name in names]),
         sizes=sizes,
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         rows=rows,
@@ -229,41 +187,56 @@ def build_index(
     )
 
 
-def hashable(value: Any) -> Any:
-    """An id as it is when it can be one, else its text, so that a strange file is named and not a crash."""
-    return value if isinstance(value, (int, str)) else repr(value)
+def usable_images(
+    rows: list[dict], image_dir: str, findings: Findings, max_pixels: int = 0
+) -> tuple[list[dict], list[str], np.ndarray]:
+    """Find the images whose files can be read.
 
+    Args:
+        rows: the images of a COCO-format file, as `read_coco` returns them.
+        image_dir: folder of their files.
+        findings: receives the others.
+        max_pixels: as `build_index` takes it.
 
-def usable_images(rows: list, image_dir: str, findings: Findings) -> tuple[list[dict], np.ndarray]:
-    """The image entries whose files can be read, and their sizes [N, 2]: width, height (the file's if they differ)."""
+    Returns:
+        The usable entries of `rows`; the names of their files in `image_dir`; their sizes (int32 [N, 2], width and
+        height; the file's where the entry says otherwise).
+
+    Raises:
+        UserError: the folder is missing.
+    """
     if not Path(image_dir).is_dir():
         raise UserError(f"images folder '{image_dir}' is missing")
-    images, seen = [], set()
+    images = []
     for row in rows:
-        if not isinstance(row.get('id'), int) or not isinstance(row.get('file_name'), str):
-            findings.add('images left out, without an integer id or a file_name', row)
-        elif row['id'] in seen:
-            findings.add('images left out, with an id that another has', row['id'])
-        else:
-            seen.add(row['id'])
+        if 'file_name' in row:
             images.append(row)
-    headers = read_headers(image_dir, [image['file_name'] for image in images])
-    kept, sizes = [], []
-    for image, header in zip(images, headers, strict=True):
-        told = (image.get('width'), image.get('height'))
+        else:
+            findings.add('images left out, without a file_name (ids)', row['id'])
+    names = locate_images(image_dir, [image['file_name'] for image in images])
+    kept, kept_names, sizes = [], [], []
+    for image, name, header in zip(images, names, read_headers(image_dir, names, max_pixels), strict=True):
+        stated = (image.get('width'), image.get('height'))
         if header.state == MISSING:
             findings.add('images left out, missing', image['file_name'])
         elif header.state == DAMAGED:
             findings.add('images left out, unreadable or cut short', image['file_name'])
+        elif header.state == TOO_LARGE:
+            findings.add('images left out, of more pixels than --max_pixels allows', image['file_name'])
         else:
             size = header.size[::-1] if header.turned else header.size
-            if told == header.size:
-                size = told
-            elif told not in (size, (None, None)):
+            if stated == header.size:
+                size = stated
+            elif stated not in (size, (None, None)):
                 findings.add("images whose size differs from the JSON's (the file's is used)", image['file_name'])
+            if name != image['file_name']:
+                findings.add(
+                    'images found under another spelling of their file_name', f'{image["file_name"]} as {name}'
+                )
             kept.append(image)
+            kept_names.append(name)
             sizes.append(size)
-    return kept, np.array(sizes, np.int32).reshape(-1, 2)
+    return kept, kept_names, np.array(sizes, np.int32).reshape(-1, 2)
 
 
 def rows_by_image(
@@ -273,70 +246,91 @@ def rows_by_image(
     other_categories: frozenset[int],
     findings: Findings,
 ) -> list[list[int]]:
-    """Positions in the file's list of the annotations of each image; those that belong to none are named.
+    """Group the positions of annotations in the file's list by image; those that belong to none are named.
 
     Args:
-        coco: the file.
-        images: its entries that can be used; annotations of the others go without a word, for the images are named.
+        coco: the file, as `read_coco` returns it.
+        images: its entries that can be used; annotations of the others are not named, for those images were.
         class_of, other_categories: as `build_index` takes them.
     """
     groups: dict[int, list[int]] = {image['id']: [] for image in images}
-    known_ids = {hashable(image.get('id')) for image in coco['images']}
-    seen: set = set()
-    for row, annotation in enumerate(coco.get('annotations', [])):
-        image_id, category = (hashable(annotation.get(key)) for key in ('image_id', 'category_id'))
-        name = hashable(annotation.get('id', f'at position {row}'))
+    known_ids = {image['id'] for image in coco['images']}
+    for row, annotation in enumerate(coco['annotations']):
+        image_id, category = annotation.get('image_id'), annotation.get('category_id')
         if category in other_categories:
             continue
+        for key, value in (('image_id', image_id), ('category_id', category)):
+            if value is None:
+                findings.add(f'objects left out, whose {key} is no integer or text (ids)', name_of(annotation, row))
+        if image_id is None or category is None:
+            continue
         if image_id not in known_ids:
-            findings.add('objects left out, of an unknown image (annotation ids)', name)
+            findings.add('objects left out, of an unknown image (ids)', name_of(annotation, row))
         elif category not in class_of:
-            findings.add(f'objects left out, of the unknown category {category} (annotation ids)', name)
-        elif name in seen:
-            findings.add('objects left out, with an id that another has (annotation ids)', name)
+            findings.add(f'objects left out, of the unknown category {category} (ids)', name_of(annotation, row))
         elif image_id in groups:
             groups[image_id].append(row)
-        seen.add(name)
     return list(groups.values())
 
 
-def check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: list, findings: Findings) -> np.ndarray:
-    """Which boxes [A, 4] (x y w h) on images of `sizes` [A, 2] can be used; the others are named."""
+def check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: list[str], findings: Findings) -> np.ndarray:
+    """Return whether boxes can be used; the others are named.
+
+    Args:
+        boxes: float64 [A, 4], x y w h in image pixels.
+        sizes: [A, 2], width and height of their images.
+        ids: names of the objects for messages.
+        findings: receives the boxes that cannot be used.
+
+    Returns:
+        bool [A].
+    """
     finite = np.isfinite(boxes).all(1)
-    with np.errstate(invalid='ignore'):
+    with np.errstate(invalid='ignore', over='ignore'):
         filled = (boxes[:, 2:] > 0).all(1)
         inside = (boxes[:, :2] < sizes).all(1) & (boxes[:, :2] + boxes[:, 2:] > 0).all(1)
+        held = (np.abs(boxes) < LARGEST_COORDINATE).all(1)
     for wrong, kind in (
         (~finite, 'boxes left out, missing or not finite'),
         (finite & ~filled, 'boxes left out, empty or negative'),
         (finite & filled & ~inside, 'boxes left out, wholly outside the image'),
+        (finite & filled & inside & ~held, 'boxes left out, with numbers beyond reason'),
     ):
         for i in np.flatnonzero(wrong):
-            findings.add(f'{kind} (annotation ids)', ids[i])
-    return finite & filled & inside
+            findings.add(f'{kind} (ids)', ids[i])
+    return finite & filled & inside & held
 
 
-def pack_checked(rows: list[dict], key: str, shape: tuple[int, ...], kind: str, findings: Findings) -> np.ndarray:
-    """`pack`, naming the rows whose value is absent, of another length or not finite."""
+def pack_checked(
+    rows: list[dict], ids: list, key: str, shape: tuple[int, ...], kind: str, findings: Findings
+) -> np.ndarray:
+    """Pack `row[key]` of all rows as `pack` does, and name the rows without a usable value.
+
+    Args:
+        rows: n entries of the file.
+        ids: their names, for messages.
+        key: of the value.
+        shape: of the value.
+        kind: the subject of the finding, such as 'objects'.
+        findings: receives the rows whose value is absent, of another length or not finite.
+
+    Returns:
+        float32 [n, *shape]; NaN where there is no such value.
+    """
     packed = pack(rows, key, shape)
     usable = np.isfinite(packed).all(tuple(range(1, packed.ndim)))
     for i in np.flatnonzero(~usable):
-        findings.add(f"{kind} without usable '{key}' ({int(np.prod(shape))} numbers; ids)", rows[i].get('id'))
+        findings.add(f"{kind} without usable '{key}' ({int(np.prod(shape))} numbers; ids)", ids[i])
     return packed
 
 
 def pack(rows: list[dict], key: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
-    """`row[key]` of all rows as one array [n, *shape]; NaN where it is absent or of another length."""
+    """Pack `row[key]` of all rows into one array [n, *shape]; NaN where it is absent or of another length."""
     packed = np.full((len(rows), *shape), np.nan, dtype)
     size = int(np.prod(shape))
     for i, row in enumerate(rows):
         value = row.get(key)
-        if value is None:
-            continue
-        try:
-            flat = np.asarray(value, dtype).reshape(-1)
-        except (TypeError, ValueError):
-            continue
-        if flat.size == size:
-            packed[i] = flat.reshape(shape)
+        flat = read_numbers([value] if shape == () else value, size) if value is not None else None
+        if flat is not None:
+            packed[i] = np.reshape(flat, shape)
     return packed

@@ -37,13 +37,15 @@ class TestImages(Dataset):
         return len(self.dataset)
 
     def image_path(self, i: int) -> str:
-        """The file of image `i`, for messages."""
+        """Return the file of image `i`, for messages."""
         return self.dataset.image_path(i)
 
     def __getitem__(self, i: int) -> TestImage:
         image_id = int(self.dataset.index.image_ids[i])
         try:
-            image = read_image(self.dataset.image_path(i), self.dataset.image_size(i))
+            image = read_image(
+                self.dataset.image_path(i), self.dataset.image_size(i), max_pixels=self.dataset.opt.max_pixels
+            )
         except UserError as error:
             return TestImage(image_id, None, str(error))
         meta = self.dataset.image_meta(i)
@@ -71,5 +73,5 @@ def iterate_test_images(
 
 
 def as_it_is(item: Any) -> Any:
-    """No collation, no conversion to tensors."""
+    """Return a loader's item without collation or conversion to tensors."""
     return item

@@ -102,7 +102,7 @@ class BaseDetector:
         """
         clock = StageClock(self.opt.device)
         metas = [None] * len(images) if metas is None else metas
-        batch = [given(image, meta) for image, meta in zip(images, metas, strict=True)]
+        batch = [given(*each, self.opt.max_pixels) for each in zip(images, metas, strict=True)]
         clock.stage('load')
         detections: list[list[Detections]] = [[] for _ in batch]
         for i, scale in enumerate(self.opt.test_scales):
@@ -209,14 +209,14 @@ class BaseDetector:
         return {opt.task: draw_detections(image, detections, opt.vis_thresh, opt.skeleton or (), least_side=least_side)}
 
 
-def given(image: Image, meta: Mapping | None) -> Given:
+def given(image: Image, meta: Mapping | None, max_pixels: int = 0) -> Given:
     """Read and check the image that `run` is given.
 
     Raises:
         UserError: as `run`.
     """
     parts = image if isinstance(image, Mapping) else {'image': image, 'meta': meta or {}}
-    return Given(as_bgr_image(parts['image']), parts['meta'], parts.get('inputs'))
+    return Given(as_bgr_image(parts['image'], max_pixels), parts['meta'], parts.get('inputs'))
 
 
 def same_sizes(inputs: list[tuple[np.ndarray, dict]]) -> list[list[int]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..tasks import TASKS
 from ..utils.errors import UserError
 from .families import ARCHS
 
@@ -91,7 +92,10 @@ def colour(least: float) -> Callable[[Any], bool]:
 COUNT = (whole(0, 10**12), 'a count')
 SIDE = (whole(32, MAX_SIDE), f'pixels from 32 to {MAX_SIDE}')
 FLAG = (is_flag, 'True or False')
+NUMBER = (is_number, 'a finite number')
 TEXT = (is_text, f'a text of at most {MAX_TEXT} characters')
+
+OPTION_VALUES = {bool: FLAG, int: NUMBER, float: NUMBER, str: TEXT}
 
 FACTS: dict[str, Fact] = {
     fact.name: fact
@@ -101,8 +105,9 @@ FACTS: dict[str, Fact] = {
         Fact('heads', is_heads, '{name: channels}'),
         Fact('head_conv', whole(0, 10_000), 'channels, 0 for none'),
         Fact('down_ratio', whole(4, 4), '4'),
-        *(Fact(name, *FLAG) for name in ('mse_loss', 'cat_spec_wh', 'not_reg_offset', 'agnostic_ex')),
-        *(Fact(name, *FLAG) for name in ('not_hm_hp', 'not_reg_hp_offset', 'not_reg_bbox')),
+        Fact('mse_loss', *FLAG),
+        Fact('not_reg_offset', *FLAG),
+        *(Fact(name, *OPTION_VALUES[row.kind]) for task in TASKS.values() for name, row in task.recorded_options()),
         Fact('class_names', lambda value: is_list(value, is_text, 100_000) and len(value) > 0, 'a list of names'),
         Fact('mean', colour(-1000), 'three numbers'),
         Fact('std', colour(0), 'three numbers over 0'),
@@ -115,7 +120,7 @@ FACTS: dict[str, Fact] = {
         Fact('iteration', *COUNT),
         Fact('batch_size', *COUNT),
         Fact('validated', *COUNT),
-        Fact('best', is_number, 'a finite number'),
+        Fact('best', *NUMBER),
         Fact('metric', *TEXT),
         Fact('options', are_options, 'a dict of options'),
     )

@@ -122,7 +122,7 @@ def fast_copy(network: nn.Module) -> nn.Module:
     model = shared_copy(LastStack(network)).eval()
     try:
         graph = Tracer().trace(model)
-    except Exception as error:  # of the network's own `forward`, which may fail in any way on values that are not there
+    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:  # its `forward` asks for values that are not there
         reason = str(error).partition('\n')[0]
         log.info(f'note: {type(network).__name__} runs as it is, batch norms and all: it cannot be traced ({reason})')
         return model

@@ -13,13 +13,14 @@ class UserError(Exception):
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """`"; did you mean 'coco'?"` when a valid name is near `name`, else an empty string.
+    """Return `"; did you mean 'coco'?"` when a valid name is near `name`, else an empty string.
 
-    Near are names that differ in a letter or two, and the shortest that `name` is the beginning of. Dashes in front of
-    options do not count: they would make all of them alike.
+    Near are the shortest name that `name` is the beginning of, one of the same letters in another order, and one that
+    differs in few of its letters. Dashes in front of options do not count: they would make all of them alike.
     """
     bare = {option.lstrip('-'): option for option in valid}
     word = name.lstrip('-')
     longer = sorted((option for option in bare if len(word) > 2 and option.startswith(word)), key=len)
-    near = longer or difflib.get_close_matches(word, list(bare), n=1, cutoff=0.8)
+    swapped = [option for option in bare if sorted(option) == sorted(word)]
+    near = longer or swapped or difflib.get_close_matches(word, list(bare), n=1, cutoff=0.8)
     return f"; did you mean '{bare[near[0]]}'?" if near else ''

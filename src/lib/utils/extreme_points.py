@@ -38,7 +38,7 @@ def extreme_points(segmentation: Any, height: int, width: int) -> np.ndarray:
 def _read_polygon(flat: Any) -> np.ndarray:
     try:
         polygon = np.asarray(flat, dtype=np.float64).reshape(-1, 2)  # [V, 2]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         polygon = np.empty((0, 2))
     if len(polygon) < 3 or not np.isfinite(polygon).all():
         raise UserError(f'a polygon is 3 or more finite pairs x, y in one list; found {flat!r:.60}')
@@ -51,7 +51,7 @@ def _read_mask(rle: dict, height: int, width: int) -> np.ndarray:
     try:
         packed = coco_mask.frPyObjects(rle, height, width) if isinstance(rle['counts'], list) else rle
         mask = coco_mask.decode(packed)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f'an RLE has `size` and `counts`; found {rle!r:.60} ({error})') from None
     if not mask.any():
         raise UserError('the RLE of a segmentation is empty: no pixel is set')

@@ -3,26 +3,31 @@
 import contextlib
 import fcntl
 import json
+import logging
 import math
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
 
+logger = logging.getLogger(__name__)
+
 WRITING = '-writing-'  # no dot before it: that would make it the suffix of a name without one
 RANDOM_CHARACTERS = 8  # that mkstemp puts into a name
-LONGEST_NAME = 255  # bytes
-# Names that atomic_path gives, and those that it gave to checkpoints before.
+LONGEST_NAME = 255  # bytes of a file name on common file systems
+# Names that atomic_path gives, and gave to checkpoints before.
 TEMPORARY = re.compile(r'\..*-writing-[a-z0-9_]{8}(\.[^.]*)?|\.model_(last|best|\d+)-[a-z0-9_]{8}\.pth', re.DOTALL)
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike, durable: bool = True) -> Iterator[Path]:
-    """Gives a path beside `path` to write to; renames it to `path` at the end, or removes it after an error.
+    """Give a path beside `path` to write to; rename it to `path` at the end, or remove it after an error.
 
     A kill at any moment leaves the old file or the new one, never a half; so does a loss of power when `durable`. The
     file beside is locked while it is written: `remove_abandoned` knows by that what a kill has left. Missing folders
@@ -63,7 +68,7 @@ def atomic_path(path: str | os.PathLike, durable: bool = True) -> Iterator[Path]
 
 
 def _open_beside(path: Path) -> tuple[int, str]:
-    """A new locked file beside `path`, and its name (`TEMPORARY`), not longer than a file system takes."""
+    """Make a locked file beside `path`; return it and its name (`TEMPORARY`), not longer than a file system takes."""
     stem, suffix = path.stem, path.suffix
     while len(os.fsencode(f'.{stem}{WRITING}{suffix}')) > LONGEST_NAME - RANDOM_CHARACTERS and len(stem) > 0:
         stem = stem[:-1]
@@ -171,19 +176,64 @@ def _place_of_nonfinite(value: Any, place: str = '') -> str | None:
     return next(filter(None, (_place_of_nonfinite(each, where) for each, where in inner)), None)
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file.
+def read_text(path: str | os.PathLike) -> str:
+    """Read a text file in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+
+    A file in none of them is read as Latin-1 (in Windows' form, cp1252), and a warning says so.
 
     Raises:
-        UserError: it is missing, a folder, or not JSON.
+        UserError: it is missing or not a file.
+        OSError: it cannot be read.
     """
+    if not os.path.isfile(path):
+        raise UserError(f"'{path}' is no file" if os.path.exists(path) else f"no such file: '{path}'")
+    data = Path(path).read_bytes()
     try:
-        with open(path, encoding='utf-8') as file:
-            return json.load(file)
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"no such file: '{path}'") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return data.decode(json.detect_encoding(data))  # by the mark, or by where zero bytes stand
+    except UnicodeDecodeError:
+        logger.warning("'%s' is not in UTF-8: it is read as Latin-1 (cp1252)", path)
+        return data.decode('cp1252', 'replace')
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Read a JSON file, in the encodings of `read_text`.
+
+    Of keys that are written twice in one object the last one counts, and a warning says so.
+
+    Raises:
+        UserError: it is missing, not a file or not JSON, or a key holds two lists of objects.
+        OSError: it cannot be read.
+    """
+    text = read_text(path)
+    doubled: list[str] = []
+    try:
+        value = json.loads(text, object_pairs_hook=partial(_unique_keys, doubled))
+    except UserError as error:
+        raise UserError(f"'{path}' {error}") from None
+    except RecursionError:
+        raise UserError(f"'{path}' is not JSON that can be read: its lists are nested too deep") from None
+    except ValueError as error:  # among them integers of too many digits
         raise UserError(f"'{path}' is not JSON: {error}") from None
+    if doubled:
+        keys = ', '.join(map(repr, dict.fromkeys(doubled[:5])))
+        logger.warning("'%s': %d keys are written twice in one object, the last counts: %s", path, len(doubled), keys)
+    return value
+
+
+def _unique_keys(doubled: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of some pairs, and add the keys that come twice to `doubled`.
+
+    Raises:
+        UserError: the values of such a key are lists of objects, of which one would be lost.
+    """
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        doubled += [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        lists = Counter(key for key, value in pairs if isinstance(value, list) and value and isinstance(value[0], dict))
+        for key, count in lists.items():
+            if count > 1:
+                raise UserError(f"holds the list '{key}' twice in one object: which one counts is not clear")
+    return unique
 
 
 def writable_folder(path: str | os.PathLike, option: str = '--output') -> Path:
@@ -251,7 +301,7 @@ def refuse_replacing(output: str | os.PathLike, is_own: Callable[[Path], bool], 
 
 
 def _identities(path: str | os.PathLike) -> set[str | tuple[int, int]]:
-    """The place that a path resolves to and, if it exists, its device and inode."""
+    """Return the place that a path resolves to and, if it exists, its device and inode."""
     found: set[str | tuple[int, int]] = {os.path.realpath(path)}
     with contextlib.suppress(OSError):
         status = os.stat(path)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from ...utils.cli import OneLineParser
 from ...utils.errors import UserError
-from ...utils.files import read_json, refuse_overwriting, write_json
-from ..index import read_coco
+from ...utils.files import refuse_overwriting, write_json
+from ..coco_file import read_coco, read_results
 
 
 def score_file(description: str, evaluate: Callable[[dict, list[dict]], dict[str, float]]) -> None:
@@ -26,9 +26,7 @@ def score_file(description: str, evaluate: Callable[[dict, list[dict]], dict[str
     args = parser.parse_args()
     if args.json:
         refuse_overwriting(args.json, [args.annotations, args.results], '--json')
-    ground_truth, detections = read_coco(args.annotations, images=('id',)), read_json(args.results)
-    if not isinstance(detections, list) or not all(isinstance(row, dict) for row in detections):
-        raise UserError(f"'{args.results}' is not a results file: expected a JSON list of objects")
+    ground_truth, detections = read_coco(args.annotations), read_results(args.results)
     metrics = evaluate(ground_truth, detections)
     if all(value == -1 for value in metrics.values()):
         raise UserError(f"'{args.annotations}' has no usable object to find: nothing can be scored")

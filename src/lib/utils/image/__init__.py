@@ -3,7 +3,16 @@
 from .affine import affine_transform, get_affine_transform, transform_preds, warp_image
 from .colors import EIG_VAL, EIG_VEC, color_aug, color_transform, mean_gray, normalize
 from .gaussians import draw_dense_reg, draw_msra_gaussian, draw_umich_gaussian, gaussian_radius
-from .reading import MAX_PIXELS, READ_FLAGS, as_bgr_image, is_truncated, open_lazily, read_image, reduced_size
+from .reading import (
+    MAX_PIXELS,
+    READ_FLAGS,
+    as_bgr_image,
+    default_max_pixels,
+    is_truncated,
+    open_lazily,
+    read_image,
+    reduced_size,
+)
 
 __all__ = [
     'EIG_VAL',
@@ -14,6 +23,7 @@ __all__ = [
     'as_bgr_image',
     'color_aug',
     'color_transform',
+    'default_max_pixels',
     'draw_dense_reg',
     'draw_msra_gaussian',
     'draw_umich_gaussian',

@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
-from ..files import atomic_path
+from ..files import LONGEST_NAME, atomic_path
 
 JPEG_SUFFIXES = {'.jpg', '.jpeg', '.jfif', '.jpe'}
 IMAGE_SUFFIXES = JPEG_SUFFIXES | {'.png', '.bmp', '.gif', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2'}
 LARGEST_JPEG = 65_500  # pixels a side that libjpeg encodes
-LONGEST_NAME = 255  # bytes of a file name on common file systems
 
 
 def natural_key(name: str) -> list:
