@@ -35,7 +35,7 @@ def fake_detector(opt, on_run):
     class FakeDetector(detector_factory[opt.task]):
         def __init__(self):
             self.opt, self.runs = opt, 0
-            self.calib, self.warned_default, self.warned_missing = DEFAULT_CALIB, False, set()  # ddd
+            self.calib, self.default_noted, self.missing_noted = DEFAULT_CALIB, False, set()  # ddd
 
         def run(self, image, meta):
             assert image.dtype == np.uint8 and image.ndim == 3
