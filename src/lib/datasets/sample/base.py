@@ -10,16 +10,12 @@ import torch
 
 from ...utils.errors import UserError
 from ...utils.image import (
-    EIG_VAL,
-    EIG_VEC,
     READ_FLAGS,
     affine_transform,
-    color_transform,
     draw_msra_gaussian,
     draw_umich_gaussian,
     gaussian_radius,
     get_affine_transform,
-    mean_gray,
     normalize,
     read_image,
     reduced_size,
@@ -28,6 +24,7 @@ from ...utils.image import (
 from ...utils.windows import Scale, Window, fixed_window
 from ..index import Objects
 from ..task_dataset import TaskDataset
+from .pixels import augment_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +106,7 @@ class Sample(TaskDataset):
     """
 
     recenters_flip = True  # the window's centre is mirrored with the image
-    colors = True  # colours are augmented
+    colors = True  # pixels are augmented
 
     def __init__(self, opt: Namespace, split: str):
         super().__init__(opt, split)
@@ -206,10 +203,10 @@ class Sample(TaskDataset):
         return 0.0
 
     def input(self, rng: np.random.Generator, window: np.ndarray) -> np.ndarray:
-        """Make the network input, float32 [3, H, W], of the window [H, W, 3]: colours changed and normalised."""
+        """Make the network input, float32 [3, H, W], of the window [H, W, 3]: augmented and normalised."""
         color = None
-        if self.split == 'train' and self.colors and not self.opt.no_color_aug:
-            color = color_transform(rng, mean_gray(window) / 255, EIG_VAL, EIG_VEC)
+        if self.split == 'train' and self.colors:
+            window, color = augment_pixels(rng, window, self.opt)
         return normalize(window, self.opt.mean, self.opt.std, color)
 
     def targets(self, objects: Objects, view: View, index: int) -> Targets:
