@@ -112,7 +112,7 @@ def published_inference(arch: str) -> Callable[[], object]:
 
 
 def detector(arch: str, dtype: str = 'float32', device: str = 'cpu') -> BaseDetector:
-    """A detector of 80 classes with random weights, whose deformable convolutions look up to a few cells away."""
+    """Return a detector of 80 classes with random weights whose deformable convolutions look up to a few cells away."""
     gpus = '-1' if device == 'cpu' else '0'
     torch.manual_seed(0)
     args = ['ctdet', '--arch', arch, '--input_res', str(SIDE), '--gpus', gpus, '--dtype', dtype]
@@ -124,7 +124,7 @@ def detector(arch: str, dtype: str = 'float32', device: str = 'cpu') -> BaseDete
 
 
 def as_published(ours: BaseDetector) -> BaseDetector:
-    """The detector with its network as it is: batch norms, NCHW, torchvision's deformable convolution."""
+    """Return the detector with its network as it is: batch norms, NCHW, torchvision's deformable convolution."""
     use_torchvision(ours.model.to(memory_format=torch.contiguous_format))
 
     def eager(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -143,7 +143,7 @@ def use_torchvision(model: nn.Module) -> nn.Module:
 
 
 def our_step(arch: str, images: int, side: int, device: str = 'cpu') -> Callable[[], object]:
-    """A training step as main.py does it."""
+    """Return a training step as main.py does it."""
     opt = opts().init(['ctdet', '--arch', arch, '--gpus', '-1' if device == 'cpu' else '0'])
     opt.device = torch.device(device)
     model = create_model(arch, opt.heads, opt.head_conv)
@@ -154,7 +154,7 @@ def our_step(arch: str, images: int, side: int, device: str = 'cpu') -> Callable
 
 
 def published_step(arch: str, images: int, side: int) -> Callable[[], object]:
-    """The same step in NCHW, with torchvision's deformable convolution and the plain optimizer."""
+    """Return the same step in NCHW, with torchvision's deformable convolution and the plain optimizer."""
     opt = opts().init(['ctdet', '--arch', arch, '--gpus', '-1'])
     model = use_torchvision(create_model(arch, opt.heads, opt.head_conv)).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)

@@ -52,13 +52,13 @@ def demo(opt: 'Options', detector: 'BaseDetector', source: 'Source', outputs: 'O
     try:
         for frame in track(source, 'demo', source.total) if source.total else source:
             try:
-                meta = detector.picture_meta(frame.name)
+                meta = detector.image_meta(frame.name)
             except UserError as error:
                 source.skip(error)
                 continue
             found = detector.run(frame.image, meta)
-            detections = detector.described(found)
-            drawings = detector.drawings(frame.image, detections, meta, outputs.least_side)
+            detections = detector.describe(found)
+            drawings = detector.draw(frame.image, detections, meta, outputs.least_side)
             outputs.add(frame, detections, drawings)
             seconds.update({stage: found[stage] for stage in TIMES})
             seconds.update(tot=frame.seconds, load=frame.seconds)

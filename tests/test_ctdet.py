@@ -220,7 +220,7 @@ def test_oracles_give_perfect_detections(toy, args):
     for i in range(len(data)):
         batch = batch_of(data[i])
         output = {head: torch.randn(1, n, 16, 16) for head, n in data.opt.heads.items()}
-        results = trainer.detections(trainer.loss.with_oracles(output, batch), batch)
+        results = trainer.detect(trainer.loss.with_oracles(output, batch), batch)
         objects = data.index.objects(i)
         for box, cls in zip(objects.boxes, objects.classes, strict=True):
             near = 3.01 if '--not_reg_offset' in args else 0.05

@@ -482,7 +482,7 @@ def ideal_results(dataset, opt):
     results = {}
     for batch in val_loader(opt, dataset):
         output = trainer.loss.with_oracles({}, batch)
-        results[int(batch['meta']['img_id'])] = trainer.detections(output, batch)
+        results[int(batch['meta']['img_id'])] = trainer.detect(output, batch)
     return results
 
 

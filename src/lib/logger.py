@@ -1,4 +1,4 @@
-"""What a run leaves to read: its options, a log, TensorBoard scalars."""
+"""The record of a run: its options, a log, TensorBoard scalars."""
 
 import contextlib
 import json

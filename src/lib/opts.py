@@ -53,17 +53,17 @@ TRAINING = {'programs': (MAIN,)}
 
 
 def needs_random_shift(opt: Namespace) -> str:
-    """The reason why shift and scale do not act, if they do not."""
+    """Return the reason why shift and scale do not act, if they do not."""
     return '' if opt.not_rand_crop or not TASKS[opt.task].augments else 'acts only with --not_rand_crop'
 
 
 def has_head(name: str) -> Any:
-    """A test of tasks: whether the network has that head."""
+    """Return a test of tasks: whether the network has that head."""
     return lambda task: name in task.heads
 
 
 def fixed_heads(opt: Namespace) -> str:
-    """The reason why `--head_conv` does not act, if it does not."""
+    """Return the reason why `--head_conv` does not act, if it does not."""
     width = family_of(opt.arch).fixed_head_conv
     return f'does not act with {opt.arch}, whose heads have {width} channels' if width is not None else ''
 
@@ -371,7 +371,7 @@ class Options(Namespace):
 
     @functools.cached_property
     def device(self) -> 'torch.device':
-        """The device of `--gpus`, opened at its first use.
+        """Return the device of `--gpus`, opened at its first use.
 
         Raises:
             UserError: the GPU is not there, or several are asked for.
@@ -409,7 +409,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 
 def build_parser(program: str = MAIN) -> OneLineParser:
-    """A parser of all options; its `--help` lists those that act in `program`, in their groups."""
+    """Build a parser of all options; its `--help` lists those that act in `program`, in their groups."""
     lines = [f'  {name:11} python main.py {name} {task.example}' for name, task in TASKS.items()]
     parser = OneLineParser(
         usage=f'{program} TASK [options]',
@@ -501,7 +501,7 @@ def refuse_launcher(environment: Mapping[str, str]) -> None:
 
 
 def read_arguments(args: list[str] | None, program: str) -> dict[str, Any]:
-    """The task, and the options that stand on the command line, as argparse reads them."""
+    """Return the task, and the options that stand on the command line, as argparse reads them."""
     parser = build_parser(program)
     unset = object()
     read = parser.parse_args(args, Namespace(**dict.fromkeys(ALL_ROWS, unset)))
@@ -584,13 +584,13 @@ def name_run(opt: Options) -> None:
 
 
 def run_of(checkpoint: str) -> Path | None:
-    """The folder of the run that a checkpoint lies in; None where it lies in none."""
+    """Return the folder of the run that a checkpoint lies in; None where it lies in none."""
     folder = Path(checkpoint).resolve().parent
     return folder if checkpoint and (folder / RUN_RECORD).is_file() else None
 
 
 def goes_on(opt: Options) -> bool:
-    """Whether the program works with the network of the checkpoint as it is, where fine-tuning starts another."""
+    """Return whether the program works with the checkpoint's network as it is; fine-tuning starts another."""
     return opt.program != MAIN or opt.resume or opt.test
 
 
@@ -610,7 +610,7 @@ def resume_from_last(opt: Options, required: bool) -> None:
 
 
 def read_facts(opt: Options) -> dict[str, Any]:
-    """The facts of the checkpoint that the program goes on with; {} without one."""
+    """Read the facts of the checkpoint that the program goes on with; {} without one."""
     if not (opt.load_model and goes_on(opt)):
         return {}
     from .models.checkpoints import checkpoint_facts
@@ -701,7 +701,7 @@ def demo_facts(opt: Options) -> Any:
 
 
 def derive_options(opt: Options) -> None:
-    """What follows from other options: devices and their shares of a batch, which heads there are, -1 as a default."""
+    """Set what follows from other options: devices, shares of a batch, which heads there are, -1 as a default."""
     task, family = TASKS[opt.task], family_of(opt.arch)
     opt.data_dir = os.path.abspath(opt.data_dir or os.path.join(opt.root_dir, 'data'))
     if opt.record['data_dir']:
@@ -753,7 +753,7 @@ def derive_devices(opt: Options) -> None:
 
 
 def acts_in_task(row: Option, task: str) -> bool:
-    """Whether an option acts in a task: its own options and the shared ones that say so do."""
+    """Return whether an option acts in a task: its own options and the shared ones that say so do."""
     if row.name in Options.rows:
         return row.acts is None or row.acts(TASKS[task])
     return row.name in TASKS[task].options.rows
@@ -847,12 +847,12 @@ def check_training(opt: Options) -> None:
 
 
 def oracles(opt: Options) -> list[str]:
-    """The options on the command line that put the truth in place of a head."""
+    """Return the options on the command line that put the truth in place of a head."""
     return [name for name in opt.given if name.startswith('eval_oracle_')]
 
 
 def idle_options(opt: Options) -> list[str]:
-    """A line for each option on the command line that cannot act in this run."""
+    """Return a line for each option on the command line that cannot act in this run."""
     notes = []
     for name in opt.given:
         row = ALL_ROWS[name]
@@ -869,7 +869,7 @@ def idle_options(opt: Options) -> list[str]:
 
 
 def brief(value: Any) -> str:
-    """A value for a message: long lists are cut, with their length."""
+    """Return a value for a message: long lists are cut, with their length."""
     if isinstance(value, (list, tuple)) and len(value) > 5:
         return f'[{", ".join(map(str, value[:4]))}, ... {len(value)} in all]'
     text = str(value)
@@ -877,7 +877,7 @@ def brief(value: Any) -> str:
 
 
 def model_facts(opt: Options) -> dict:
-    """What a checkpoint remembers beside its weights, so that test, demo and resume need no options."""
+    """Return the facts that a checkpoint keeps beside its weights, so that test, demo and resume need no options."""
     facts = {name: getattr(opt, name) for name in MODEL_OPTIONS + DATASET_FACTS}
     facts.update({name: [float(v) for v in getattr(opt, name).flat] for name in ('mean', 'std')})
     kept = {name: value for name, value in opt.record.items() if not ALL_ROWS[name].per_call}

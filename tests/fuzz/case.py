@@ -44,7 +44,7 @@ class Fault(Exception):
 
 
 def tool(name: str, *args: Any) -> Callable[[], None]:
-    """A call of a program in src/tools with arguments."""
+    """Return a call of a program in src/tools with arguments."""
 
     def call() -> None:
         program = importlib.import_module(f'tools.{name}')
@@ -106,7 +106,7 @@ def run_captured(program: Callable[[], Any]) -> tuple[int, str, str]:
 
 
 def snapshot(path: Path) -> dict[bytes, tuple]:
-    """The kind and content of a file, or of all files below a folder."""
+    """Return the kind and content of a file, or of all files below a folder."""
     found = {}
     for place in [path, *(path.rglob('*') if path.is_dir() and not path.is_symlink() else ())]:
         name = os.fsencode(place)

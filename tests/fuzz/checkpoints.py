@@ -56,7 +56,7 @@ class Network(nn.Module):
 
 
 def make_network() -> tuple[Network, torch.optim.Optimizer]:
-    """A network and its optimizer after a step, the same at each call."""
+    """Return a network and its optimizer after a step, the same at each call."""
     torch.manual_seed(1)
     network = Network()
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
@@ -82,7 +82,7 @@ def make_base(folder: Path) -> None:
 
 
 def make_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
-    """A file with broken bytes or archive records."""
+    """Return a file with broken bytes or archive records."""
     source = base / pick(rng, ['zip.pth', 'zip.pth', 'zip.pth', 'legacy.pth', 'bare.pth', 'weights.safetensors'])
     place = folder / 'data'
     place.mkdir()
@@ -133,7 +133,7 @@ def load(rng: np.random.Generator, path: Path, note: str, exact: bool) -> Case:
 
 
 def break_records(rng: np.random.Generator, data: bytes) -> tuple[bytes, str]:
-    """An archive with one of its members left out, doubled, renamed, compressed, changed, or with other sizes."""
+    """Return an archive with one of its members left out, doubled, renamed, compressed or changed."""
     kind = pick(rng, ['left out', 'doubled', 'renamed', 'compressed', 'changed', 'sizes', 'bomb', 'pickle'])
     if kind == 'sizes':  # in the directory at the end
         places = [i for i in range(len(data)) if data.startswith(b'PK\x01\x02', i)]
@@ -194,7 +194,7 @@ TENSORS = {
 
 
 def make_facts_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
-    """A sound file of a content that has another type somewhere."""
+    """Return a sound file of a content that has another type somewhere."""
     place = folder / 'data'
     place.mkdir()
     saved = content()

@@ -22,7 +22,7 @@ CALIB = [[100.0, 0, 48, 0], [0, 100, 48, 0], [0, 0, 1, 0]]
 
 
 def annotated(first_image: int = 1) -> dict[str, Any]:
-    """A COCO object whose annotations have what every task wants: boxes, joints, extreme points, solid boxes."""
+    """Return a COCO object whose annotations have what every task wants: boxes, joints, extreme points, solid boxes."""
     images, annotations = [], []
     for image_id in range(first_image, first_image + IMAGES):
         name = f'{image_id}.png'
@@ -73,7 +73,7 @@ def write_image(path: Path, width: int, height: int, seed: int = 0) -> None:
 
 
 def make_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
-    """A broken annotation file, image or folder, through training's data check or one of the tools."""
+    """Return a broken annotation file, image or folder, through training's data check or one of the tools."""
     data, output = folder / 'data', folder / 'output'
     shutil.copytree(base, data)
     train = data / 'annotations/train.json'

@@ -41,7 +41,7 @@ def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
 
 
 def break_value(rng: np.random.Generator, value: Any) -> tuple[Any, str]:
-    """A copy of a JSON value with one thing in it replaced, removed, doubled or moved.
+    """Return a copy of a JSON value with one thing in it replaced, removed, doubled or moved.
 
     A path's first steps are drawn first, so that the few entries near the root are as likely as the many below.
     """
@@ -84,7 +84,7 @@ def break_value(rng: np.random.Generator, value: Any) -> tuple[Any, str]:
 
 
 def break_values(rng: np.random.Generator, value: Any) -> tuple[Any, str]:
-    """`break_value` once, at times two or three times."""
+    """Return `break_value` once, at times two or three times."""
     notes = []
     for _ in range(pick(rng, [1, 1, 1, 2, 3])):
         value, note = break_value(rng, value)
@@ -93,7 +93,7 @@ def break_values(rng: np.random.Generator, value: Any) -> tuple[Any, str]:
 
 
 def json_bytes(value: Any) -> bytes:
-    """A value with `VALUES` in it as JSON."""
+    """Return a value with `VALUES` in it as JSON."""
     text = json.dumps(value, ensure_ascii=True)
     for name, raw in RAW.items():
         text = text.replace(json.dumps(name), raw)
@@ -101,7 +101,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def break_json(rng: np.random.Generator, data: bytes) -> tuple[bytes, str]:
-    """A JSON file with broken values, or at times with broken bytes."""
+    """Return a JSON file with broken values, or at times with broken bytes."""
     if rng.random() < 0.25:
         return break_bytes(rng, data)
     value, note = break_values(rng, json.loads(data))
@@ -112,7 +112,7 @@ def break_json(rng: np.random.Generator, data: bytes) -> tuple[bytes, str]:
 
 
 def break_bytes(rng: np.random.Generator, data: bytes) -> tuple[bytes, str]:
-    """A file with flipped bits, missing, doubled or foreign bytes, or in another encoding."""
+    """Return a file with flipped bits, missing, doubled or foreign bytes, or in another encoding."""
     at = int(rng.integers(len(data) + 1))
     kinds = ['bits', 'bits', 'bits', 'byte', 'byte', 'cut', 'gap', 'insertion', 'doubled', 'zeros', 'encoding', 'empty']
     kind = pick(rng, kinds) if data else 'insertion'
@@ -149,7 +149,7 @@ WORDS = [
 
 
 def break_text(rng: np.random.Generator, data: bytes) -> tuple[bytes, str]:
-    """A file of lines of words with one word or line replaced, removed, doubled or added; at times broken bytes."""
+    """Return a file of lines of words with one word or line replaced, removed, doubled or added, or broken bytes."""
     if rng.random() < 0.2:
         return break_bytes(rng, data)
     lines = data.decode().splitlines()
@@ -232,7 +232,7 @@ def break_alike(rng: np.random.Generator, folder: Path, pattern: str, how: Any) 
 
 
 def rows_of(data: bytes, *keys: str) -> list | None:
-    """The list under `keys` of a JSON file as a plain reader finds it; None where there is none."""
+    """Return the list under `keys` of a JSON file as a plain reader finds it; None where there is none."""
     with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError):
         value = json.loads(data)
         for key in keys:

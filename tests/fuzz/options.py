@@ -28,7 +28,7 @@ def make_base(folder: Path) -> None:
 
 
 def make_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
-    """A task and up to six options with values that may be anything."""
+    """Return a task and up to six options with values that may be anything."""
     words = [pick(rng, ['ctdet'] * 4 + ['multi_pose', 'exdet', 'ddd', 'ctdt', '', 'CTDET', '--lr'])]
     program = pick(rng, [MAIN, MAIN, TEST, DEMO])
     for _ in range(int(rng.integers(1, 7))):

@@ -21,14 +21,14 @@ def make_base(folder: Path) -> None:
 
 
 def right_results() -> list[dict[str, Any]]:
-    """The annotations of train.json as detections."""
+    """Return the annotations of train.json as detections."""
     keys = ('image_id', 'category_id', 'bbox', 'keypoints')
     rows = [{key: row[key] for key in keys} for row in coco.annotated()['annotations']]
     return [row | {'score': 0.9 - i / 100} for i, row in enumerate(rows)]
 
 
 def make_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
-    """A broken results or annotation file, scored or drawn."""
+    """Return a broken results or annotation file, scored or drawn."""
     data, output = folder / 'data', folder / 'output'
     shutil.copytree(base, data)
     output.mkdir()

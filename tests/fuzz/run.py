@@ -76,7 +76,7 @@ class Report:
     seconds: float = 0.0
 
     def table(self) -> str:
-        """A row for each format."""
+        """Return a row for each format."""
         names = list(dict.fromkeys(name for name, _ in self.counts))
         rows = [['format', 'tried', 'refused in one line', 'survived', 'faults']]
         for name in [*names, 'all']:
@@ -89,7 +89,7 @@ class Report:
 
 
 def plan(names: Iterable[str], first: int, count: int) -> list[Attempt]:
-    """`count` attempts spread over formats by their shares, the indices of each from `first` on."""
+    """Return `count` attempts spread over formats by their shares, the indices of each from `first` on."""
     wheel = [name for name in names for _ in range(FORMATS[name][2])]
     used: Counter = Counter()
     attempts = []
@@ -196,7 +196,7 @@ HUNG, ENDED = f'hang: it took over {SECONDS} seconds', 'signal: the process ende
 
 
 def receive(pipe: Connection, child: multiprocessing.Process) -> tuple[str, str] | None:
-    """The outcome of the attempt that runs; None when the child has begun none."""
+    """Return the outcome of the attempt that runs; None when the child has begun none."""
     begun = False
     try:
         while True:
@@ -214,7 +214,7 @@ def receive(pipe: Connection, child: multiprocessing.Process) -> tuple[str, str]
 
 
 def describe(which: Attempt, seed: int, fault: str) -> str:
-    """A fault with the command that repeats it."""
+    """Return a fault with the command that repeats it."""
     command = f'python tests/fuzz/run.py --only {which.name} --seed {seed} --first {which.index} --count 1'
     return f'FAULT {command}\n  ' + fault.replace('\n', '\n  ')
 

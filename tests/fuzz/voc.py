@@ -24,7 +24,7 @@ def make_base(folder: Path) -> None:
 
 
 def xml_of(i: int) -> str:
-    """The annotation of image i, a line for each element."""
+    """Return the annotation of image i, a line for each element."""
     lines = ['<annotation>', f'<filename>p{i}.png</filename>', '<size>', f'<width>{WIDTH}</width>']
     lines += [f'<height>{HEIGHT}</height>', '<depth>3</depth>', '</size>']
     for name, (x, y, w, h) in zip(('dog', 'cat'), BOXES, strict=True):
@@ -36,7 +36,7 @@ def xml_of(i: int) -> str:
 
 
 def break_xml(rng: np.random.Generator, data: bytes) -> tuple[bytes, str]:
-    """An element's text, an element or bytes replaced, or an entity or another encoding declared."""
+    """Return an element's text, an element or bytes replaced, or an entity or another encoding declared."""
     kind = pick(rng, ['text', 'text', 'text', 'line', 'bytes', 'head'])
     if kind == 'bytes':
         return break_bytes(rng, data)

@@ -1,6 +1,7 @@
 """The converters' common part: measuring and splitting images, checking boxes, writing an own-data folder."""
 
 import filecmp
+import logging
 import math
 import os
 import random
@@ -15,6 +16,8 @@ from ..utils.errors import UserError
 from ..utils.files import atomic_path, read_json, read_text, refuse_replacing, write_json
 from .findings import Findings, printable
 from .image_headers import OK, TOO_LARGE, limit_pixels, read_header
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar('T', str, Path)
 
@@ -239,7 +242,7 @@ def write_own_data(
         path = output / 'annotations' / f'{split}.json'
         write_json(path, content | {MARK: {'tool': tool}})
         numbers = f'{len(content["images"])} images, {len(content["annotations"])} objects, {len(classes)} classes'
-        print(f'{path}: {numbers}')
+        logger.info('%s: %s', path, numbers)
 
 
 def _to_coco(images: Sequence[AnnotatedImage], classes: Mapping[Any, str], file_names: Mapping[Path, str]) -> dict:

@@ -28,7 +28,7 @@ ADAM_STATE = ('step', 'exp_avg', 'exp_avg_sq')
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
-    """The network inside (Distributed)DataParallel and torch.compile, in whichever order they wrap it."""
+    """Return the network inside (Distributed)DataParallel and torch.compile, in whichever order they wrap it."""
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
@@ -82,7 +82,7 @@ def write_checkpoint(path: str | os.PathLike, checkpoint: Mapping[str, Any]) -> 
 
 
 def plain(value: Any, name: str) -> Any:
-    """`value` in types that weights-only loading accepts; `name` is for the TypeError."""
+    """Return `value` in types that weights-only loading accepts; `name` is for the TypeError."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, dict):
@@ -100,7 +100,7 @@ def plain(value: Any, name: str) -> Any:
 
 
 def checkpoint_facts(path: str | os.PathLike) -> dict[str, Any]:
-    """The facts about a checkpoint: those that it records, and those that its parameters show.
+    """Return the facts about a checkpoint: those that it records, and those that its parameters show.
 
     The values of the weights are not read, but for files of PyTorch before 1.6, which can only be read whole; those
     are kept until they are loaded.
@@ -185,7 +185,7 @@ def load_model(
 
 
 def check_values(state: Mapping[str, torch.Tensor], path: str | os.PathLike) -> None:
-    """Check that a network can compute with the tensors `{name: tensor}` that it is to get from `path`.
+    """Check that a network can compute with the tensors `{name: tensor [...]}` that it is to get from `path`.
 
     Raises:
         UserError: a value is NaN or infinite (in float32), or a running variance is negative; names the parameter.
@@ -224,7 +224,7 @@ class Fit:
         self.arch = checkpoint.get('arch')
 
     def summary(self) -> str:
-        """Names every parameter that doesn't fit, one line a kind, and the likely cause."""
+        """Name every parameter that doesn't fit, one line a kind, and the likely cause."""
         reshaped = [f'{name} {list(theirs)} -> {list(ours)}' for name, (theirs, ours) in self.reshaped.items()]
         kinds = {
             'of another shape, kept at their initial values': reshaped,
@@ -235,7 +235,7 @@ class Fit:
         return '\n'.join(['the checkpoint fits in part:', *lines, f'  likely cause: {self.likely_cause()}'])
 
     def likely_cause(self) -> str:
-        """The options that would explain why parameters don't fit."""
+        """Return the options that would explain why parameters don't fit."""
         if any(head_of(name) not in self.heads for name in self.unfilled):
             return 'another --arch' + (f' (the file is of {shorten([self.arch])})' if self.arch else '')
         causes = {}  # a dict for its order
@@ -292,7 +292,7 @@ def copy_state(saved: Mapping[str, Any], parameter: torch.Tensor) -> dict[str, A
 
 
 def optimizer_misfit(optimizer: torch.optim.Optimizer, saved: Any) -> str:
-    """The reason why a saved optimizer state is not one of this optimizer's parameters; '' when it is.
+    """Return the reason why a saved optimizer state is not one of this optimizer's parameters; '' when it is.
 
     A fused optimizer goes by memory: a state of another shape makes it write where it should not.
     """
@@ -318,7 +318,7 @@ def optimizer_misfit(optimizer: torch.optim.Optimizer, saved: Any) -> str:
 
 
 def parameter_misfit(optimizer: torch.optim.Optimizer, parameter: torch.Tensor, saved: Any) -> str:
-    """The reason why `saved` is not the optimizer's state of one parameter; '' when it is."""
+    """Return the reason why `saved` is not the optimizer's state of a parameter [...]; '' when it is."""
     if not isinstance(saved, dict):
         return 'its state is not a dict'
     if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) and not set(ADAM_STATE) <= saved.keys():

@@ -38,7 +38,7 @@ class Peaks(NamedTuple):
         return torch.stack([self.xs, self.ys], 2)
 
     def points(self, reg: torch.Tensor | None) -> torch.Tensor:
-        """[B, K, 2] positions: the cells plus the offset map `reg` [B, 2, h, w], or 0.5 without one."""
+        """Return [B, K, 2] positions: the cells plus the offset map `reg` [B, 2, h, w], or 0.5 without one."""
         return self.cells + (0.5 if reg is None else transpose_and_gather_feat(reg, self.inds))
 
 
@@ -351,7 +351,7 @@ def _best_quads(
     center_thresh: float,
     count: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The best fours of points that can be the extreme points of one object, at most `count`, best first.
+    """Return the best fours of points that can be the extreme points of one object, at most `count`, best first.
 
     A four is possible when its six pairs are. A pair (top, bottom) gives the row of the centre, a pair (left, right)
     its column, and both their share of the score: the fours are a table of the possible pairs of either kind, gone
@@ -370,7 +370,7 @@ def _best_quads(
     strong = scores >= scores_thresh
 
     def agree(a: int, b: int) -> torch.Tensor:
-        """[K, K]: point i of side a and j of side b are of one class, each the furthest on its own side."""
+        """Return [K, K]: point i of side a and j of side b are of one class, each the furthest on its own side."""
         far_a, far_b = reach[a, a, :, None] >= reach[a, b], reach[b, b] >= reach[b, a, :, None]
         same = (classes[a, :, None] == classes[b]) & strong[a, :, None] & strong[b]
         return same & far_a & far_b

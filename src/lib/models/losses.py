@@ -180,6 +180,6 @@ class BinRotLoss(nn.Module):
 
 
 def _elements(mask: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """The mask, [B, M] or [B, M, d], as float32 [B, M, d]."""
+    """Return the mask, [B, M] or [B, M, d], as float32 [B, M, d]."""
     mask = mask.float()
     return mask if mask.dim() == 3 else mask.unsqueeze(2).expand_as(target)

@@ -84,12 +84,12 @@ class DddTrainer(BaseTrainer):
     def create_loss(self, opt: Namespace) -> DddLoss:
         return DddLoss(opt)
 
-    def detections(self, output: Output, batch: dict) -> dict:
+    def detect(self, output: Output, batch: dict) -> dict:
         c, s, calib = (batch['meta'][name].numpy() for name in ('c', 's', 'calib'))
         results = ddd_post_process(decode_boxes_3d(output, self.opt.K), c, s, calib, self.opt)[0]
         return keep_over(results, self.opt.peak_thresh, Box3d.SCORE)
 
-    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
+    def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
         opt, meta = self.opt, batch['meta']
         pred, truth = decode_boxes_3d(output, opt.K)[0], meta['gt_det'][0].numpy()
         truth = truth[truth[:, Decoded.SCORE] > 0]

@@ -55,7 +55,7 @@ class ExdetTrainer(BaseTrainer):
     def create_loss(self, opt: Namespace) -> ExdetLoss:
         return ExdetLoss(opt)
 
-    def detections(self, output: Output, batch: dict) -> dict:
+    def detect(self, output: Output, batch: dict) -> dict:
         meta, num_classes = batch['meta'], self.opt.num_classes
         height, width = output['hm_c'].shape[2:]
         rows = self.decode(output)
@@ -68,7 +68,7 @@ class ExdetTrainer(BaseTrainer):
         rows = decode_extremes(output, opt.K, opt.agnostic_ex, opt.scores_thresh, opt.center_thresh, opt.aggr_weight)
         return keep_detected(rows[0])
 
-    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
+    def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
         opt, true_heats = self.opt, {head: batch[head] for head in HEATMAPS}
         add_extreme_heatmaps(debugger, image, extreme_heatmaps(output), opt.debug >= 3, 'pred')
         add_extreme_heatmaps(debugger, image, true_heats, opt.debug >= 3, 'gt')

@@ -11,15 +11,15 @@ from .base_trainer import BaseTrainer, Interrupted
 
 
 class Run:
-    """Keeps epoch, best figure and learning rate together with the files of `save_dir`.
+    """Keeps epoch, best metric and learning rate together with the files of `save_dir`.
 
-    `model_last.pth` is written after every epoch, `model_best.pth` at the best figure, `model_N.pth` after the
+    `model_last.pth` is written after every epoch, `model_best.pth` at the best metric, `model_N.pth` after the
     epochs of `--lr_step` (and after each with `--save_all`).
 
     Attributes:
         epoch: epochs done.
         iteration: iterations done of the epoch after it (a run that was stopped in its middle).
-        best: best figure so far, None before the first.
+        best: best value of the metric so far, None before the first.
         validated: epoch that was validated last.
     """
 
@@ -55,7 +55,7 @@ class Run:
         return set_learning_rate(self.trainer.optimizer, self.opt.lr, self.opt.lr_step, self.epoch)
 
     def train_epoch(self, loader: TrainLoader) -> None:
-        """One epoch (or the rest of one), and its checkpoint."""
+        """Train one epoch (or the rest of one), and write its checkpoint."""
         epoch = self.epoch + 1
         averages, _ = self.trainer.train(epoch, loader.epoch(epoch, self.iteration), self.iteration)
         self.epoch, self.iteration = epoch, 0
@@ -66,24 +66,24 @@ class Run:
         self.save('model_last.pth')
 
     def owes_validation(self) -> bool:
-        """Whether the last epoch is one to validate after (every `--val_intervals`, and the last) and was not."""
+        """Return whether the last epoch is to be validated (every `--val_intervals`, and the last) and was not."""
         due = self.epoch % self.opt.val_intervals == 0 or self.epoch >= self.opt.num_epochs
         return self.epoch > 0 and due and self.validated < self.epoch and self.iteration == 0
 
     def validate(self, loader: Batches) -> None:
-        """Validate; keep the checkpoint as `model_best.pth` when its figure is the best so far."""
+        """Validate; keep the checkpoint as `model_best.pth` when its metric is the best so far."""
         by_loss = self.metric == 'loss'
-        figures, results = self.trainer.val(self.epoch, loader, collect=not by_loss)
+        values, results = self.trainer.val(self.epoch, loader, collect=not by_loss)
         if not by_loss:
-            figures = {**figures, **loader.dataset.run_eval(results, self.opt.save_dir)}
-        shown = [name for name in figures if name == self.metric or loader.dataset.is_headline(name)]
-        self.logger.scalars('val', self.epoch, {name: figures[name] for name in shown})
+            values = {**values, **loader.dataset.run_eval(results, self.opt.save_dir)}
+        shown = [name for name in values if name == self.metric or loader.dataset.is_headline(name)]
+        self.logger.scalars('val', self.epoch, {name: values[name] for name in shown})
         self.validated = self.epoch
-        figure = figures[self.metric]
-        if self.best is None or (figure < self.best if by_loss else figure > self.best):
-            self.best = figure
+        value = values[self.metric]
+        if self.best is None or (value < self.best if by_loss else value > self.best):
+            self.best = value
             self.save('model_best.pth')
-            self.logger.say(f'epoch {self.epoch}: {self.metric} {figure:.4f} is the best so far')
+            self.logger.say(f'epoch {self.epoch}: {self.metric} {value:.4f} is the best so far')
         self.save('model_last.pth')
 
     def save(self, name: str) -> None:
