@@ -59,7 +59,7 @@ def rows(seconds: float) -> Iterator[Row]:
 
 
 def memory() -> tuple[float, float]:
-    """MiB that inference with dla_34 takes: ours, as published."""
+    """Measure the MiB that inference with dla_34 takes: ours, as published."""
     return peak_memory(inference, 'dla_34', 'cpu'), peak_memory(published_inference, 'dla_34')
 
 
@@ -84,7 +84,7 @@ def models(seconds: float, device: str = 'cpu', dtype: str = 'float32', batch: i
 
 
 def gpu_memory(make: Callable[[], Callable[[], object]]) -> float:
-    """MiB of GPU memory that is held at most while something is made and called."""
+    """Measure the MiB of GPU memory that is held at most while something is made and called."""
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -170,7 +170,7 @@ def published_step(arch: str, images: int, side: int) -> Callable[[], object]:
 
 
 def training_batch(images: int, side: int, classes: int = 80, slots: int = 128) -> dict[str, torch.Tensor]:
-    """Random images with four objects each, as ctdet's samples are collated."""
+    """Make random images with four objects each, as ctdet's samples are collated."""
     cells = side // 4
     heat = 0.5 * torch.rand(images, classes, cells, cells) ** 8
     ind = torch.randint(cells * cells, (images, slots))
@@ -187,7 +187,7 @@ def training_batch(images: int, side: int, classes: int = 80, slots: int = 128) 
 
 
 def peer(name: str) -> nn.Module:
-    """One of torchvision's detectors for 80 classes and background, forced to our image size."""
+    """Make one of torchvision's detectors for 80 classes and background, forced to our image size."""
     torch.manual_seed(0)
     model = PEERS[name](weights=None, weights_backbone=None, num_classes=81)
     model.transform.min_size, model.transform.max_size = (SIDE,), SIDE

@@ -26,7 +26,7 @@ def gather(feat: torch.Tensor, inds: torch.Tensor) -> torch.Tensor:
 
 
 def peaks(heat: torch.Tensor) -> torch.Tensor:
-    """Heat [B, C, h, w] times whether a cell is the maximum of its 3x3 neighbourhood."""
+    """Return heat [B, C, h, w] times whether a cell is the maximum of its 3x3 neighbourhood."""
     highest = F.max_pool2d(heat, (3, 3), stride=1, padding=1)
     return heat * (highest == heat).float()
 

@@ -520,13 +520,13 @@ def set_values(opt: Options, raw: Mapping[str, Any]) -> None:
 
 
 def check_task(name: str) -> None:
-    """The task is one that there is."""
+    """Check that the task exists."""
     if name not in TASKS:
         raise UserError(f"task '{name}' is not one of {', '.join(TASKS)}" + did_you_mean(name, TASKS))
 
 
 def check_names(opt: Options) -> None:
-    """Dataset and arch are ones that there are."""
+    """Check that dataset and arch exist."""
     from .datasets.source_factory import check_dataset_name
 
     if opt.arch not in ARCHS:
@@ -541,7 +541,7 @@ def check_names(opt: Options) -> None:
 
 
 def derive_outputs(opt: Options) -> None:
-    """The folders that outputs go to; none is made here.
+    """Derive the folders that outputs go to; none is made here.
 
     A checkpoint that lies in a run's folder is tested, looked through and resumed there, unless the command line
     names another place.
@@ -665,7 +665,7 @@ def adopt_model_options(opt: Options) -> None:
 
 
 def demo_facts(opt: Options) -> Any:
-    """Facts of the dataset that the checkpoint was trained on, as far as it records or shows them.
+    """Return the facts of the dataset that the checkpoint was trained on, as far as it records or shows them.
 
     Classes that it does not name are the dataset's where their number fits, of `--dataset` or of the built-in one
     that has as many; else they are numbered.
@@ -738,7 +738,7 @@ def derive_options(opt: Options) -> None:
 
 
 def derive_devices(opt: Options) -> None:
-    """The list `gpus` of local indices, or [-1] for the CPU, and `gpus_str`, as it was given or found.
+    """Derive the list `gpus` of local indices, or [-1] for the CPU, and `gpus_str`, as it was given or found.
 
     Raises:
         UserError: `--gpus` is no list of GPU ids.
@@ -764,7 +764,7 @@ def acts_in_task(row: Option, task: str) -> bool:
 
 
 def chunk_sizes(batch_size: int, master_batch_size: int, num_gpus: int) -> list[int]:
-    """Images for each device: the master's share first, the rest split evenly, its remainder one each to the
+    """Split a batch over devices: the master's share first, the rest split evenly, its remainder one each to the
     first of the rest."""
     if num_gpus == 1:
         return [batch_size]
@@ -774,7 +774,7 @@ def chunk_sizes(batch_size: int, master_batch_size: int, num_gpus: int) -> list[
 
 
 def set_resolution(opt: Options, default: list[int]) -> None:
-    """Input and output size: h/w over res over the checkpoint's over the dataset's default `[h, w]`."""
+    """Set input and output size: h/w over res over the checkpoint's over the dataset's default `[h, w]`."""
     height = opt.facts.get('input_h', default[0])
     width = opt.facts.get('input_w', default[1])
     if opt.record['input_res'] > 0:

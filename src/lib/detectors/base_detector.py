@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 Image = str | os.PathLike | np.ndarray | PIL.Image.Image | Mapping  # what `BaseDetector.run` takes
 
 STAGES = ('load', 'pre', 'net', 'dec', 'post', 'merge')
-TIMES = ('tot', *STAGES)  # whose seconds `BaseDetector.run` tells
+TIMES = ('tot', *STAGES)  # whose seconds `BaseDetector.run` returns
 
 
 class Given(NamedTuple):

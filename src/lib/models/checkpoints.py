@@ -277,7 +277,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
 
 
 def copy_state(saved: Mapping[str, Any], parameter: torch.Tensor) -> dict[str, Any]:
-    """A copy of the optimizer's state of one parameter, whose tensors lie in memory as the parameter does.
+    """Copy the optimizer's state of a parameter [...] into tensors that lie in memory as the parameter does.
 
     The optimizer keeps what it is given, and the saved tensors lie in a file that may be overwritten. In other files
     they are views of one another or of a single value, which cannot be written to, or have other strides than the

@@ -120,7 +120,7 @@ def check_maps(heat: torch.Tensor, **maps: tuple[torch.Tensor | None, int]) -> N
 
 
 def centred_boxes(centre: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
-    """Boxes x1, y1, x2, y2 [B, K, 4] of the given centres and widths, heights, both [B, K, 2]."""
+    """Return the boxes x1, y1, x2, y2 [B, K, 4] of the given centres and widths, heights, both [B, K, 2]."""
     return torch.cat([centre - size / 2, centre + size / 2], 2)
 
 
@@ -132,7 +132,7 @@ def ctdet_decode(
     cat_spec_wh: bool = False,
     K: int = 100,
 ) -> torch.Tensor:
-    """Boxes (section 4, "From points to bounding boxes").
+    """Decode boxes (section 4, "From points to bounding boxes").
 
     Args:
         heat: [B, C, h, w] probabilities.
@@ -163,7 +163,7 @@ def multi_pose_decode(
     K: int = 100,
     return_keypoint_scores: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """Boxes with J joints (section 4.2): joints regressed from the centre snap to peaks of the joint maps.
+    """Decode boxes with J joints (section 4.2): joints regressed from the centre snap to peaks of the joint maps.
 
     Args:
         heat: [B, C, h, w] probabilities.
@@ -230,7 +230,7 @@ def _snap_joints(
 
 
 def _heat_at(heat: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """float32 [B, J, K]: the maps [B, J, h, w] at the cells that hold points [B, J, K, 2]; 0 outside."""
+    """Return float32 [B, J, K], the maps [B, J, h, w] at the cells that hold points [B, J, K, 2]; 0 outside."""
     h, w = heat.shape[2:]
     x, y = points.floor().unbind(3)
     inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
@@ -248,7 +248,7 @@ def ddd_decode(
     reg: torch.Tensor | None = None,
     K: int = 40,
 ) -> torch.Tensor:
-    """3D boxes seen in one image (section 4.1).
+    """Decode 3D boxes seen in one image (section 4.1).
 
     Args:
         heat: [B, C, h, w] probabilities.
@@ -286,7 +286,7 @@ def exct_decode(
     num_dets: int = 1000,
     agnostic: bool = False,
 ) -> torch.Tensor:
-    """Boxes from their topmost, leftmost, bottommost and rightmost points (ExtremeNet).
+    """Decode boxes from their topmost, leftmost, bottommost and rightmost points (ExtremeNet).
 
     Every four of the K best points a side that can be one object's (same class, none beyond the one that
     should be extreme) are scored (t + l + b + r + 2 * centre) / 6. Impossible ones are ruled out pair by

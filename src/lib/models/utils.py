@@ -96,7 +96,7 @@ def heatmap_logits(heat: torch.Tensor, mse_loss: bool) -> torch.Tensor:
 
 
 def depth_of(raw: torch.Tensor) -> torch.Tensor:
-    """Depth in metres from the raw depth head, 1 / sigmoid - 1 (section 4.1, after Eigen et al. 2014).
+    """Return the depth in metres from the raw depth head, 1 / sigmoid - 1 (section 4.1, after Eigen et al. 2014).
 
     Args:
         raw: output of the network, any shape.

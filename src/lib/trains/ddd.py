@@ -43,7 +43,7 @@ class DddLoss(TaskLoss):
 
     def parts(self, output: Output, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         opt, ind = self.opt, batch['ind']
-        # Depth and 3D size are learnt from pictures at their true scale alone, the rest from all.
+        # Depth and 3D size are learnt from images at their true scale alone, the rest from all.
         true_scale, objects = batch['reg_mask'], batch['rot_mask']
         parts = {'hm_loss': self.heatmap_loss(output['hm'], batch['hm'])}
         if opt.dep_weight > 0:

@@ -30,7 +30,7 @@ class Run:
         self.best: float | None = None
 
     def start(self) -> None:
-        """Load what there is to start from, and say with what the run starts."""
+        """Load the checkpoint to start from, if any, and log the settings of the run."""
         opt = self.opt
         if opt.load_model:
             model, optimizer = self.trainer.model, self.trainer.optimizer

@@ -41,7 +41,7 @@ def to_device(batch: dict, device: torch.device) -> dict:
 
 
 def to_channels_last(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a tensor [...] to `device` without waiting; one of four dimensions lies channels-last in memory."""
+    """Copy a tensor to `device` without waiting; one of shape [B, C, H, W] lies channels-last in memory."""
     layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
     return tensor.to(device, non_blocking=True, memory_format=layout)
 

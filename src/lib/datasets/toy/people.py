@@ -1,4 +1,4 @@
-"""Toy data for multi_pose: stick figures with joints, seen from the front and from behind."""
+"""Toy data for multi_pose: stick people with joints, seen from the front and from behind."""
 
 import cv2
 import numpy as np
@@ -46,7 +46,7 @@ class PeopleScenes:
     """Images of 1 to 3 people in random poses, sizes and colours, some behind another or behind a block.
 
     Left and right show by the face and the tie, or by the backpack that is seen from behind, and
-    a mirrored image (`--flip`) stays a true one. Boxes and outlines are those of the whole figure as far
+    a mirrored image (`--flip`) stays a true one. Boxes and outlines are those of the whole person as far
     as it is inside the image, hidden or not. A joint is visible (v = 2), hidden by something (v = 1: the
     face seen from behind, an arm behind the back), or outside the image (v = 0, at 0, 0).
 
@@ -80,7 +80,7 @@ class PeopleScenes:
         return Scene(canvas.finish(rng, noise=5), annotations)
 
     def _place(self, rng, canvas, figures, ground_colours) -> 'Figure | None':
-        """Return a figure at a place where it hides nobody too much, or None."""
+        """Return a person at a place where it hides nobody too much, or None."""
         height, width = canvas.owner.shape
         for attempt in range(TRIES):
             joints, behind = random_pose(rng)
@@ -127,7 +127,7 @@ def put_block(rng: np.random.Generator, canvas: Canvas, box: list[float], others
 
 
 def random_pose(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], bool]:
-    """Draw the joints {name: [2]} of a figure of height 1, hips at 0, 0, and whether it is seen from behind."""
+    """Draw the joints {name: [2]} of a person of height 1, hips at 0, 0, and whether it is seen from behind."""
     behind = bool(rng.uniform() < FROM_BEHIND)
     lean, yaw = rng.normal(0, 0.12), rng.uniform(-0.6, 0.6)
     up = np.array((np.sin(lean), -np.cos(lean)))  # along the spine
@@ -193,7 +193,7 @@ class Figure:
         self.area = round(float(alpha.sum()), 2)
 
     def keypoint(self, name: str, covered: np.ndarray) -> tuple[float, float, int]:
-        """Return COCO's x, y, v of a joint; `covered` [H, W] is true where later things lie over this figure."""
+        """Return COCO's x, y, v of a joint; `covered` [H, W] is true where later things lie over this person."""
         x, y = (round(float(v), 2) for v in self.points[name])
         width, height = self.image
         if not (0 <= x < width and 0 <= y < height):

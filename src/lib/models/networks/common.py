@@ -81,7 +81,7 @@ class CenterNet(nn.Module):
         return getattr(self, name)
 
     def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
-        """Raw outputs (logits, no activation), one dict a stack.
+        """Return the raw outputs (logits, no activation), one dict a stack.
 
         Args:
             images: normalised images, float [B, 3, H, W].
@@ -130,7 +130,7 @@ def kaiming_convs(module: nn.Module) -> None:
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
-    """Convolution without bias (padded to keep the size at stride 1), then batch norm."""
+    """Make a convolution without bias (padded to keep the size at stride 1), then batch norm."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -166,7 +166,7 @@ def bilinear_kernel(size: int) -> torch.Tensor:
 
 
 def upsampling_conv(in_channels: int, out_channels: int, factor: int = 2, groups: int = 1) -> nn.ConvTranspose2d:
-    """Transposed convolution without bias that makes maps `factor` (even) times as large."""
+    """Make a transposed convolution without bias that makes maps `factor` (even) times as large."""
     return nn.ConvTranspose2d(
         in_channels, out_channels, 2 * factor, factor, padding=factor // 2, groups=groups, bias=False
     )

@@ -12,7 +12,7 @@ from .native_dcn import native_deform_conv2d
 
 
 def torchvision_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
-    """torchvision's operator, which lacks bfloat16 and computes in float32 then.
+    """Call torchvision's operator, which lacks bfloat16 and computes in float32 then.
 
     Args:
         x: [B, in, H, W].
@@ -53,7 +53,7 @@ def own_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
 
 
 def best_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
-    """Our operator where it takes `x`, else torchvision's.
+    """Call our operator where it takes `x`, else torchvision's.
 
     Args:
         x: [B, in, H, W].

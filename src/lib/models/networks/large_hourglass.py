@@ -40,7 +40,7 @@ class Residual(BasicBlock):
 
 
 def residuals(*channels: int, stride: int = 1) -> nn.Sequential:
-    """Residual blocks from each number of channels to the next; `stride` is the first one's."""
+    """Make residual blocks from each number of channels to the next; `stride` is the first one's."""
     steps = zip(channels, channels[1:], strict=False)
     return nn.Sequential(*[Residual(i, o, stride if n == 0 else 1) for n, (i, o) in enumerate(steps)])
 
@@ -110,7 +110,7 @@ class HourglassNet(CenterNet):
 
 
 def hourglass_head(name: str, channels: int) -> nn.Sequential:
-    """3x3 convolution to 256 channels, ReLU, 1x1 convolution; PyTorch's initial values but a heatmap's bias."""
+    """Make a 3x3 convolution to 256 channels, ReLU, 1x1 convolution; initialized as by PyTorch but a heatmap's bias."""
     last = nn.Conv2d(HEAD_CHANNELS, channels, 1)
     if is_heatmap(name):
         nn.init.constant_(last.bias, HEATMAP_BIAS)

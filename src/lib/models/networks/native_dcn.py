@@ -80,7 +80,7 @@ def native_deform_conv2d_backward(
     padding: int,
     dilation: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of `native_deform_conv2d`.
+    """Compute the gradients of `native_deform_conv2d`.
 
     Args:
         grad (any float type [B, out, h, w]): the gradient of the output.
