@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .models.facts import MAX_SIDE
 from .models.families import ARCHS, family_of
 from .tasks import TASKS, heads_of
 from .utils.cli import OneLineParser
@@ -36,6 +37,7 @@ from .utils.option_rows import (
     option_rows,
     over,
     positive_or_default,
+    side_or_default,
 )
 from .utils.run_folder import free_folder, latest_folder
 
@@ -167,9 +169,11 @@ class Options(Namespace):
     )
 
     # input
-    input_res: int = option(-1, "input height and width; -1: the dataset's", group='input', check=positive_or_default())
-    input_h: int = option(-1, 'input height; -1: as input_res', group='input', check=positive_or_default())
-    input_w: int = option(-1, 'input width; -1: as input_res', group='input', check=positive_or_default())
+    input_res: int = option(
+        -1, "input height and width; -1: the dataset's", group='input', check=side_or_default(MAX_SIDE)
+    )
+    input_h: int = option(-1, 'input height; -1: as input_res', group='input', check=side_or_default(MAX_SIDE))
+    input_w: int = option(-1, 'input width; -1: as input_res', group='input', check=side_or_default(MAX_SIDE))
     max_pixels: int = option(
         0,
         'images of more pixels are left out as decompression bombs; '

@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 import struct
+import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -186,8 +187,8 @@ TENSORS = {
     'negative': lambda t: -t.abs() - 1,
     'infinite': lambda t: torch.full_like(t, float('inf')) if t.is_floating_point() else t,
     'huge': lambda t: t + 1e38 if t.is_floating_point() else t,
-    'expanded': lambda t: torch.zeros(1).expand(t.shape),
-    'enormous': lambda t: torch.zeros(1).expand(2**20, 2**20),
+    'expanded': lambda t: torch.zeros(()).expand(t.shape),
+    'enormous': lambda t: torch.zeros(()).expand(2**20, 2**20),
     'quantized': lambda t: torch.quantize_per_tensor(torch.zeros(t.shape), 0.1, 0, torch.quint8),
     'a parameter': lambda t: nn.Parameter(t.float()),
 }
@@ -197,6 +198,7 @@ def make_facts_case(rng: np.random.Generator, base: Path, folder: Path) -> Case:
     """Return a sound file of a content that has another type somewhere."""
     place = folder / 'data'
     place.mkdir()
+    warnings.simplefilter('ignore')  # of torch, about kinds of tensors that are deprecated
     saved = content()
     notes = [break_content(rng, saved) for _ in range(pick(rng, [1, 1, 2]))]
     try:

@@ -83,7 +83,7 @@ def evaluation(data: Path, output: Path, note: str) -> Case:
 
 
 def numbers_in(value: Any) -> list[float]:
-    """All numbers in nested dicts and lists."""
+    """Return all numbers in nested dicts and lists."""
     if isinstance(value, dict):
         return numbers_in(list(value.values()))
     return [number for item in value for number in numbers_in(item)] if isinstance(value, list) else [value]

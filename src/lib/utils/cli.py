@@ -73,7 +73,11 @@ class OneLineParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
         """Parse as argparse does, but name the nearest option to an argument that it does not know."""
-        parsed, unknown = self.parse_known_args(args, namespace)
+        words = sys.argv[1:] if args is None else args
+        for word in words:
+            if word.startswith('--') and word.endswith('=--'):  # of which argparse would make an empty list
+                self.error(f"argument {word[:-3]}: expected a value, found '--'")
+        parsed, unknown = self.parse_known_args(words, namespace)
         if unknown:
             word = unknown[0].split('=')[0]
             known = [option for action in self._actions for option in action.option_strings]

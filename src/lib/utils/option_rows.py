@@ -20,6 +20,8 @@ INFERENCE = (TEST, DEMO)
 
 T = TypeVar('T', bound=type)
 
+LARGEST = 2**63 - 1  # of integers: NumPy and PyTorch know none beyond
+
 
 @dataclass(frozen=True)
 class Check:
@@ -42,6 +44,11 @@ def over(bound: float) -> Check:
 def between(least: float, most: float) -> Check:
     """Return the check for numbers from `least` to `most`."""
     return Check(lambda value: least <= value <= most, f'a number from {least} to {most}')
+
+
+def side_or_default(most: int) -> Check:
+    """Return the check for sides of an image in pixels, up to `most`, or -1, which stands for the default."""
+    return Check(lambda value: 0 < value <= most or value == -1, f'1 to {most}, or -1 for the default')
 
 
 def positive_or_default(value_of_default: float = -1) -> Check:
@@ -119,6 +126,8 @@ class Option:
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, float) and not math.isfinite(number):
                 raise UserError(f'--{self.name} {raw}: expected finite numbers')
+            if isinstance(number, int) and abs(number) > LARGEST:
+                raise UserError(f'--{self.name} {raw}: expected a number of 64 bits')
         if self.check is not None and not self.check.passes(value):
             shown = f"'{raw}'" if isinstance(raw, str) else raw
             raise UserError(f'--{self.name} {shown}: expected {self.check.expected}')
