@@ -7,8 +7,8 @@ files.
 
 import argparse
 import itertools
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from centernet.datasets.coco_file import name_of, read_coco
 from centernet.datasets.conversion import MARK, is_own
@@ -89,7 +89,7 @@ def main() -> None:
     refuse_overwriting(args.output, args.files, 'OUTPUT')
     if len(args.files) < 2:
         raise UserError(f"expected two or more FILES and OUTPUT, found '{args.files[0]}' and OUTPUT '{args.output}'")
-    mark = {'tool': TOOL, 'files': [str(Path(path).resolve()) for path in args.files]}
+    mark = {'tool': TOOL, 'files': [os.path.realpath(path) for path in args.files]}
     refuse_replacing(args.output, lambda existing: is_own(existing, mark), 'OUTPUT')
     merged = merge([(path, read_coco(path)) for path in args.files])
     if not merged['images']:
