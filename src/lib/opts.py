@@ -563,7 +563,7 @@ def derive_outputs(opt: Options) -> None:
     if 'exp_id' not in opt.given:
         name_run(opt)
     run = run_of(opt.load_model)
-    elsewhere = 'exp_dir' in opt.given and run is not None and Path(exp_dir).resolve() not in run.parents
+    elsewhere = 'exp_dir' in opt.given and run is not None and Path(os.path.realpath(exp_dir)) not in run.parents
     if run is not None and 'exp_id' not in opt.given and not elsewhere and goes_on(opt):
         opt.save_dir, opt.exp_dir, opt.exp_id = str(run), str(run.parent), run.name
     opt.debug_dir = os.path.join(opt.save_dir, 'debug')
@@ -589,7 +589,7 @@ def name_run(opt: Options) -> None:
 
 def run_of(checkpoint: str) -> Path | None:
     """Return the folder of the run that a checkpoint lies in; None where it lies in none."""
-    folder = Path(checkpoint).resolve().parent
+    folder = Path(os.path.realpath(checkpoint)).parent
     return folder if checkpoint and (folder / RUN_RECORD).is_file() else None
 
 

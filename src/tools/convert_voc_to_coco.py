@@ -6,6 +6,7 @@ is 1.
 """
 
 import argparse
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
@@ -56,13 +57,13 @@ def read_folder(folder: Path, output: Path, files: Tally, objects: Tally) -> dic
     """
     if not folder.is_dir():
         raise UserError(f"expected a VOC folder, there is none at '{folder}'")
-    if output.resolve() == folder.resolve():
+    if Path(os.path.realpath(output)) == Path(os.path.realpath(folder)):
         raise UserError(f"OUTPUT: '{output}' is the folder that is read; name another one")
-    nested = folder.resolve() in output.resolve().parents
+    nested = Path(os.path.realpath(folder)) in Path(os.path.realpath(output)).parents
     paths = sorted(
         path
         for path in folder.rglob('*')
-        if path.is_file() and not (nested and output.resolve() in path.resolve().parents)
+        if path.is_file() and not (nested and Path(os.path.realpath(output)) in Path(os.path.realpath(path)).parents)
     )
     xml_files = [path for path in paths if path.suffix.lower() == '.xml']
     if not xml_files:
@@ -219,7 +220,7 @@ def split_images(
     for path in split_files:
         names = Tally('names', Findings(path))
         for entry in read_names(path):
-            xml_file = find_entry(entry, Path(path).resolve(), images, by_stem, names)
+            xml_file = find_entry(entry, Path(os.path.realpath(path)), images, by_stem, names)
             if xml_file is not None:
                 names.use()
                 splits[split_of[Path(path).stem]][xml_file] = images[xml_file]
@@ -262,7 +263,7 @@ def find_entry(
                 common_length(path.parts[-2::-1], place.parent.parts[::-1])
                 for place in (xml_file, images[xml_file].path)
             )
-            ranks[xml_file] = (folders, common_length(list_file.parts, xml_file.resolve().parts))
+            ranks[xml_file] = (folders, common_length(list_file.parts, Path(os.path.realpath(xml_file)).parts))
         best = of_highest_rank(ranks)
         if len(best) == 1:
             return best[0]

@@ -79,7 +79,7 @@ def main() -> None:
     if not in_place:
         content[MARK] = {'tool': TOOL}
     # a link stays one: what it leads to is replaced
-    write_json(output.resolve() if in_place else output, content)
+    write_json(Path(os.path.realpath(output)) if in_place else output, content)
     print(f'{output}: {num_done} objects with extreme points')
 
 

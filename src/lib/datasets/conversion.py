@@ -190,7 +190,7 @@ def place_file(source: Path, target: Path, link: bool) -> None:
         # not by atomic_path: it sets the mode of what it wrote, which through a link is the user's own file
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f'.{os.getpid()}-link{target.suffix}')
-        beside.symlink_to(source.resolve())
+        beside.symlink_to(Path(os.path.realpath(source)))
         os.replace(beside, target)
     else:
         with atomic_path(target) as beside:
@@ -226,9 +226,9 @@ def write_own_data(
         if not images:
             raise UserError(f"nothing to convert: no usable image for '{split}'")
         refuse_foreign(output / 'annotations' / f'{split}.json', tool)
-    place = (output / 'images').resolve()
+    place = Path(os.path.realpath(output / 'images'))
     for path in paths:
-        if place in path.resolve().parents:
+        if place in Path(os.path.realpath(path)).parents:
             raise UserError(f"OUTPUT: '{output}' holds the image '{path}', which is read; name another folder")
     file_names = _free_names(paths, place)
     contents = {split: _to_coco(images, classes, file_names) for split, images in splits.items()}
