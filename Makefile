@@ -1,4 +1,4 @@
-# make setup | demo | demo-pose | demo-exdet | demo-3d | test | asan | bench | lint.  PYTHON is the interpreter that .venv is made with, VENV where it lies.
+# make setup | demo | demo-pose | demo-exdet | demo-3d | test | fuzz | asan | bench | lint.  PYTHON is the interpreter that .venv is made with, VENV where it lies.
 PYTHON ?= python3
 VENV ?= .venv
 
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.centernet-installed
 KERNELS := $(wildcard src/lib/external/*.pyx src/lib/external/*.h)
 KERNEL_TESTS := $(addprefix tests/test_,kernel_fuzz.py kernels.py nms.py dcn.py winograd.py decode.py)
 
-.PHONY: setup demo demo-pose demo-exdet demo-3d test asan bench lint
+.PHONY: setup demo demo-pose demo-exdet demo-3d test fuzz asan bench lint
 
 setup: $(STAMP)
 
@@ -26,6 +26,12 @@ demo demo-pose demo-exdet demo-3d: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Breaks N inputs of all formats at random, by SEED, and looks for tracebacks, crashes, hangs and damage.
+fuzz: N ?= 20000
+fuzz: SEED ?= 0
+fuzz: setup
+	$(BIN)/python tests/fuzz/run.py --count $(N) --seed $(SEED)
 
 # The kernels under gcc's AddressSanitizer and UndefinedBehaviorSanitizer, built into build/asan (not over the others),
 # and their tests. Leaks are not looked for: Python and torch keep much until they end.

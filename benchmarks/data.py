@@ -16,7 +16,7 @@ from centernet.utils.image import get_affine_transform
 from timing import Row, alternate
 
 TOOLS = Path(__file__).parents[1] / 'src' / 'tools'
-PICTURES = 16  # of 640 x 480
+IMAGES = 16  # of 640 x 480
 
 
 def rows(seconds: float) -> Iterator[Row]:
@@ -31,9 +31,9 @@ def rows(seconds: float) -> Iterator[Row]:
 
 
 def sample(seconds: float) -> Row:
-    """ctdet's `__getitem__` with all its augmentation, pictures in turn."""
+    """ctdet's `__getitem__` with all its augmentation, images in turn."""
     with tempfile.TemporaryDirectory() as folder:
-        options = ['--train', str(PICTURES), '--val', '1', '--size', '640x480']
+        options = ['--train', str(IMAGES), '--val', '1', '--size', '640x480']
         command = [sys.executable, 'make_toy_data.py', folder, *options]
         subprocess.run(command, cwd=TOOLS, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         opt = opts().parse(['ctdet', '--dataset', folder, '--gpus', '-1'])
@@ -45,11 +45,11 @@ def sample(seconds: float) -> Row:
         turn = {'ours': 0, 'floor': 0}
 
         def ours() -> None:
-            dataset[turn['ours'] % PICTURES]
+            dataset[turn['ours'] % IMAGES]
             turn['ours'] += 1
 
         def floor() -> None:
-            image = cv2.imread(paths[turn['floor'] % PICTURES])
+            image = cv2.imread(paths[turn['floor'] % IMAGES])
             cv2.warpAffine(image, warp, (opt.input_w, opt.input_h), flags=cv2.INTER_LINEAR)
             turn['floor'] += 1
 

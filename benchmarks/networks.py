@@ -59,7 +59,7 @@ def rows(seconds: float) -> Iterator[Row]:
 
 
 def memory() -> tuple[float, float]:
-    """MiB that inference with dla_34 takes: ours, as published."""
+    """Measure the MiB that inference with dla_34 takes: ours, as published."""
     return peak_memory(inference, 'dla_34', 'cpu'), peak_memory(published_inference, 'dla_34')
 
 
@@ -84,7 +84,7 @@ def models(seconds: float, device: str = 'cpu', dtype: str = 'float32', batch: i
 
 
 def gpu_memory(make: Callable[[], Callable[[], object]]) -> float:
-    """MiB of GPU memory that is held at most while something is made and called."""
+    """Measure the MiB of GPU memory that is held at most while something is made and called."""
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -112,7 +112,7 @@ def published_inference(arch: str) -> Callable[[], object]:
 
 
 def detector(arch: str, dtype: str = 'float32', device: str = 'cpu') -> BaseDetector:
-    """A detector of 80 classes with random weights, whose deformable convolutions look up to a few cells away."""
+    """Return a detector of 80 classes with random weights whose deformable convolutions look up to a few cells away."""
     gpus = '-1' if device == 'cpu' else '0'
     torch.manual_seed(0)
     args = ['ctdet', '--arch', arch, '--input_res', str(SIDE), '--gpus', gpus, '--dtype', dtype]
@@ -124,7 +124,7 @@ def detector(arch: str, dtype: str = 'float32', device: str = 'cpu') -> BaseDete
 
 
 def as_published(ours: BaseDetector) -> BaseDetector:
-    """The detector with its network as it is: batch norms, NCHW, torchvision's deformable convolution."""
+    """Return the detector with its network as it is: batch norms, NCHW, torchvision's deformable convolution."""
     use_torchvision(ours.model.to(memory_format=torch.contiguous_format))
 
     def eager(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -143,7 +143,7 @@ def use_torchvision(model: nn.Module) -> nn.Module:
 
 
 def our_step(arch: str, images: int, side: int, device: str = 'cpu') -> Callable[[], object]:
-    """A training step as main.py does it."""
+    """Return a training step as main.py does it."""
     opt = opts().init(['ctdet', '--arch', arch, '--gpus', '-1' if device == 'cpu' else '0'])
     opt.device = torch.device(device)
     model = create_model(arch, opt.heads, opt.head_conv)
@@ -154,7 +154,7 @@ def our_step(arch: str, images: int, side: int, device: str = 'cpu') -> Callable
 
 
 def published_step(arch: str, images: int, side: int) -> Callable[[], object]:
-    """The same step in NCHW, with torchvision's deformable convolution and the plain optimizer."""
+    """Return the same step in NCHW, with torchvision's deformable convolution and the plain optimizer."""
     opt = opts().init(['ctdet', '--arch', arch, '--gpus', '-1'])
     model = use_torchvision(create_model(arch, opt.heads, opt.head_conv)).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
@@ -170,7 +170,7 @@ def published_step(arch: str, images: int, side: int) -> Callable[[], object]:
 
 
 def training_batch(images: int, side: int, classes: int = 80, slots: int = 128) -> dict[str, torch.Tensor]:
-    """Random images with four objects each, as ctdet's samples are collated."""
+    """Make random images with four objects each, as ctdet's samples are collated."""
     cells = side // 4
     heat = 0.5 * torch.rand(images, classes, cells, cells) ** 8
     ind = torch.randint(cells * cells, (images, slots))
@@ -187,7 +187,7 @@ def training_batch(images: int, side: int, classes: int = 80, slots: int = 128) 
 
 
 def peer(name: str) -> nn.Module:
-    """One of torchvision's detectors for 80 classes and background, forced to our image size."""
+    """Make one of torchvision's detectors for 80 classes and background, forced to our image size."""
     torch.manual_seed(0)
     model = PEERS[name](weights=None, weights_backbone=None, num_classes=81)
     model.transform.min_size, model.transform.max_size = (SIDE,), SIDE

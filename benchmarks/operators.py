@@ -63,7 +63,7 @@ def deformable_convolution(channels: int, out: int, side: int, goal: int, second
 
 
 def heatmap(classes: int, side: int = 128) -> torch.Tensor:
-    """A heatmap after its sigmoid, low nearly everywhere, as a trained network's."""
+    """Return a heatmap after its sigmoid, low nearly everywhere, as a trained network's."""
     return (torch.randn(1, classes, side, side) - 4).sigmoid()
 
 

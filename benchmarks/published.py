@@ -19,14 +19,14 @@ from setuptools import Distribution, Extension
 
 
 def gather(feat: torch.Tensor, inds: torch.Tensor) -> torch.Tensor:
-    """[B, N, C] of maps [B, C, h, w] at cells [B, N]: the maps are laid out with channels last, then indexed."""
+    """Return [B, N, C] of maps [B, C, h, w] at cells [B, N]: the maps are laid out with channels last, then indexed."""
     feat = feat.permute(0, 2, 3, 1).contiguous()
     feat = feat.view(feat.size(0), -1, feat.size(3))  # [B, h*w, C]
     return feat.gather(1, inds.unsqueeze(2).expand(inds.size(0), inds.size(1), feat.size(2)))
 
 
 def peaks(heat: torch.Tensor) -> torch.Tensor:
-    """Heat [B, C, h, w] times whether a cell is the maximum of its 3x3 neighbourhood."""
+    """Return heat [B, C, h, w] times whether a cell is the maximum of its 3x3 neighbourhood."""
     highest = F.max_pool2d(heat, (3, 3), stride=1, padding=1)
     return heat * (highest == heat).float()
 
@@ -126,7 +126,7 @@ def exct_decode(
 
 @cache
 def compiled_soft_nms() -> Callable[..., list[int]]:
-    """The soft-NMS of `published_nms.pyx`, built when it is asked for."""
+    """Return the soft-NMS of `published_nms.pyx`, built when it is asked for."""
     source = Extension('published_nms', [str(Path(__file__).with_name('published_nms.pyx'))])
     with tempfile.TemporaryDirectory() as folder:
         extensions = cythonize(source, build_dir=folder, language_level=3, quiet=True)
@@ -150,7 +150,7 @@ def color_and_normalize(
     mean: np.ndarray,
     std: np.ndarray,
 ) -> np.ndarray:
-    """The input float32 [3, H, W] of a uint8 BGR window [H, W, 3]; one pass over the picture for each step.
+    """Return the input float32 [3, H, W] of a uint8 BGR window [H, W, 3]; one pass over the picture for each step.
 
     Args:
         order: the order of brightness 0, contrast 1 and saturation 2.

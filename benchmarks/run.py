@@ -40,7 +40,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def processor() -> str:
-    """What the figures were measured on."""
+    """Return a line on the machine that the numbers were measured on."""
     names = [line.partition(':')[2].strip() for line in cpu_info() if line.startswith('model name')]
     name = names[0] if names else platform.processor() or platform.machine()
     return f'{name}, {torch.get_num_threads()} threads, torch {torch.__version__}'
@@ -52,7 +52,7 @@ def cpu_info() -> list[str]:
 
 
 def print_ratios(only: str | None, seconds: float) -> None:
-    """The table of ours against peers, line by line as it is measured."""
+    """Print the table of ours against peers, line by line as it is measured."""
     rows = []
     for name, section in SECTIONS.items():
         if only in (None, name):

@@ -39,7 +39,7 @@ class Row:
 def alternate(
     functions: Mapping[str, Callable[[], object]], seconds: float, most: int = 200, device: str = 'cpu'
 ) -> dict[str, float]:
-    """Median milliseconds of each function: once before, then in turns for so many seconds, or for `LEAST_ROUNDS`."""
+    """Time functions in turns, after one call each, for so many seconds or `LEAST_ROUNDS`; return median ms of each."""
     wait = torch.cuda.synchronize if device.startswith('cuda') else lambda: None
     times: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
@@ -59,7 +59,7 @@ def alternate(
 
 
 def peak_memory(make: Callable[..., Callable[[], object]], *args) -> float:
-    """MiB that a fresh process takes to make something and call it three times, over what its imports took."""
+    """Measure the MiB that a fresh process takes, over its imports, to make something and call it three times."""
     context = multiprocessing.get_context('spawn')
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_report_peak, args=(sender, make, args))
@@ -80,13 +80,13 @@ def _report_peak(sender, make: Callable[..., Callable[[], object]], args: tuple)
 
 
 def highest_memory() -> float:
-    """MiB that this process has held at most (Linux; `ru_maxrss` would begin with the parent's)."""
+    """Return the MiB that this process has held at most (Linux; `ru_maxrss` would begin with the parent's)."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith('VmHWM'))
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Rows of text as a Markdown table, in columns."""
+    """Format rows of text as a Markdown table, in columns."""
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
 

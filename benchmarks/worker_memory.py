@@ -24,7 +24,7 @@ LIMIT = 50
 
 
 def made_up_index(images: int, objects: int, seed: int = 0) -> AnnotationIndex:
-    """Random annotations: so many objects on 640 x 480 images, each image's number drawn."""
+    """Make random annotations: so many objects on 640 x 480 images, each image's number drawn."""
     rng = np.random.default_rng(seed)
     counts = np.bincount(rng.integers(0, images, objects), minlength=images)
     corners = rng.uniform(0, (600, 440), (objects, 2))
@@ -59,14 +59,14 @@ class Annotations(get_dataset('coco', 'ctdet')):
 
 
 def private_memory(_items: Sequence[float]) -> float:
-    """MiB that this process alone has written to, once it has looked for garbage."""
+    """Return the MiB that this process alone has written to, once it has looked for garbage."""
     gc.collect()
     fields = dict(line.split(':') for line in SMAPS.read_text().splitlines()[1:])
     return int(fields['Private_Dirty'].split()[0]) / 1024
 
 
 def worker_memory(images: int, objects: int, workers: int) -> list[float]:
-    """MiB of its own that each worker holds after it has looked at the annotations of all images."""
+    """Measure the MiB of its own that each worker holds after it has looked at the annotations of all images."""
     dataset = Annotations(opts().parse(['ctdet', '--gpus', '-1']), made_up_index(images, objects))
     batches = [range(images)] * workers  # each worker gets one batch, of all images
     loader = DataLoader(

@@ -6,7 +6,7 @@ PATH is a file, a folder, `webcam` or `webcam:NUMBER`. The drawn images (or the 
 list of every detection, go into `--output`. With a display they are shown too: any key goes on to the next
 image, Esc ends.
 
-What a function needs is imported in it, once the command line is found right: torch takes seconds to load.
+Functions import what they need, once the command line is found right: torch takes seconds to load.
 """
 
 from collections import Counter
@@ -52,13 +52,13 @@ def demo(opt: 'Options', detector: 'BaseDetector', source: 'Source', outputs: 'O
     try:
         for frame in track(source, 'demo', source.total) if source.total else source:
             try:
-                meta = detector.picture_meta(frame.name)
+                meta = detector.image_meta(frame.name)
             except UserError as error:
                 source.skip(error)
                 continue
             found = detector.run(frame.image, meta)
-            detections = detector.described(found)
-            drawings = detector.drawings(frame.image, detections, meta, outputs.least_side)
+            detections = detector.describe(found)
+            drawings = detector.draw(frame.image, detections, meta, outputs.least_side)
             outputs.add(frame, detections, drawings)
             seconds.update({stage: found[stage] for stage in TIMES})
             seconds.update(tot=frame.seconds, load=frame.seconds)

@@ -73,7 +73,7 @@ def train(opt: 'Options', Dataset: type) -> None:
 
 
 def evaluate(opt: 'Options', Dataset: type) -> None:
-    """Losses and metric of a trained network on val, through the training-side decoder."""
+    """Compute the losses and the metric of a trained network on val, through the training-side decoder."""
     from lib.datasets.loaders import val_loader
     from lib.models.model import create_model, load_model
     from lib.trains.train_factory import train_factory

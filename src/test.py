@@ -37,7 +37,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def detect_all(opt: 'Options', dataset: Any, detector: 'BaseDetector') -> dict[int, dict]:
-    """`{image_id: results}` of all images; those that cannot be read are named, counted and left out."""
+    """Detect in all images, `{image_id: results}`; those that cannot be read are named, counted and left out."""
     from lib.datasets.test_images import iterate_test_images
     from lib.detectors.base_detector import TIMES
 

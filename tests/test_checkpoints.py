@@ -238,6 +238,24 @@ def test_optimizer_state_that_does_not_fit(path, spoil, reason, capsys):
     step(model, fresh)
 
 
+@pytest.mark.parametrize('fused', [False, True])
+def test_optimizer_state_in_another_layout(path, fused):
+    """A saved state of other strides, or of one value for all, is used as if it had the parameter's."""
+    model, optimizer = trained()
+    saved = optimizer.state_dict()
+    weight = max(saved['state'], key=lambda index: saved['state'][index]['exp_avg'].ndim)
+    saved['state'][weight]['exp_avg_sq'] = torch.full((1,), 0.5).expand(saved['state'][weight]['exp_avg_sq'].shape)
+    saved['state'][weight]['exp_avg'] = saved['state'][weight]['exp_avg'].to(memory_format=torch.channels_last)
+    torch.save({'epoch': 1, 'state_dict': model.state_dict(), 'optimizer': saved}, path)
+    fresh = torch.optim.Adam(model.parameters(), 1e-3, fused=fused)
+    load_model(model, path, fresh, resume=True)
+    for parameter, state in fresh.state.items():
+        assert state['exp_avg'].stride() == state['exp_avg_sq'].stride() == parameter.stride()
+    parameter = list(model.parameters())[weight]
+    assert torch.equal(fresh.state[parameter]['exp_avg'], saved['state'][weight]['exp_avg'])
+    step(model, fresh)
+
+
 def test_optimizer_options_stay_its_own(path):
     """Options of the groups are the program's: what a file says of them, or leaves out, has no effect."""
     model, optimizer = trained()

@@ -92,7 +92,7 @@ def test_boxes(tmp_path, box):
     'box', [None, 'box', [1, 2, 3], [1, 2, 3, True], [1, 2, 3, None], [10**400, 1, 2, 3], {}, 5], ids=repr
 )
 def test_boxes_that_are_none(box):
-    """What is no four numbers is absent, and its entry keeps its place for the user of the box to name."""
+    """A value that is no four numbers is absent, and its entry keeps its place for the user of the box to name."""
     assert 'bbox' not in normalised(row={'bbox': box})[0]['annotations'][0]
 
 
@@ -226,7 +226,7 @@ def test_many_doubled_keys_are_read_quickly(tmp_path):
     assert len(read_json(tmp_path / 'c.json')) == 100_000
 
 
-def test_findings_are_told_once(tmp_path, capsys):
+def test_findings_are_named_once(tmp_path, capsys):
     """A file that is read several times in one program complains once."""
     (tmp_path / 'c.json').write_text(json.dumps(content(row={'area': 'x'})))
     for _ in range(3):

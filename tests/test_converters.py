@@ -115,7 +115,7 @@ def test_yaml_names_with_a_gap(convert, tmp_path):
     ],
 )
 def test_yaml_that_is_refused(convert, tmp_path, yaml):
-    """What is neither a list of names nor a mapping from numbers is refused, in one line and without a hang."""
+    """Names that are neither a list nor a mapping from numbers are refused, in one line and without a hang."""
     make_yolo(tmp_path / 'y', '0 .5 .5 .2 .2\n', yaml)
     assert 'data.yaml' in convert('convert_yolo_to_coco', 'y', 'own', fails=True)
     assert not (tmp_path / 'own').exists()

@@ -220,7 +220,7 @@ def test_oracles_give_perfect_detections(toy, args):
     for i in range(len(data)):
         batch = batch_of(data[i])
         output = {head: torch.randn(1, n, 16, 16) for head, n in data.opt.heads.items()}
-        results = trainer.detections(trainer.loss.with_oracles(output, batch), batch)
+        results = trainer.detect(trainer.loss.with_oracles(output, batch), batch)
         objects = data.index.objects(i)
         for box, cls in zip(objects.boxes, objects.classes, strict=True):
             near = 3.01 if '--not_reg_offset' in args else 0.05
@@ -284,7 +284,7 @@ def detect(checkpoint, image, *args):
     return detector_factory['ctdet'](opt).run(image)['results']
 
 
-def picture(width=96, height=80):
+def make_image(width=96, height=80):
     return np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8)
 
 
@@ -303,7 +303,7 @@ def test_options_change_the_detections(checkpoint, name):
     """Each option of the detector acts; without a change nothing changes."""
 
     def rows(*args):
-        return np.concatenate(list(detect(checkpoint, picture(), *args).values()))
+        return np.concatenate(list(detect(checkpoint, make_image(), *args).values()))
 
     plain, again, changed = rows(), rows(), rows(*DETECTOR_OPTIONS[name])
     assert np.array_equal(plain, again)
@@ -313,7 +313,7 @@ def test_options_change_the_detections(checkpoint, name):
 
 def test_flip_test_is_blind_to_mirroring(checkpoint):
     """With --flip_test (and no offsets to differ), the mirrored image gives the mirrored heatmap peaks."""
-    image = picture(96, 96)
+    image = make_image(96, 96)
     plain, mirrored = (detect(checkpoint, x, '--flip_test') for x in (image, np.ascontiguousarray(image[:, ::-1])))
     scores = [np.sort(np.concatenate([rows[:, 4] for rows in r.values()]))[-20:] for r in (plain, mirrored)]
     np.testing.assert_allclose(*scores, atol=1e-4)
@@ -323,7 +323,7 @@ def test_flip_test_is_blind_to_mirroring(checkpoint):
 def test_any_image_size(checkpoint, size):
     """Down to one pixel, at a fixed and at the image's own resolution."""
     for args in ([], ['--keep_res'], ['--test_scales', '0.5,1.5']):
-        results = detect(checkpoint, picture(*size), *args)
+        results = detect(checkpoint, make_image(*size), *args)
         assert sorted(results) == [1, 2, 3]
         assert all(rows.dtype == np.float32 and np.isfinite(rows).all() for rows in results.values())
 
@@ -336,10 +336,10 @@ def test_arrays_that_are_no_image(checkpoint, array):
 
 
 def test_results_have_times_and_classes(checkpoint, tmp_path):
-    """run takes a path too, and tells the seconds of each stage."""
+    """run takes a path too, and returns the seconds of each stage."""
     import cv2
 
-    cv2.imwrite(str(tmp_path / 'a.png'), picture())
+    cv2.imwrite(str(tmp_path / 'a.png'), make_image())
     opt = opts().init(['ctdet', '--load_model', checkpoint, '--gpus', '-1'])
     ret = detector_factory['ctdet'](opt).run(tmp_path / 'a.png')
     assert set(ret) >= {'results', 'tot', 'load', 'pre', 'net', 'dec', 'post', 'merge'}
@@ -350,7 +350,7 @@ def test_batch_of_many_equals_batches_of_one(checkpoint, toy):
     """Outputs do not depend on what else is in the batch."""
     opt = opts().init(['ctdet', '--load_model', checkpoint, '--gpus', '-1'])
     detector = detector_factory['ctdet'](opt)
-    images = torch.from_numpy(np.concatenate([detector.pre_process(picture(96 + i, 80))[0] for i in range(4)]))
+    images = torch.from_numpy(np.concatenate([detector.pre_process(make_image(96 + i, 80))[0] for i in range(4)]))
     together = detector.forward(images)
     for i in range(4):
         alone = detector.forward(images[i : i + 1])
@@ -395,7 +395,7 @@ def test_evaluation_paths_agree(checkpoint, toy, scripts, tmp_path):
 
 
 def test_fine_tuning_on_other_classes(checkpoint, toy, capsys):
-    """A checkpoint of 3 classes starts a network of 2: the trunk is kept, and what was re-started is said."""
+    """A checkpoint of 3 classes starts a network of 2: the backbone is kept, layers that start anew are named."""
     from lib.models.model import create_model, load_model
 
     heads = {'hm': 2, 'wh': 2, 'reg': 2}

@@ -27,7 +27,7 @@ def write_image(path, width=64, height=48):
 
 
 def folder(root, images=None, annotations=None, categories=None, splits=('train', 'val')) -> str:
-    """Own data of two 64 x 48 pictures with one box each, or what is given."""
+    """Own data of two 64 x 48 images with one box each, or those given."""
     categories = categories or [{'id': 7, 'name': 'cat'}, {'id': 90, 'name': 'dog'}]
     if images is None:
         images = [{'id': i, 'file_name': f'{i}.jpg', 'width': 64, 'height': 48} for i in (3, 5)]
@@ -78,7 +78,7 @@ BROKEN_BOXES = {
 
 @pytest.mark.parametrize(('kind', 'box'), [(k, box) for k, boxes in BROKEN_BOXES.items() for box in boxes])
 def test_broken_boxes_are_named_and_left_out(tmp_path, capsys, kind, box):
-    """A broken box loses its target but keeps its slot; the others are trained on; its id is told."""
+    """A broken box loses its target but keeps its slot; the others are trained on; its id is named."""
     good = {'id': 1, 'image_id': 3, 'category_id': 7, 'bbox': [10, 10, 20, 16]}
     bad = {'id': 77, 'image_id': 3, 'category_id': 7, 'bbox': box}
     dataset = build(folder(tmp_path, annotations=[bad, good]))
@@ -109,7 +109,7 @@ def test_unknown_and_doubled_ids(tmp_path, capsys):
 
 
 def test_images_without_objects_stay(tmp_path):
-    """Background pictures are trained on: an empty heatmap and a zero row of truth."""
+    """Background images are trained on: an empty heatmap and a zero row of truth."""
     dataset = build(folder(tmp_path, annotations=[]))
     sample = dataset[0]
     assert len(dataset) == 2 and sample['hm'].max() == 0 and sample['reg_mask'].sum() == 0
@@ -117,7 +117,7 @@ def test_images_without_objects_stay(tmp_path):
 
 
 def test_broken_images_are_named_and_left_out(tmp_path, capsys):
-    """Missing, cut short and unreadable pictures, and entries that name none."""
+    """Missing, cut short and unreadable images, and entries that name none."""
     images = [{'id': i, 'file_name': f'{i}.jpg', 'width': 64, 'height': 48} for i in range(5)]
     path = folder(tmp_path, images=[*images, {'id': True}, {'id': 'x'}, {**images[0]}], annotations=[])
     (tmp_path / 'images/1.jpg').unlink()
@@ -176,8 +176,8 @@ def test_folder_without_annotations(tmp_path):
 
 
 def test_odd_images_become_inputs(tmp_path):
-    """Grey, alpha, 16 bit and 1 x 1 pictures are read like any other."""
-    pictures = {
+    """Grey, alpha, 16 bit and 1 x 1 images are read like any other."""
+    written = {
         'gray.png': np.full((48, 64), 128, np.uint8),
         'alpha.png': np.full((48, 64, 4), 128, np.uint8),
         'deep.png': np.full((48, 64, 3), 128 * 257, np.uint16),
@@ -185,9 +185,9 @@ def test_odd_images_become_inputs(tmp_path):
     }
     (tmp_path / 'images').mkdir()
     images = []
-    for i, (name, picture) in enumerate(pictures.items()):
-        cv2.imwrite(str(tmp_path / 'images' / name), picture)
-        images.append({'id': i, 'file_name': name, 'width': picture.shape[1], 'height': picture.shape[0]})
+    for i, (name, image) in enumerate(written.items()):
+        cv2.imwrite(str(tmp_path / 'images' / name), image)
+        images.append({'id': i, 'file_name': name, 'width': image.shape[1], 'height': image.shape[0]})
     for split in ('train', 'val'):
         box = {'id': 1, 'image_id': 0, 'category_id': 7, 'bbox': [4, 4, 9, 9]}
         dataset = build(folder(tmp_path, images=images, annotations=[box]), split)
@@ -198,7 +198,7 @@ def test_odd_images_become_inputs(tmp_path):
 
 
 def test_image_that_breaks_later_is_skipped(tmp_path, capsys):
-    """A picture damaged after the check is told once and replaced by the next one."""
+    """An image damaged after the check is named once and replaced by the next one."""
     dataset = build(folder(tmp_path))
     (tmp_path / 'images/3.jpg').write_text('gone bad')
     for _ in range(2):
@@ -210,7 +210,7 @@ def test_image_that_breaks_later_is_skipped(tmp_path, capsys):
 
 
 def test_exif_orientation_follows_the_json(tmp_path):
-    """The picture is turned when the JSON's size says that its boxes were drawn so, and only then."""
+    """The image is turned when the JSON's size says that its boxes were drawn so, and only then."""
     from PIL import Image
 
     (tmp_path / 'images').mkdir()
@@ -229,8 +229,8 @@ def big_photo(tmp_path, width=800, height=600):
     (tmp_path / 'images').mkdir()
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     gray = 127 + 60 * np.sin(x / 20) + 60 * np.cos(y / 20 + x / 50)
-    picture = cv2.merge([gray.astype(np.uint8), 255 - gray.astype(np.uint8), (gray / 2).astype(np.uint8)])
-    cv2.imwrite(str(tmp_path / 'images/big.jpg'), picture, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    pixels = cv2.merge([gray.astype(np.uint8), 255 - gray.astype(np.uint8), (gray / 2).astype(np.uint8)])
+    cv2.imwrite(str(tmp_path / 'images/big.jpg'), pixels, [cv2.IMWRITE_JPEG_QUALITY, 98])
     image = {'id': 1, 'file_name': 'big.jpg', 'width': width, 'height': height}
     box = {'id': 1, 'image_id': 1, 'category_id': 7, 'bbox': [100, 100, 400, 300]}
     return folder(tmp_path, images=[image], annotations=[box])
@@ -238,7 +238,7 @@ def big_photo(tmp_path, width=800, height=600):
 
 @pytest.mark.parametrize('size', [(800, 600), (803, 597)])
 def test_large_photos_are_decoded_smaller_in_training_alone(tmp_path, monkeypatch, size):
-    """Cut, mirrored and rotated as the picture in full is, and validation reads it in full."""
+    """Cut, mirrored and rotated as the image in full is, and validation reads it in full."""
     from lib.datasets.sample import base
 
     path = big_photo(tmp_path, *size)
@@ -281,7 +281,7 @@ def test_image_of_another_size_than_checked_is_skipped(tmp_path, capsys):
 
 
 def test_tiff_orientation(tmp_path):
-    """Pillow tells the size of a turned TIFF as it is shown, unlike a JPEG's; the index has cv2's."""
+    """Pillow gives the size of a turned TIFF as it is shown, unlike a JPEG's; the index has cv2's."""
     from PIL import Image
 
     (tmp_path / 'images').mkdir()

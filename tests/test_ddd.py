@@ -47,7 +47,7 @@ def solid(category, location, turn, camera):
 
 
 def scene(rng, camera):
-    """Objects side by side, so that none hides another's cell; boxes wholly inside the picture."""
+    """Objects side by side, so that none hides another's cell; boxes wholly inside the image."""
     found = []
     for place in np.linspace(-1, 1, 4)[: rng.integers(1, 5)]:
         depth = rng.uniform(9, 20)
@@ -66,7 +66,7 @@ KINDS = ['Pedestrian', 'Car', 'Cyclist', 'Van', 'Truck', 'Person_sitting', 'Tram
 
 
 def write_kitti(root, scenes, calibs=CAMERAS, names=KINDS, own=False):
-    """A --data_dir with KITTI's pictures (grey noise), or own data, of `scenes` (lists of annotations)."""
+    """A --data_dir with KITTI's images (grey noise), or own data, of `scenes` (lists of annotations)."""
     images = root / 'images' if own else root / 'kitti/images/trainval'
     annotations = root / 'annotations' if own else root / 'kitti/annotations'
     images.mkdir(parents=True)
@@ -74,8 +74,8 @@ def write_kitti(root, scenes, calibs=CAMERAS, names=KINDS, own=False):
     coco = {'images': [], 'annotations': []}
     coco['categories'] = [{'id': i, 'name': name} for i, name in enumerate(names, start=1)]
     for number, objects in enumerate(scenes):
-        picture = np.random.default_rng(number).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-        assert cv2.imwrite(str(images / f'{number:06d}.png'), picture)
+        pixels = np.random.default_rng(number).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+        assert cv2.imwrite(str(images / f'{number:06d}.png'), pixels)
         image = {'id': number, 'file_name': f'{number:06d}.png', 'width': WIDTH, 'height': HEIGHT}
         calib = calibs[number % len(calibs)]
         coco['images'].append(image if calib is None else {**image, 'calib': calib})
@@ -151,7 +151,7 @@ def annotations_of(folder, image_id):
 
 @pytest.mark.parametrize('extra', [(), ('--mse_loss',)])
 def test_targets_decode_to_the_annotated_boxes(folder, extra):
-    """What the ideal network says of a frame are its 3D boxes, each frame with its own camera."""
+    """The ideal network finds a frame's 3D boxes, each frame with its own camera."""
     opt, dataset = make_dataset(folder, 'val', *ORACLES, *extra)
     for i in range(len(dataset)):
         sample = dataset[i]
@@ -383,7 +383,7 @@ def test_without_2d_boxes(folder):
 
 @pytest.mark.parametrize(('option', 'head'), list(zip(ORACLES, ('hm', 'dep', 'dim', 'rot', 'wh', 'reg'), strict=True)))
 def test_each_oracle_replaces_its_head_alone(folder, option, head):
-    """What `--eval_oracle_*` puts in place of a head leaves no loss of that head."""
+    """The truth that `--eval_oracle_*` puts in place of a head leaves no loss of that head."""
     opt, dataset = make_dataset(folder, 'val', option)
     batch, output = as_batch(dataset[0]), random_output(opt)
     replaced = DddLoss(opt).with_oracles(output, batch)
@@ -414,9 +414,9 @@ def test_each_image_has_its_own_calibration(folder, detector, capsys):
     plain = all_rows(detector.run(image)['results'])
     detector.run(image)
     assert capsys.readouterr().out.count("KITTI's published calibration is used") == 1
-    told = {'calib': np.float32(CAMERAS[1])}
-    own = all_rows(detector.run(image, told)['results'])
-    prefetched = all_rows(detector.run(detector.pre_process.prefetch(image, told))['results'])
+    meta = {'calib': np.float32(CAMERAS[1])}
+    own = all_rows(detector.run(image, meta)['results'])
+    prefetched = all_rows(detector.run(detector.pre_process.prefetch(image, meta))['results'])
     np.testing.assert_array_equal(own, prefetched)
     np.testing.assert_array_equal(own[:, 1:8], plain[:, 1:8])
     assert not np.allclose(own[:, 8:10], plain[:, 8:10]) and plain.shape == (30, 13)
@@ -425,7 +425,7 @@ def test_each_image_has_its_own_calibration(folder, detector, capsys):
 
 
 def test_calib_file_is_the_detectors(folder, tmp_path, capsys):
-    """`--calib FILE` stands in for images that tell none; a file that is missing or cut short is one line."""
+    """`--calib FILE` stands in for images that have none; a file that is missing or cut short is one line."""
     file = tmp_path / 'calib.txt'
     file.write_text('P0: 1\nP2: ' + ' '.join(map(str, np.ravel(CAMERAS[1]))))
     found = detector_factory['ddd'](options(folder, '--calib', str(file))[0])
@@ -452,7 +452,7 @@ def test_threshold_and_number_of_detections(folder, detector):
 
 
 def test_mirroring_and_scales_do_not_act(folder, capsys):
-    """3D boxes are not mirrored, scaled or merged: the options are told and change nothing."""
+    """3D boxes are not mirrored, scaled or merged: the options are named and change nothing."""
     opt, _ = options(folder, '--flip_test', '--test_scales', '0.5,1', '--nms')
     said = capsys.readouterr().out
     assert all(f'--{name} does not act in ddd' in said for name in ('flip_test', 'test_scales', 'nms'))
@@ -482,7 +482,7 @@ def ideal_results(dataset, opt):
     results = {}
     for batch in val_loader(opt, dataset):
         output = trainer.loss.with_oracles({}, batch)
-        results[int(batch['meta']['img_id'])] = trainer.detections(output, batch)
+        results[int(batch['meta']['img_id'])] = trainer.detect(output, batch)
     return results
 
 
@@ -498,7 +498,7 @@ def crowd(tmp_path_factory):
 
 
 def test_ideal_results_score_100(crowd, tmp_path, capsys):
-    """KITTI's result files in `results`, flat figures in metrics.json; labels are written from the annotations."""
+    """KITTI's result files in `results`, flat metrics in metrics.json; labels are written from the annotations."""
     opt, dataset = make_dataset(crowd, 'val', *ORACLES)
     (tmp_path / 'results').mkdir()
     (tmp_path / 'results/000999.txt').write_text('an earlier run')

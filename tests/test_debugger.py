@@ -35,7 +35,7 @@ def filled(side=100):
     return debugger
 
 
-def test_network_input_becomes_the_picture_again():
+def test_network_input_becomes_the_image_again():
     """Denormalising undoes (pixel / 255 - mean) / std exactly, for means of any shape."""
     image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
     mean, std = np.array([0.4, 0.5, 0.6], np.float32), np.array([0.2, 0.3, 0.25], np.float32)
@@ -52,8 +52,8 @@ def test_network_input_becomes_the_picture_again():
     ],
     ids=['box', 'extreme', 'detections'],
 )
-def test_each_kind_is_drawn_on_the_named_picture_alone(draw):
-    """A drawing changes the picture it names, and neither the caller's picture nor another one."""
+def test_each_kind_is_drawn_on_the_named_image_alone(draw):
+    """A drawing changes the image it names, and neither the caller's image nor another one."""
     side = 300
     given = np.full((side, side, 3), 90, np.uint8)
     view = Debugger(class_names=['cat', 'dog'], skeleton=[(0, 1)])
@@ -97,7 +97,7 @@ def test_maps_and_views_have_their_theme():
 
 @pytest.mark.parametrize(('level', 'names'), [(1, ['p_default.png']), (3, ['p_plot.png']), (4, ['p_default.png'])])
 def test_without_a_display_every_level_saves_and_says_where(tmp_path, capsys, level, names):
-    """No window is opened; the pictures are in the folder, which is told once."""
+    """No window is opened; the images are in the folder, which is named once."""
     debugger_module.log_folder.cache_clear()
     folder = tmp_path / 'debug'
     for _ in range(2):
@@ -119,14 +119,14 @@ def test_show_images_refuses_without_a_display():
     ids=['Esc', 'other key after a while', 'windows closed', 'video goes on'],
 )
 def test_windows_end_by_key_or_when_closed(monkeypatch, keys, visible, pause, escaped):
-    """Waiting ends with a key or when the last window is closed, and tells Esc from the rest."""
+    """Waiting ends with a key or when the last window is closed, and Esc is known from the rest."""
     shown = []
     monkeypatch.setattr(display, 'has_display', lambda: True)
     monkeypatch.setattr(cv2, 'imshow', lambda title, image: shown.append((title, image.shape)))
     monkeypatch.setattr(cv2, 'waitKey', lambda milliseconds: keys.pop(0))
     monkeypatch.setattr(cv2, 'getWindowProperty', lambda *_: visible)
-    pictures = {'a': np.zeros((5, 5, 3), np.uint8), 'b': np.zeros((1800, 3200, 3), np.uint8)}
-    assert media.show_images(pictures, pause) is escaped
+    images = {'a': np.zeros((5, 5, 3), np.uint8), 'b': np.zeros((1800, 3200, 3), np.uint8)}
+    assert media.show_images(images, pause) is escaped
     assert keys == [] and shown == [('a', (5, 5, 3)), ('b', (900, 1600, 3))]
 
 

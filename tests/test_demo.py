@@ -30,12 +30,12 @@ ROWS = {
 
 
 def fake_detector(opt, on_run):
-    """The task's detector without a network: finds the same in every picture; `on_run` may interfere."""
+    """The task's detector without a network: finds the same in every image; `on_run` may interfere."""
 
     class FakeDetector(detector_factory[opt.task]):
         def __init__(self):
             self.opt, self.runs = opt, 0
-            self.calib, self.told_default, self.told_missing = DEFAULT_CALIB, False, set()  # ddd
+            self.calib, self.default_noted, self.missing_noted = DEFAULT_CALIB, False, set()  # ddd
 
         def run(self, image, meta):
             assert image.dtype == np.uint8 and image.ndim == 3
@@ -82,7 +82,7 @@ def look(monkeypatch, tmp_path):
     return run
 
 
-def write_picture(path, height=80, width=100):
+def write_image(path, height=80, width=100):
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), np.full((height, width, 3), 90, np.uint8))
     return path
@@ -101,23 +101,23 @@ def read_results(folder):
 
 
 def test_one_image_is_drawn_and_listed_in_full(look, tmp_path, capsys):
-    """The list holds every detection, the picture only those over the threshold; times and places are told."""
-    out = look(write_picture(tmp_path / 'in' / 'a.png', 480, 640))
+    """The list holds every detection, the drawing only those over the threshold; times and places are printed."""
+    out = look(write_image(tmp_path / 'in' / 'a.png', 480, 640))
     (entry,) = read_results(out)
     assert (entry['image'], entry['width'], entry['height']) == ('a.png', 640, 480)
     best, last = entry['detections']
     assert best == {'class': 'cat', 'class_id': 1, 'score': pytest.approx(0.9), 'box': [10, 20, 60, 70]}
     assert last['class'] == 'dog' and last['score'] == pytest.approx(0.1)
-    picture = cv2.imread(str(out / 'a.png'))
-    assert picture.shape == (480, 640, 3)
-    assert (picture[70, 15:55] != 90).any(axis=1).all() and (picture[5:15, 5] == 90).all()
-    told = capsys.readouterr().out
-    assert str(out) in told and 'net 0.500' in told
+    image = cv2.imread(str(out / 'a.png'))
+    assert image.shape == (480, 640, 3)
+    assert (image[70, 15:55] != 90).any(axis=1).all() and (image[5:15, 5] == 90).all()
+    printed = capsys.readouterr().out
+    assert str(out) in printed and 'net 0.500' in printed
 
 
-def test_small_pictures_are_enlarged_so_that_names_are_legible(look, tmp_path):
-    """A picture of 64 pixels is drawn at 7 times its size, its results are in its own pixels."""
-    out = look(write_picture(tmp_path / 'in' / 'a.png', 64, 64))
+def test_small_images_are_enlarged_so_that_names_are_legible(look, tmp_path):
+    """An image of 64 pixels is drawn at 7 times its size, its results are in its own pixels."""
+    out = look(write_image(tmp_path / 'in' / 'a.png', 64, 64))
     assert cv2.imread(str(out / 'a.png')).shape == (448, 448, 3)
     assert read_results(out)[0]['detections'][0]['box'] == [10, 20, 60, 70]
 
@@ -132,7 +132,7 @@ def test_small_pictures_are_enlarged_so_that_names_are_legible(look, tmp_path):
 )
 def test_each_task_lists_what_it_finds(look, tmp_path, task, extras):
     """Joints, extreme points and 3D boxes are in the list; 3D boxes are drawn from above too."""
-    out = look(write_picture(tmp_path / 'in' / 'a.jpg'), task)
+    out = look(write_image(tmp_path / 'in' / 'a.jpg'), task)
     (detection,) = read_results(out)[0]['detections']
     assert {key: detection[key] for key in extras} == extras
     assert (out / 'a_bird.png').exists() == (task == 'ddd')
@@ -142,21 +142,21 @@ def test_folder_survives_damaged_images_and_equal_stems(look, tmp_path, capsys):
     """Images come in natural order, damaged ones are named, counted and skipped, none overwrites another."""
     folder = tmp_path / 'in'
     for name in ('b10.PNG', 'b2.jpg', 'b2.png', 'b2.bmp'):
-        write_picture(folder / name)
+        write_image(folder / name)
     (folder / 'b3.jpg').write_bytes((folder / 'b2.jpg').read_bytes()[:200])
     (folder / 'b4.jpg').write_text('not an image')
     (folder / 'notes.txt').write_text('not looked at')
     out = look(folder)
     assert [entry['image'] for entry in read_results(out)] == ['b2.bmp', 'b2.jpg', 'b2.png', 'b10.PNG']
     assert {path.name for path in out.iterdir()} == {'b2.bmp.png', 'b2.jpg', 'b2.png', 'b10.PNG', 'results.json'}
-    told = capsys.readouterr()
-    assert 'skipped 2 image(s)' in told.out and 'b3.jpg' in told.out and 'b4.jpg' in told.out
+    printed = capsys.readouterr()
+    assert 'skipped 2 image(s)' in printed.out and 'b3.jpg' in printed.out and 'b4.jpg' in printed.out
 
 
 def test_names_that_would_collide_get_a_number(look, tmp_path):
     """A bird's-eye view doesn't overwrite the drawing of an image that has its name."""
     for name in ('a.png', 'a_bird.png'):
-        write_picture(tmp_path / 'in' / name)
+        write_image(tmp_path / 'in' / name)
     out = look(tmp_path / 'in', 'ddd')
     names = {path.name for path in out.iterdir()}
     assert names == {'a.png', 'a_bird.png', 'a_bird_1.png', 'a_bird_bird.png', 'results.json'}
@@ -189,7 +189,7 @@ def test_a_name_that_is_not_utf8_is_opened_and_written(look, tmp_path):
     out = look(tmp_path / 'in' / f'{name}.mp4')
     assert len(list(media.open_video(out / f'{name}.mp4'))) == 3
     (tmp_path / 'images').mkdir()
-    (tmp_path / 'images' / f'{name}.png').write_bytes(write_picture(tmp_path / 'a.png').read_bytes())
+    (tmp_path / 'images' / f'{name}.png').write_bytes(write_image(tmp_path / 'a.png').read_bytes())
     (tmp_path / 'images' / name).write_bytes((tmp_path / 'a.png').read_bytes())
     out = look(tmp_path / 'images', output=tmp_path / 'out2')
     assert (out / f'{name}.png').exists() and read_results(out)[0]['image'] == f'{name}.png'
@@ -200,7 +200,7 @@ def test_longest_names(look, tmp_path):
     """Names of 250 bytes are drawn under theirs, or the beginning of it where an ending does not fit any more."""
     for name in ('n' * 250 + '.jpg', 'é' * 125 + '.bmp', 'z.jpg'):
         (tmp_path / 'in').mkdir(exist_ok=True)
-        (tmp_path / 'in' / name).write_bytes(write_picture(tmp_path / f'a{name[-4:]}').read_bytes())
+        (tmp_path / 'in' / name).write_bytes(write_image(tmp_path / f'a{name[-4:]}').read_bytes())
     out = look(tmp_path / 'in', 'ddd')
     names = {path.name for path in out.iterdir()}
     assert names > {'n' * 250 + '.jpg', 'n' * 246 + '_bird.png', 'z.jpg', 'z_bird.png'}
@@ -211,7 +211,7 @@ def test_names_with_signs_that_are_no_numbers(look, tmp_path):
     """Superscripts and circled digits sort as letters."""
     for name in ('①.jpg', '1.jpg', '5²3.jpg', '10.jpg'):
         (tmp_path / 'in').mkdir(exist_ok=True)
-        (tmp_path / 'in' / name).write_bytes(write_picture(tmp_path / 'a.jpg').read_bytes())
+        (tmp_path / 'in' / name).write_bytes(write_image(tmp_path / 'a.jpg').read_bytes())
     assert [entry['image'] for entry in read_results(look(tmp_path / 'in'))] == ['1.jpg', '5²3.jpg', '10.jpg', '①.jpg']
 
 
@@ -219,7 +219,7 @@ def test_jfif_and_gif(look, tmp_path, monkeypatch):
     """JFIF is JPEG; a GIF of one frame is an image, one of several a video; OpenCV before 4.11 reads no GIF."""
     folder = tmp_path / 'in'
     folder.mkdir()
-    (folder / 'a.jfif').write_bytes(write_picture(tmp_path / 'a.jpg').read_bytes())
+    (folder / 'a.jfif').write_bytes(write_image(tmp_path / 'a.jpg').read_bytes())
     frames = [PIL.Image.new('RGB', (100, 80), color) for color in ('red', 'green', 'blue')]
     frames[0].save(folder / 'b.gif')
     frames[0].save(tmp_path / 'moving.gif', save_all=True, append_images=frames[1:])
@@ -238,7 +238,7 @@ def test_jfif_and_gif(look, tmp_path, monkeypatch):
 def test_an_image_over_the_budget_is_skipped(look, tmp_path, capsys):
     """--max_pixels refuses an image by its header; the others are drawn."""
     for name, width in (('a.png', 1000), ('b.png', 1001)):
-        write_picture(tmp_path / 'in' / name, 1000, width)
+        write_image(tmp_path / 'in' / name, 1000, width)
     assert [entry['image'] for entry in read_results(look(tmp_path / 'in'))] == ['a.png']
     assert "b.png' has 1001 x 1000 pixels: more than the 1000000 that --max_pixels allows" in capsys.readouterr().out
 
@@ -255,13 +255,13 @@ def test_numbers_that_are_not_finite_are_never_written(look, tmp_path, monkeypat
     """A score of NaN ends the run with its place; no JSON with NaN is left."""
     monkeypatch.setitem(ROWS, 'ctdet', {1: [[10, 20, 60, 70, float('nan')]]})
     with pytest.raises(UserError, match=r'detections\[0\].score is nan, which JSON cannot hold'):
-        look(write_picture(tmp_path / 'in' / 'a.png'))
+        look(write_image(tmp_path / 'in' / 'a.png'))
     assert not list((tmp_path / 'out').glob('*.json'))
 
 
-def test_full_disk_is_told(look, tmp_path, monkeypatch):
-    """A picture that cannot be written is named, and what is wrong with the disk; no half file stays."""
-    write_picture(tmp_path / 'in' / 'a.png')
+def test_full_disk_is_one_line(look, tmp_path, monkeypatch):
+    """An image that cannot be written is named, and what is wrong with the disk; no half file stays."""
+    write_image(tmp_path / 'in' / 'a.png')
 
     def full(*_):
         raise OSError(errno.ENOSPC, 'No space left on device')
@@ -289,7 +289,7 @@ def test_save_video_names_the_file(look, tmp_path):
     look(video, save_video=str(tmp_path / 'elsewhere' / 'x.mp4'))
     assert len(list(media.open_video(tmp_path / 'elsewhere' / 'x.mp4'))) == 2
     with pytest.raises(UserError, match='--save_video needs a video'):
-        look(write_picture(tmp_path / 'in' / 'a.png'), save_video='x.mp4')
+        look(write_image(tmp_path / 'in' / 'a.png'), save_video='x.mp4')
 
 
 def test_ctrl_c_keeps_what_was_done(look, tmp_path, capsys):
@@ -320,13 +320,13 @@ def test_sigterm_keeps_what_was_done(look, tmp_path):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_with_a_display_pictures_are_shown_until_esc(look, tmp_path, monkeypatch):
-    """Pictures wait for a key, Esc ends, and what was shown is saved too; --no_display opens no window."""
+def test_with_a_display_images_are_shown_until_esc(look, tmp_path, monkeypatch):
+    """Images wait for a key, Esc ends, and what was shown is saved too; --no_display opens no window."""
     for name in ('a.png', 'b.png', 'c.png'):
-        write_picture(tmp_path / 'in' / name)
+        write_image(tmp_path / 'in' / name)
     shown = []
     monkeypatch.setattr(media, 'has_display', lambda: True)
-    monkeypatch.setattr(media, 'show_images', lambda pictures, pause: shown.append(pause) or len(shown) == 2)
+    monkeypatch.setattr(media, 'show_images', lambda images, pause: shown.append(pause) or len(shown) == 2)
     assert len(read_results(look(tmp_path / 'in'))) == 2 and shown == [True, True]
     assert len(read_results(look(tmp_path / 'in', no_display=True))) == 3 and len(shown) == 2
 
@@ -363,18 +363,18 @@ def test_what_cannot_be_looked_at_is_one_line(look, tmp_path, monkeypatch, name,
 
 def test_outputs_never_overwrite_what_is_read(look, tmp_path):
     """The folder or the video that is read is refused as output, and left as it was."""
-    picture = write_picture(tmp_path / 'in' / 'a.png')
+    image = write_image(tmp_path / 'in' / 'a.png')
     video = write_video(tmp_path / 'in' / 'ride.mp4')
-    before = picture.read_bytes(), video.read_bytes()
-    for source in (picture, tmp_path / 'in', video):
+    before = image.read_bytes(), video.read_bytes()
+    for source in (image, tmp_path / 'in', video):
         with pytest.raises(UserError, match='would overwrite'):
             look(source, output=tmp_path / 'in')
-    assert (picture.read_bytes(), video.read_bytes()) == before
+    assert (image.read_bytes(), video.read_bytes()) == before
 
 
 def test_originals_behind_links_are_never_overwritten(look, tmp_path):
     """Images that are read through symbolic or hard links stay as they are, whichever folder is the output."""
-    original = write_picture(tmp_path / 'originals' / 'a.png')
+    original = write_image(tmp_path / 'originals' / 'a.png')
     before = original.read_bytes()
     links = tmp_path / 'links'
     links.mkdir()
@@ -391,45 +391,45 @@ def test_originals_behind_links_are_never_overwritten(look, tmp_path):
 
 def test_files_of_others_are_not_replaced(look, tmp_path):
     """A file in --output that the demo did not write is refused before any work; its own are replaced."""
-    picture = write_picture(tmp_path / 'in' / 'a.png')
-    mine = write_picture(tmp_path / 'out' / 'a.png', 10, 10)
+    image = write_image(tmp_path / 'in' / 'a.png')
+    mine = write_image(tmp_path / 'out' / 'a.png', 10, 10)
     before = mine.read_bytes()
     never = lambda count: pytest.fail('the detector ran')  # noqa: E731
     with pytest.raises(UserError, match='no earlier output'):
-        look(picture, on_run=never)
+        look(image, on_run=never)
     assert mine.read_bytes() == before
     mine.unlink()
     results = tmp_path / 'out' / 'results.json'
     results.write_text('[{"image_id": 1}]')  # as test.py writes
     with pytest.raises(UserError, match=r'results\.json. exists'):
-        look(picture, on_run=never)
+        look(image, on_run=never)
     results.unlink()
-    look(picture)
-    assert len(read_results(look(picture))) == 1  # once more over its own
+    look(image)
+    assert len(read_results(look(image))) == 1  # once more over its own
 
 
 def test_a_killed_run_leaves_the_folder_its_own(look, tmp_path):
-    """What a run that was killed has drawn is replaced by the next one."""
-    picture = write_picture(tmp_path / 'in' / 'a.png')
-    out = look(picture)
+    """The drawings of a run that was killed are replaced by the next one."""
+    image = write_image(tmp_path / 'in' / 'a.png')
+    out = look(image)
     (out / 'results.json').rename(out / '.results-abc.json')  # not moved to its place yet
-    assert len(read_results(look(picture))) == 1
+    assert len(read_results(look(image))) == 1
 
 
 def test_output_folder_that_cannot_be_written_is_one_line(look, tmp_path, monkeypatch):
-    """A folder that cannot be made, or is read-only, is told before any work is done."""
-    picture = write_picture(tmp_path / 'in' / 'a.png')
+    """A folder that cannot be made, or is read-only, is refused before any work is done."""
+    image = write_image(tmp_path / 'in' / 'a.png')
     never = lambda count: pytest.fail('the detector ran')  # noqa: E731
     with pytest.raises(UserError, match='cannot make the output folder'):
-        look(picture, output=picture / 'out', on_run=never)
+        look(image, output=image / 'out', on_run=never)
     monkeypatch.setattr(files.os, 'access', lambda *_: False)
     with pytest.raises(UserError, match='read-only'):
-        look(picture, on_run=never)
+        look(image, on_run=never)
 
 
 def test_default_output_is_in_the_experiment(look, tmp_path):
     """Without --output the results are in SAVE_DIR/demo."""
-    look(write_picture(tmp_path / 'in' / 'a.png'), output='')
+    look(write_image(tmp_path / 'in' / 'a.png'), output='')
     assert (tmp_path / 'exp' / 'demo' / 'results.json').exists()
 
 
@@ -445,7 +445,7 @@ def test_no_video_is_left_when_the_encoder_fails(tmp_path):
 @pytest.fixture
 def saved(tmp_path):
     """A COCO-format file of two images, one of them missing on the disk, and results of three."""
-    write_picture(tmp_path / 'images' / 'a.png', 480, 640)
+    write_image(tmp_path / 'images' / 'a.png', 480, 640)
     images = [{'id': n, 'file_name': name, 'width': 640, 'height': 480} for n, name in ((7, 'a.png'), (8, 'b.png'))]
     person = {'id': 5, 'name': 'person', 'keypoints': ['x', 'y'], 'skeleton': [[1, 2]]}
     truth = {'id': 1, 'image_id': 7, 'category_id': 5, 'bbox': [300, 300, 100, 100]}
@@ -463,13 +463,13 @@ def test_vis_pred_draws_a_results_file(saved, capsys):
     arguments = [str(saved / name) for name in ('truth.json', 'results.json', 'images')]
     vis_pred.main([*arguments, '--output', str(saved / 'out'), '--truth'])
     assert [path.name for path in (saved / 'out').iterdir()] == ['a.png']
-    picture = cv2.imread(str(saved / 'out' / 'a.png'))
-    left, right = (half != 90 for half in (picture[:, :640], picture[:, 640:]))
+    image = cv2.imread(str(saved / 'out' / 'a.png'))
+    left, right = (half != 90 for half in (image[:, :640], image[:, 640:]))
     assert left[400, 310:390].any(1).all() and not left[200, 100:300].any()
     assert right[300, 110:290].any(1).all() and right[350, 130:240].any(1).all() and right[20, 400].any()
     assert not right[400, 310:390].any()
-    told = capsys.readouterr()
-    assert '1 image(s) skipped' in told.out and 'b.png' in told.err and '99' in told.out
+    printed = capsys.readouterr()
+    assert '1 image(s) skipped' in printed.out and 'b.png' in printed.err and '99' in printed.out
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ def test_vis_pred_draws_a_results_file(saved, capsys):
     ],
 )
 def test_vis_pred_names_files_of_another_kind(saved, truth, results, message):
-    """Files that aren't what they should be are told in one line."""
+    """Files that aren't what they should be are refused in one line."""
     if truth is not None:
         (saved / 'truth.json').write_text(json.dumps(truth))
     (saved / 'results.json').write_text(json.dumps(results))
@@ -499,9 +499,9 @@ def test_vis_pred_does_not_overwrite_the_images(saved):
 
 
 def test_folder_of_calibrations_with_faults(look, tmp_path, capsys):
-    """A picture whose calibration is malformed is skipped, one without any is named; an empty folder is refused."""
+    """An image whose calibration is malformed is skipped, one without any is named; an empty folder is refused."""
     for name in ('bad', 'good', 'lost'):
-        write_picture(tmp_path / 'in' / f'{name}.png')
+        write_image(tmp_path / 'in' / f'{name}.png')
     calibs = tmp_path / 'calib'
     calibs.mkdir()
     with pytest.raises(UserError, match='holds no calibration'):
@@ -510,22 +510,22 @@ def test_folder_of_calibrations_with_faults(look, tmp_path, capsys):
     (calibs / 'bad.txt').write_text('junk')
     out = look(tmp_path / 'in', 'ddd', calib=str(calibs))
     assert [entry['image'] for entry in read_results(out)] == ['good.png', 'lost.png']
-    told = capsys.readouterr()
-    assert "bad.txt' is no KITTI calibration" in told.out and "found no line 'P2:'" in told.out
-    assert 'skipped 1 image(s)' in told.out and "no calibration for 'lost.png'" in told.out
+    printed = capsys.readouterr()
+    assert "bad.txt' is no KITTI calibration" in printed.out and "found no line 'P2:'" in printed.out
+    assert 'skipped 1 image(s)' in printed.out and "no calibration for 'lost.png'" in printed.out
 
 
 def test_folder_of_calibrations(look, tmp_path):
-    """`--calib FOLDER`: each picture is drawn by the file of its name, one without a file by the published camera."""
-    calibs, pictures = tmp_path / 'calib', tmp_path / 'pictures'
+    """`--calib FOLDER`: each image is drawn by the file of its name, one without a file by the published camera."""
+    calibs, images = tmp_path / 'calib', tmp_path / 'pictures'
     calibs.mkdir()
-    pictures.mkdir()
+    images.mkdir()
     grey = np.full((200, 300, 3), 127, np.uint8)
     for name in ('near', 'far', 'none'):
-        cv2.imwrite(str(pictures / f'{name}.png'), grey)
+        cv2.imwrite(str(images / f'{name}.png'), grey)
     for name, focus in (('near', 200), ('far', 400)):
         (calibs / f'{name}.txt').write_text(f'P2: {focus} 0 150 0 0 {focus} 100 0 0 0 1 0')
-    drawn = look(pictures, task='ddd', calib=str(calibs))
+    drawn = look(images, task='ddd', calib=str(calibs))
     changed = {name: (cv2.imread(str(drawn / f'{name}.png')) != 127).any(2) for name in ('near', 'far', 'none')}
     assert changed['near'].any() and changed['far'].any()
     assert not np.array_equal(changed['near'], changed['far'])

@@ -42,7 +42,7 @@ def test_class_colors_are_distinct_and_stable():
 
 
 def every_kind(width, height):
-    """Detections of every task, some of them broken, about a picture's size."""
+    """Detections of every task, some of them broken, about an image's size."""
     boxes = [
         [0.2 * width, 0.2 * height, 0.8 * width, 0.8 * height],
         [-50, -50, 2 * width, 2 * height],
@@ -65,21 +65,21 @@ def every_kind(width, height):
 
 
 @pytest.mark.parametrize('size', [(0, 0), (0, 5), (1, 1), (2, 3000), (16, 16), (64, 64), (3000, 2500)])
-def test_any_picture_and_any_detection_can_be_drawn(size):
-    """No size of picture and no broken detection crashes; the given picture stays as it was."""
+def test_any_image_and_any_detection_can_be_drawn(size):
+    """No size of image and no broken detection crashes; the given image stays as it was."""
     image = gray(*size)
     detections = list(every_kind(size[1], size[0]))
-    picture = drawing.draw_detections(image, detections, 0.3, [(0, 1), (0, 3), (3, 9)], DEFAULT_CALIB)
-    assert picture.shape == image.shape and (image == 90).all()
+    drawn = drawing.draw_detections(image, detections, 0.3, [(0, 1), (0, 3), (3, 9)], DEFAULT_CALIB)
+    assert drawn.shape == image.shape and (image == 90).all()
     if min(size) >= 16:
-        assert changed(image, picture).any()
+        assert changed(image, drawn).any()
     enlarged = drawing.draw_detections(image, detections, least_side=480)
     assert 0 in size or max(enlarged.shape) > 240 or max(size) > 480
 
 
 @pytest.mark.parametrize('size', [(0, 0), (0, 5), (5, 0)])
-def test_single_drawers_take_empty_pictures(size):
-    """Each drawer of one thing leaves an empty picture alone."""
+def test_single_drawers_take_empty_images(size):
+    """Each drawer of one thing leaves an empty image alone."""
     points = np.array([[1, 1], [2, 2], [3, 3], [4, 4]])
     for draw in (
         lambda image: drawing.draw_box(image, [0, 0, 3, 3], 'cat', (1, 2, 3)),
@@ -112,8 +112,8 @@ def test_box_lies_on_its_coordinates():
 
 
 @pytest.mark.parametrize('box', [[0, 0, 20, 20], [480, 0, 499, 9], [0, 0, 499, 299], [490, 290, 520, 320]])
-def test_label_stays_inside_the_picture(box):
-    """A name is wholly visible whichever corner its box is in, or when the box is the picture."""
+def test_label_stays_inside_the_image(box):
+    """A name is wholly visible whichever corner its box is in, or when the box is the image."""
     image = gray(300, 500)
     *_, (width, height) = fit_text(image, 'zebra 0.87')
     drawing.draw_labels(image, [(box, 'zebra 0.87', (0, 255, 255))])
@@ -122,15 +122,15 @@ def test_label_stays_inside_the_picture(box):
 
 
 @pytest.mark.parametrize('side', [160, 500, 1000, 4000])
-def test_label_follows_the_picture(side):
-    """Labels are legible: at least 11 pixels high, and between 1/100 and 1/10 of the picture."""
+def test_label_follows_the_image(side):
+    """Labels are legible: at least 11 pixels high, and between 1/100 and 1/10 of the image."""
     text, _, _, (width, height) = fit_text(gray(side, side), 'person 0.87')
     assert text == 'person 0.87' and width < side
     assert height >= 11 and side / 100 < height <= side / 10
 
 
 def test_a_label_that_is_too_wide_is_cut():
-    """On a narrow picture the beginning of the name remains, on a tiny one nothing."""
+    """On a narrow image the beginning of the name remains, on a tiny one nothing."""
     text, _, _, (width, _) = fit_text(gray(40, 40), 'person 0.87')
     assert text and 'person 0.87'.startswith(text) and width <= 40
     assert fit_text(gray(3, 3), 'person')[0] == ''
@@ -198,13 +198,13 @@ def test_boxes_behind_the_camera_have_no_place():
     for depth in (0.8, 0, -20):
         assert drawing.projected_box({**CAR, 'location': [0, 1, depth]}, DEFAULT_CALIB) is None
     behind = {**CAR, 'location': [0, 1, -20], 'box': [20, 50, 80, 80]}
-    picture = drawing.draw_detections(gray(100, 100), [behind], calib=DEFAULT_CALIB)
-    assert colored(picture, drawing.class_color(0))[80, 20:80].all()
+    drawn = drawing.draw_detections(gray(100, 100), [behind], calib=DEFAULT_CALIB)
+    assert colored(drawn, drawing.class_color(0))[80, 20:80].all()
 
 
 def test_bird_view_places_boxes_in_metres():
-    """10 m ahead of 40 is low in the picture, right is right; truth is filled, broken boxes left out."""
-    far = {**CAR, 'score': 1.0, 'location': [0, 1, 39]}  # so that the picture is 40 m high
+    """10 m ahead of 40 is low in the drawing, right is right; truth is filled, broken boxes left out."""
+    far = {**CAR, 'score': 1.0, 'location': [0, 1, 39]}  # so that the drawing is 40 m high
     alone = drawing.bird_view([far])
     right = {**CAR, 'location': [10, 1, 10]}
     broken = {**CAR, 'location': [NAN, 1, 20]}
@@ -249,7 +249,7 @@ def test_heatmap_colors_agree_with_the_slow_form():
 
 
 def test_blend_mixes_and_stretches():
-    """The share of the upper picture is exact, and its size doesn't matter."""
+    """The share of the upper image is exact, and its size doesn't matter."""
     mixed = drawing.blend(np.zeros((40, 20, 3), np.uint8), np.full((10, 5, 3), 200, np.uint8), 0.25)
     assert mixed.shape == (40, 20, 3) and (mixed == 50).all()
 

@@ -39,15 +39,15 @@ def perfect(truth):
 
 def test_perfect_boxes_score_one(truth):
     """Guards the ends of the scale, odd ids (an annotation id of 0 too) and filled-in areas."""
-    figures = evaluate_coco(truth, perfect(truth))
-    assert set(figures) == {*BOX_METRICS, 'AP/cat', 'AP/dog'}
-    assert figures == pytest.approx(dict.fromkeys(figures, 1.0))
+    metrics = evaluate_coco(truth, perfect(truth))
+    assert set(metrics) == {*BOX_METRICS, 'AP/cat', 'AP/dog'}
+    assert metrics == pytest.approx(dict.fromkeys(metrics, 1.0))
 
 
-def test_classes_are_told_apart(truth):
-    """Guards the pairing of class names with their figures."""
-    figures = evaluate_coco(truth, [row for row in perfect(truth) if row['category_id'] == 3])
-    assert (figures['AP/cat'], figures['AP/dog'], figures['AP']) == pytest.approx((0, 1, 0.5))
+def test_classes_are_kept_apart(truth):
+    """Guards the pairing of class names with their metrics."""
+    metrics = evaluate_coco(truth, [row for row in perfect(truth) if row['category_id'] == 3])
+    assert (metrics['AP/cat'], metrics['AP/dog'], metrics['AP']) == pytest.approx((0, 1, 0.5))
 
 
 def test_caller_keeps_its_objects(truth):
@@ -102,9 +102,9 @@ def test_keypoints(num_joints):
         person = box_row(image_id, 1, (5, 5, 100, 100), keypoints=joints.ravel().tolist())
         truth['annotations'] += [person, box_row(image_id, 1, (300, 300, 50, 50))]
     detections = [row for row in perfect(truth) if 'keypoints' in row]
-    figures = evaluate_coco(truth, detections, 'keypoints')
-    assert len(figures) == 10
-    assert figures['kp_AP'] == figures['kp_AR'] == pytest.approx(1)
+    metrics = evaluate_coco(truth, detections, 'keypoints')
+    assert len(metrics) == 10
+    assert metrics['kp_AP'] == metrics['kp_AR'] == pytest.approx(1)
 
     moved = copy.deepcopy(detections)
     for row in moved:
@@ -183,13 +183,13 @@ def test_voc_equals_a_slow_form():
             for _ in range(int(rng.integers(0, 3))):
                 moved = (np.array(box) + rng.integers(-4, 5, 4)).tolist()
                 detections.append(box_row(image_id, category_id, moved, score=float(rng.random())))
-    figures = evaluate_voc(truth, detections)
+    metrics = evaluate_voc(truth, detections)
     slow = {name: slow_voc(truth, detections, i) for i, name in ((1, 'a'), (2, 'b'))}
-    assert 0.2 < figures['AP/a'] < 0.9
+    assert 0.2 < metrics['AP/a'] < 0.9
     for name, (eleven_point, _) in slow.items():
-        assert figures[f'AP/{name}'] == pytest.approx(eleven_point)
-    assert figures['mAP'] == pytest.approx(np.mean([eleven_point for eleven_point, _ in slow.values()]))
-    assert figures['mAP_area'] == pytest.approx(np.mean([area for _, area in slow.values()]))
+        assert metrics[f'AP/{name}'] == pytest.approx(eleven_point)
+    assert metrics['mAP'] == pytest.approx(np.mean([eleven_point for eleven_point, _ in slow.values()]))
+    assert metrics['mAP_area'] == pytest.approx(np.mean([area for _, area in slow.values()]))
 
 
 @pytest.mark.parametrize('key', ['ignore', 'difficult'])
@@ -199,8 +199,8 @@ def test_voc_difficult_is_neither_right_nor_wrong(truth, key):
     truth['annotations'][1][key] = 1
     on_it = [row for row in perfect(truth) if row['category_id'] == 3]
     for detections in (found, found + on_it):
-        figures = evaluate_voc(truth, detections)
-        assert (figures['mAP'], figures['mAP_area'], figures['AP/dog']) == pytest.approx((1, 1, -1))
+        metrics = evaluate_voc(truth, detections)
+        assert (metrics['mAP'], metrics['mAP_area'], metrics['AP/dog']) == pytest.approx((1, 1, -1))
 
 
 def test_voc_counts_corner_pixels():

@@ -35,14 +35,14 @@ def random_object(rng, category):
 
 
 def write_folder(root, images, files=('train', 'val')):
-    """Own data of grey pictures: `images` is a list of lists of annotations."""
+    """Own data of grey images: `images` is a list of lists of annotations."""
     (root / 'annotations').mkdir(parents=True)
     (root / 'images').mkdir()
     coco = {'images': [], 'annotations': [], 'categories': [{'id': 10 * i, 'name': f'c{i}'} for i in range(CLASSES)]}
     for number, annotations in enumerate(images):
         name = f'{number}.png'
-        picture = np.random.default_rng(number).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-        assert cv2.imwrite(str(root / 'images' / name), picture)
+        image = np.random.default_rng(number).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+        assert cv2.imwrite(str(root / 'images' / name), image)
         coco['images'].append({'id': number, 'file_name': name, 'width': WIDTH, 'height': HEIGHT})
         for annotation in annotations:
             facts = {'id': len(coco['annotations']), 'image_id': number, 'area': 5000, 'iscrowd': 0}
@@ -54,7 +54,7 @@ def write_folder(root, images, files=('train', 'val')):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Eight pictures with up to three random objects each, all of other classes, and a picture without any.
+    """Eight images with up to three random objects each, all of other classes, and an image without any.
 
     Points of two objects of one class can make up a third one: that is how ExtremeNet is.
     """
@@ -107,7 +107,7 @@ def nearest(rows, wanted):
 
 
 def annotated(dataset, i, flipped=False):
-    """What is annotated on image i, as rows [n, 14] in its pixels; of the mirrored image when `flipped`."""
+    """Return the annotations of image i as rows [n, 14] in its pixels; of the mirrored image when `flipped`."""
     objects = dataset.index.objects(i)
     points = objects.fields['extreme_points'].copy()
     if flipped:
@@ -130,7 +130,7 @@ def in_image(rows, meta, size=32):
 
 @pytest.mark.parametrize('extra', [(), ('--agnostic_ex',)])
 def test_targets_decode_to_the_annotations(folder, extra):
-    """What the ideal network says of a picture is what is annotated there, classes included."""
+    """The ideal network finds what is annotated on an image, classes included."""
     opt, dataset = make_dataset(folder, 'val', *ORACLES, *extra)
     for i in range(len(dataset)):
         sample = dataset[i]
@@ -178,8 +178,8 @@ def test_the_window_moves_by_the_sides_and_is_not_mirrored(folder):
     np.testing.assert_array_equal(centers[0], centers[1])
 
 
-def test_pictures_without_objects(folder):
-    """An empty picture is background: zero targets, a finite loss without offsets, no detection."""
+def test_images_without_objects(folder):
+    """An empty image is background: zero targets, a finite loss without offsets, no detection."""
     opt, dataset = make_dataset(folder, 'val', *ORACLES)
     sample = dataset[8]
     assert not any(sample[f'hm_{part}'].any() for part in 'tlbrc') and not sample['reg_mask'].any()
@@ -201,8 +201,8 @@ def test_whole_annotations_only(tmp_path, capsys):
     objects[3]['extreme_points'][0][1] = float('nan')
     objects[4]['extreme_points'] = objects[4]['extreme_points'][::-1]  # the top below the bottom
     _, dataset = make_dataset(write_folder(tmp_path / 'own', [objects]), 'val')
-    told = capsys.readouterr().out
-    assert "4 objects without usable 'extreme_points'" in told and '0, 1, 2, 3' in told
+    printed = capsys.readouterr().out
+    assert "4 objects without usable 'extreme_points'" in printed and '0, 1, 2, 3' in printed
     assert dataset[0]['reg_mask'].nonzero()[0].tolist() == [5]
     assert len(dataset.ground_truth()['annotations']) == 6
 
@@ -310,7 +310,7 @@ def ideal_detector(folder, monkeypatch, *args):
 
 
 def mirror_output(output):
-    """An output for the mirrored picture: left is right, and offsets count from the other side of their cells."""
+    """An output for the mirrored image: left is right, and offsets count from the other side of their cells."""
     swapped = {'hm_l': 'hm_r', 'hm_r': 'hm_l', 'reg_l': 'reg_r', 'reg_r': 'reg_l'}
     mirrored = {head: output[swapped.get(head, head)].flip(3) for head in output}
     for head in mirrored:
@@ -411,7 +411,7 @@ def test_trainer_and_detector_agree(folder, checkpoint_options):
 
 
 def test_oracles_are_perfect_and_results_hold_the_points(folder, tmp_path):
-    """With the truth in place of the heads the metric is 1; results.json tells the extreme points of each box."""
+    """With the truth in place of the heads the metric is 1; results.json holds the extreme points of each box."""
     opt, dataset = make_dataset(folder, 'val', *ORACLES)
     trainer = ExdetTrainer(opt, create_model(opt.arch, opt.heads, opt.head_conv))
     trainer.set_device(opt.device)
@@ -438,13 +438,13 @@ def test_debug_views(folder, tmp_path, monkeypatch, level, count):
     names = {path.stem.removeprefix('0_') for path in tmp_path.iterdir()}
     basic = {f'{kind}_{view}' for kind in ('pred', 'gt') for view in ('hm_tlbr', 'hm_c', 'boxes')}
     assert basic <= names and len(names) == count
-    picture = {name: cv2.imread(str(tmp_path / f'0_{name}.png')) for name in basic}
-    assert np.abs(picture['pred_boxes'].astype(int) - picture['gt_boxes']).mean() < 10
-    assert np.abs(picture['gt_hm_tlbr'].astype(int) - picture['gt_hm_c']).mean() > 1
+    drawing = {name: cv2.imread(str(tmp_path / f'0_{name}.png')) for name in basic}
+    assert np.abs(drawing['pred_boxes'].astype(int) - drawing['gt_boxes']).mean() < 10
+    assert np.abs(drawing['gt_hm_tlbr'].astype(int) - drawing['gt_hm_c']).mean() > 1
 
 
-def test_what_does_not_act_is_told(folder, capsys):
+def test_what_does_not_act_is_named(folder, capsys):
     """Soft-NMS is always on and offsets are always L1: the options say so."""
     options(folder, '--nms', '--reg_loss', 'sl1')
-    told = capsys.readouterr().out
-    assert '--nms does not act in exdet' in told and '--reg_loss does not act in exdet' in told
+    printed = capsys.readouterr().out
+    assert '--nms does not act in exdet' in printed and '--reg_loss does not act in exdet' in printed

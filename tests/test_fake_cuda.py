@@ -110,7 +110,7 @@ def test_forward_loss_and_decoders_stay_on_the_gpu(task, arch, cases, fake_cuda,
     outputs = network(batch['input'])
     loss, stats = trainer.loss(outputs, batch)
     assert loss.device == CUDA and all(value.device == CUDA for value in stats.values())
-    assert trainer.detections(outputs[-1], batch)
+    assert trainer.detect(outputs[-1], batch)
     mirrored = {head: torch.cat([maps, maps]) for head, maps in outputs[-1].items()}
     for detector in detectors:
         assert len(detector.process(mirrored if detector.opt.flip_test else outputs[-1])) == 1

@@ -1,4 +1,4 @@
-"""Reading pictures, their geometry, the target drawers and colour augmentation."""
+"""Reading images, their geometry, the target drawers and colour augmentation."""
 
 import math
 import os
@@ -36,8 +36,8 @@ from lib.utils.image.reading import default_max_pixels
 # -- reading -------------------------------------------------------------------------------------------
 
 
-def picture(height=20, width=30):
-    """A smooth BGR picture, bright at the right, so that JPEG keeps it and a turn shows."""
+def make_image(height=20, width=30):
+    """A smooth BGR image, bright at the right, so that JPEG keeps it and a turn shows."""
     ramp = np.linspace(0, 255, width)[None, :, None] * np.array([1, 0.5, 0.2])
     return np.broadcast_to(ramp, (height, width, 3)).astype(np.uint8)
 
@@ -51,18 +51,18 @@ def with_orientation(jpeg, orientation):
 
 @pytest.fixture
 def jpeg():
-    return cv2.imencode('.jpg', picture())[1].tobytes()
+    return cv2.imencode('.jpg', make_image())[1].tobytes()
 
 
 @pytest.fixture
 def png():
-    return cv2.imencode('.png', picture())[1].tobytes()
+    return cv2.imencode('.png', make_image())[1].tobytes()
 
 
 @pytest.mark.parametrize('kind', ['grey', 'alpha', '16 bit', '16 bit grey', '1x1'])
 def test_read_image_gives_8_bit_bgr(tmp_path, kind):
     """Whatever the file holds, the caller gets uint8 [H, W, 3] of the same colours."""
-    bgr = picture()
+    bgr = make_image()
     grey = bgr[:, :, 0]
     stored, want = {
         'grey': (grey, cv2.merge([grey] * 3)),
@@ -82,7 +82,7 @@ def test_read_image_gives_8_bit_bgr(tmp_path, kind):
     ('size', 'shape'), [(None, (30, 20, 3)), ((20, 30), (30, 20, 3)), ((30, 20), (20, 30, 3)), ((7, 7), (30, 20, 3))]
 )
 def test_orientation_follows_the_size_that_the_dataset_says(tmp_path, jpeg, size, shape):
-    """A picture stored on its side is turned, unless the dataset's size is that of the stored one."""
+    """An image stored on its side is turned, unless the dataset's size is that of the stored one."""
     path = tmp_path / 'image.jpg'
     path.write_bytes(with_orientation(jpeg, 6))
     image = read_image(path, size)
@@ -98,8 +98,8 @@ def waves(width, height, x=0.0, y=0.0, step=1.0):
 
 
 def write_waves(path, width, height, orientation=None):
-    picture = cv2.merge([waves(width, height).round().astype(np.uint8)] * 3)
-    data = cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 100] if path.suffix == '.jpg' else [])[1]
+    photo = cv2.merge([waves(width, height).round().astype(np.uint8)] * 3)
+    data = cv2.imencode(path.suffix, photo, [cv2.IMWRITE_JPEG_QUALITY, 100] if path.suffix == '.jpg' else [])[1]
     path.write_bytes(with_orientation(data.tobytes(), orientation) if orientation else data.tobytes())
 
 
@@ -127,7 +127,7 @@ def test_reduced_pixels_lie_where_they_should(tmp_path, size, reduction):
     ],
 )
 def test_what_cannot_be_reduced_exactly_is_read_in_full(tmp_path, name, stored, size, orientation, reduced):
-    """Formats but JPEG, and turned pictures with a rounded side; the orientation is the one that `size` says."""
+    """Formats but JPEG, and turned images with a rounded side; the orientation is the one that `size` says."""
     write_waves(tmp_path / name, *stored, orientation)
     full = read_image(tmp_path / name, size)
     image = read_image(tmp_path / name, size, 4)
@@ -140,7 +140,7 @@ def test_what_cannot_be_reduced_exactly_is_read_in_full(tmp_path, name, stored, 
 
 
 def test_missing_empty_and_foreign_files_are_one_line(tmp_path):
-    """What is not an image is a UserError that names the file."""
+    """A file that is no image is a UserError that names the file."""
     (tmp_path / 'text.jpg').write_text('not an image at all')
     (tmp_path / 'empty.png').write_bytes(b'')
     for name in ('gone.jpg', 'text.jpg', 'empty.png', '.'):
@@ -165,7 +165,7 @@ def test_images_that_are_cut_short_are_found(tmp_path, jpeg, png, cut, capfd):
 
 
 def test_bytes_after_the_end_are_no_damage(tmp_path, jpeg, png):
-    """Cameras append films and makers' notes; the picture before them is whole."""
+    """Cameras append films and makers' notes; the image before them is whole."""
     for name, data in (('a.jpg', jpeg), ('b.png', png)):
         path = tmp_path / name
         path.write_bytes(data + b'\xff\xdaappended' * 9)
@@ -174,7 +174,7 @@ def test_bytes_after_the_end_are_no_damage(tmp_path, jpeg, png):
 
 
 def test_the_end_of_a_thumbnail_is_not_the_end(tmp_path, jpeg):
-    """A thumbnail in the header has an end marker of its own; the picture may lack its."""
+    """A thumbnail in the header has an end marker of its own; the image may lack its."""
     segment = b'Exif\0\0' + jpeg
     data = jpeg[:2] + b'\xff\xe1' + struct.pack('>H', len(segment) + 2) + segment + jpeg[2:-20]
     path = tmp_path / 'image.jpg'
@@ -225,7 +225,7 @@ def test_a_pipe_is_no_image(tmp_path):
 
 
 def test_an_empty_file_is_truncated(tmp_path):
-    """No bytes cannot be mapped into memory, and are no picture."""
+    """No bytes cannot be mapped into memory, and are no image."""
     path = tmp_path / 'image.jpg'
     path.touch()
     assert os.path.getsize(path) == 0
@@ -274,7 +274,7 @@ def test_warp_and_points_agree():
 @pytest.mark.parametrize(('width', 'size', 'scale'), [(700, (90, 40), 700), (90, (700, 40), 95), (700, (650, 30), 120)])
 def test_wide_images_are_warped_in_blocks(monkeypatch, width, size, scale, rot):
     """In blocks, as OpenCV 4 needs beyond 32,766 pixels a side, the result is that of one piece."""
-    image = cv2.resize(picture(40, 60), (width, 50))
+    image = cv2.resize(make_image(40, 60), (width, 50))
     image[::7, ::5] = 255 - image[::7, ::5]
     matrix = get_affine_transform((width / 2, 25), scale, rot, size)
     whole = warp_image(image, matrix, size)
@@ -399,7 +399,7 @@ def test_color_transform_draws_in_its_ranges_and_repeats():
 
 
 def test_mean_gray_is_cv2s():
-    """The grey of the contrast blend is the mean of cv2's grey picture."""
+    """The grey of the contrast blend is the mean of cv2's grey image."""
     image = np.random.default_rng(0).uniform(0, 1, (16, 9, 3)).astype(np.float32)
     assert mean_gray(image) == pytest.approx(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).mean(), abs=1e-5)
 

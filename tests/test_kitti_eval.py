@@ -1,4 +1,4 @@
-"""KITTI's metric: against figures of the official evaluator's rules, and its parts against readable forms."""
+"""KITTI's metric: against metrics of the official evaluator's rules, and its parts against readable forms."""
 
 import json
 import shutil
@@ -46,21 +46,21 @@ def score(folders, truth, found):
 
 
 def test_figures_of_twenty_frames():
-    """Guards all 72 figures: the code that made them agreed to 0.0001 with the official evaluator on 200 frames."""
+    """Guards all 72 metrics: the code that made them agreed to 0.0001 with the official evaluator on 200 frames."""
     expected = json.loads((FIXTURE / 'expected.json').read_text())
-    figures = evaluate_kitti(FIXTURE / 'label_2', FIXTURE / 'results')
-    assert figures.keys() == expected.keys()
+    metrics = evaluate_kitti(FIXTURE / 'label_2', FIXTURE / 'results')
+    assert metrics.keys() == expected.keys()
     for name, by_points in expected.items():
         for points, values in by_points.items():
-            assert figures[name][points] == pytest.approx(values, abs=1e-3), (name, points)
+            assert metrics[name][points] == pytest.approx(values, abs=1e-3), (name, points)
 
 
 def test_perfect_detections(folders):
     """Guards the ends of the scale: what repeats the truth scores 100, and AOS with it."""
-    figures = score(folders, [label('Car')], [label('Car', score=0.9)])
+    metrics = score(folders, [label('Car')], [label('Car', score=0.9)])
     for metric in ('2d', 'aos', 'bev', '3d'):
-        assert figures[f'car_{metric}_easy_AP40'] == pytest.approx(100)
-        assert figures[f'cyclist_{metric}_easy_AP40'] == 0
+        assert metrics[f'car_{metric}_easy_AP40'] == pytest.approx(100)
+        assert metrics[f'cyclist_{metric}_easy_AP40'] == 0
 
 
 def test_false_positive_halves_precision(folders):
@@ -83,10 +83,10 @@ def test_difficulties(folders):
     hidden = label('Car', box=(400, 100, 500, 200), location=(9, 1.5, 30), occluded=2)
     cut = label('Car', box=(600, 100, 700, 200), location=(-9, 1.5, 30), truncated=0.4)
     low = label('Car', box=(800, 100, 900, 130), location=(-9, 1.5, 50))
-    figures = score(folders, [label('Car'), hidden, cut, low], [label('Car', score=0.9)])
-    assert figures['car_2d_easy_AP40'] == pytest.approx(100)
-    assert 45 < figures['car_2d_moderate_AP40'] < 55  # of two, one is found
-    assert 20 < figures['car_2d_hard_AP40'] < 30  # of four, one
+    metrics = score(folders, [label('Car'), hidden, cut, low], [label('Car', score=0.9)])
+    assert metrics['car_2d_easy_AP40'] == pytest.approx(100)
+    assert 45 < metrics['car_2d_moderate_AP40'] < 55  # of two, one is found
+    assert 20 < metrics['car_2d_hard_AP40'] < 30  # of four, one
 
 
 def test_loose_overlaps(folders):
@@ -103,8 +103,8 @@ def test_broken_lines_are_named_and_skipped(folders, capsys):
     """Guards survival of bad data: a line cut short and a line of words are named with file and line."""
     repeat_frame(folders, [label('Car')], [label('Car', score=0.9)])
     write_frame(folders[1], 3, ['Car 0 0 0.1 5 5', label('Car', score=0.9), label('Car', score='nan')])
-    figures = flatten_kitti(evaluate_kitti(*folders))
-    assert figures['car_3d_easy_AP40'] == pytest.approx(100)
+    metrics = flatten_kitti(evaluate_kitti(*folders))
+    assert metrics['car_3d_easy_AP40'] == pytest.approx(100)
     printed = capsys.readouterr().out
     assert '2 lines' in printed and '000003.txt:1' in printed and '000003.txt:3' in printed
 
@@ -139,8 +139,8 @@ def test_without_orientation_there_is_no_aos(tmp_path):
     fields = frame.read_text().splitlines()[0].split()
     fields[3] = '-10'
     frame.write_text(' '.join(fields) + '\n')
-    figures = evaluate_kitti(tmp_path / 'kitti' / 'label_2', tmp_path / 'kitti' / 'results')
-    assert 'car_2d' in figures and 'car_aos' not in figures
+    metrics = evaluate_kitti(tmp_path / 'kitti' / 'label_2', tmp_path / 'kitti' / 'results')
+    assert 'car_2d' in metrics and 'car_aos' not in metrics
 
 
 def clipped_area(polygon, clip):

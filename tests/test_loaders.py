@@ -93,7 +93,7 @@ def test_death_is_raised_in_the_next_fetch_only():
     assert steps == 1
 
 
-def test_death_in_another_loader_is_told_by_this_one():
+def test_death_in_another_loader_is_raised_by_this_one():
     """Training's processes may die while the network is validated."""
     train, val = (Batches(Images(), 1, batch_size=2, persistent_workers=True) for _ in range(2))
     assert len(list(train)) == len(list(val)) == 4

@@ -27,6 +27,7 @@ RUNS = {
     'ema': ['--ema', '0.5'],
     'freeze': ['--freeze', 'backbone'],
     'clip_grad': ['--clip_grad', '0.01'],
+    'all': ['--accumulate', '2', '--ema', '0.9', '--freeze', 'backbone', '--warmup', '4', '--clip_grad', '1'],
 }
 
 

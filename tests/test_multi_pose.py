@@ -33,7 +33,7 @@ ORACLES = [f'--eval_oracle_{head}' for head in ('hm', 'wh', 'offset', 'kps', 'hm
 
 
 def random_person(rng, joints, corner):
-    """A person of about a quarter of the picture, joints on a jittered grid so that no two share a cell.
+    """A person of about a quarter of the image, joints on a jittered grid so that no two share a cell.
 
     Some joints are hidden (v = 1), some are not annotated.
     """
@@ -52,17 +52,17 @@ def random_person(rng, joints, corner):
 
 
 def write_folder(root, images, joints=5, category=None, draw=None):
-    """Own data: `images` is a list of lists of annotations; `draw` gets each picture with its people."""
+    """Own data: `images` is a list of lists of annotations; `draw` gets each image with its people."""
     (root / 'annotations').mkdir(parents=True)
     (root / 'images').mkdir()
     person = {'id': 7, 'name': 'person', 'keypoints': JOINTS[joints], 'skeleton': [[1, 2]] if joints > 1 else []}
     coco = {'images': [], 'annotations': [], 'categories': [category or person]}
     for number, people in enumerate(images):
-        picture = np.full((SIDE, SIDE, 3), 60, np.uint8)
+        image = np.full((SIDE, SIDE, 3), 60, np.uint8)
         if draw:
-            draw(picture, people)
+            draw(image, people)
         name = f'{number}.png'
-        assert cv2.imwrite(str(root / 'images' / name), picture)
+        assert cv2.imwrite(str(root / 'images' / name), image)
         coco['images'].append({'id': number, 'file_name': name, 'width': SIDE, 'height': SIDE})
         for annotation in people:
             facts = {'id': len(coco['annotations']), 'image_id': number, 'category_id': 7, 'iscrowd': 0}
@@ -73,7 +73,7 @@ def write_folder(root, images, joints=5, category=None, draw=None):
 
 
 def scenes(joints, count=6):
-    """Pictures of 0 to 4 people in the four quarters."""
+    """Images of 0 to 4 people in the four quarters."""
     rng = np.random.default_rng(joints)
     corners = np.array([(4, 4), (116, 4), (4, 116), (116, 116)])
     return [[random_person(rng, joints, c) for c in rng.permutation(corners)[: i % 5]] for i in range(count)]
@@ -189,12 +189,12 @@ def test_joints_lie_where_their_pixels_go(tmp_path):
     """Flipped, cropped and rotated by any angle, a joint's target is over the dot drawn at the joint, of its side."""
     dots = {'left': (255, 0, 0), 'right': (0, 0, 255), 'nose': (0, 255, 0)}
 
-    def draw(picture, people):
-        picture[:] = 0
+    def draw(image, people):
+        image[:] = 0
         for person in people:
             for name, (x, y, v) in zip(JOINTS[5], np.reshape(person['keypoints'], (-1, 3)), strict=True):
                 if v:
-                    cv2.circle(picture, (round(x), round(y)), 5, dots[name.split('_')[0]], -1)
+                    cv2.circle(image, (round(x), round(y)), 5, dots[name.split('_')[0]], -1)
 
     folder = write_folder(tmp_path / 'dots', scenes(5), 5, draw=draw)
     dataset = make_dataset(folder, 'train', '--aug_rot', '1', '--rotate', '40', '--no_color_aug', '--input_res', '256')
@@ -203,16 +203,16 @@ def test_joints_lie_where_their_pixels_go(tmp_path):
         dataset.set_epoch(epoch)
         for i in range(1, 5):
             sample = dataset[i]
-            picture = sample['input'] * dataset.std.reshape(3, 1, 1) + dataset.mean.reshape(3, 1, 1)
+            image = sample['input'] * dataset.std.reshape(3, 1, 1) + dataset.mean.reshape(3, 1, 1)
             places = sample['hp_offset'] + np.stack([sample['hp_ind'] % 64, sample['hp_ind'] // 64], 1)
             for slot in np.flatnonzero(sample['hp_mask']):
                 x, y = np.minimum((places[slot] * 4).round().astype(int), 255)
                 color = [dots['nose'], dots['left'], dots['right'], dots['left'], dots['right']][slot % 5]
                 # A mirrored person's left hand is what was the right one.
-                told = picture[:, y, x] > 0.5
+                shown = image[:, y, x] > 0.5
                 if flipped(dataset, epoch, i) and slot % 5:
                     color = color[::-1]
-                assert (told == (np.array(color) > 0)).all(), (epoch, i, slot)
+                assert (shown == (np.array(color) > 0)).all(), (epoch, i, slot)
                 checked += 1
     assert checked > 60
 
@@ -223,7 +223,7 @@ def flipped(dataset, epoch, i):
 
 
 def test_rotated_samples_teach_joint_heatmaps_alone(folders):
-    """Boxes are not turned with the picture, so nothing is learnt of them; unrotated samples stay whole."""
+    """Boxes are not turned with the image, so nothing is learnt of them; unrotated samples stay whole."""
     turned = ('--aug_rot', '1', '--rotate', '30')
     for args in ((), ('--dense_hp',)):
         plain, rotated = (make_dataset(folders[5], 'train', *args, *more)[4] for more in ((), turned))
@@ -233,7 +233,7 @@ def test_rotated_samples_teach_joint_heatmaps_alone(folders):
         assert rotated['hm_hp'].max() == 1 and rotated['hp_mask'].any()
 
 
-def test_somebody_who_is_turned_into_the_picture(folders):
+def test_somebody_who_is_turned_into_the_image(folders):
     """Joints that a rotation brings in are learnt, though the box, which is not turned, is outside; else nobody is."""
     dataset = make_dataset(folders[1], 'train')
     keypoints = np.array([[[172, 112, 2]]], np.float32)
@@ -432,7 +432,7 @@ def test_heads_that_are_switched_off(folders, option):
 
 @pytest.mark.parametrize('args', [[], ['--dense_hp'], ['--mse_loss'], ['--not_hm_hp']])
 def test_oracles_make_a_random_network_perfect(folders, tmp_path, args):
-    """With every head replaced by the truth, main.py --test finds everybody and all joints; results.json tells it."""
+    """With every head replaced by the truth, main.py --test finds everybody and all joints; results.json holds them."""
     oracles = [oracle for oracle in ORACLES if '--not_hm_hp' not in args or 'hp' not in oracle.replace('kps', '')]
     opt = options(folders[5], *args, *oracles, '--K', '10')
     dataset = get_dataset(opt.dataset, opt.task)(opt, 'val')
@@ -458,8 +458,8 @@ def test_each_oracle_replaces_its_head(folders, oracle, loss):
     changed = {head for head in output if not torch.equal(replaced[head], output[head])}
     head = {'offset': 'reg', 'kps': 'hps', 'hmhp': 'hm_hp'}.get(oracle[14:], oracle[14:])
     assert changed == {head}
-    told = ideal[head].abs().sum(1) > 0
-    torch.testing.assert_close(replaced[head].movedim(1, 3)[told], ideal[head].movedim(1, 3)[told])
+    shown = ideal[head].abs().sum(1) > 0
+    torch.testing.assert_close(replaced[head].movedim(1, 3)[shown], ideal[head].movedim(1, 3)[shown])
 
 
 def fake_detector(folder, output, *args):
@@ -495,7 +495,7 @@ def test_detector_gives_back_the_people(folders, args):
 
 
 def with_mirror_image(output, flip_idx):
-    """What a network that mirrors perfectly would say of (image, mirror image), joint by joint."""
+    """Return the output of a network that mirrors perfectly for (image, mirror image), joint by joint."""
     partner = {a: b for pair in flip_idx for a, b in (pair, pair[::-1])}
     both = {}
     for head, maps in output.items():
@@ -557,7 +557,7 @@ def test_nms_acts_at_one_scale_too(folders):
 
 
 def test_test_scale_is_undone(folders):
-    """What is found at scale 2 is reported in the pixels of the image, boxes and joints."""
+    """Objects found at scale 2 are reported in the pixels of the image, boxes and joints."""
     output = random_output(options(folders[5]), None, images=1)
     image = np.zeros((SIDE, SIDE, 3), np.uint8)
     plain, twice = (fake_detector(folders[5], output, '--test_scales', s).run(image)['results'][1] for s in ('1', '2'))

@@ -57,6 +57,9 @@ def prepared(*args):
         (['ctdet', '--scale', '1'], ['--scale', 'less than 1']),
         (['ctdet', '--shift', 'nan'], ['--shift', 'finite']),
         (['ctdet', '--test_scales', '1,inf'], ['--test_scales', 'finite']),
+        (['ctdet', '--input_res', '8224'], ['--input_res', '8192']),  # checkpoints with it would be refused
+        (['ctdet', '--num_iters', str(2**63)], ['--num_iters', '64 bits']),
+        (['ctdet', '--shift=--'], ['--shift', 'expected a value']),
         (['ctdet', '--seed', '9' * 20], ['--seed']),
         (['ctdet', '--load_model', 'nowhere.pth', '--test'], ['nowhere.pth']),
         (['ctdet', '--exp_dir', '/nowhere', '--resume', '--test'], ['model_last.pth']),

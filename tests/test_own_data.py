@@ -21,23 +21,23 @@ NAMES = {
 PLAIN = ['--flip', '0', '--not_rand_crop', '--shift', '0', '--scale', '0', '--no_color_aug']
 
 
-def figure(number, joints):
-    """A picture of a kite with a dot at each joint, and its annotation."""
+def draw_kite(number, joints):
+    """An image of a kite with a dot at each joint, and its annotation."""
     rng = np.random.default_rng(number)
     corner, size = rng.uniform(2, 16, 2), rng.uniform(36, 44, 2)
     turn = np.arange(joints) * 2 * np.pi / joints + rng.uniform(-0.3, 0.3)
     places = corner + size / 2 + 0.43 * size * np.stack([np.cos(turn), np.sin(turn)], 1)  # [J, 2]
-    picture = np.full((SIDE, SIDE, 3), 40, np.uint8)
-    cv2.rectangle(picture, corner.astype(int), (corner + size).astype(int), (110, 110, 110), -1)
+    image = np.full((SIDE, SIDE, 3), 40, np.uint8)
+    cv2.rectangle(image, corner.astype(int), (corner + size).astype(int), (110, 110, 110), -1)
     for joint, place in enumerate(places):
         color = [130 if joint + 1 >> bit & 1 else 0 for bit in range(3)]
-        cv2.circle(picture, place.round().astype(int), 3, color, -1)
+        cv2.circle(image, place.round().astype(int), 3, color, -1)
     keypoints = np.column_stack([places, np.full(joints, 2)]).ravel().tolist()
-    return picture, {'bbox': [*corner, *size], 'area': float(size.prod()), 'iscrowd': 0, 'keypoints': keypoints}
+    return image, {'bbox': [*corner, *size], 'area': float(size.prod()), 'iscrowd': 0, 'keypoints': keypoints}
 
 
 def write_folder(root, joints, train, **facts):
-    """Own data of `train` pictures, of which the first VAL are shown again to validate."""
+    """Own data of `train` images, of which the first VAL are shown again to validate."""
     (root / 'annotations').mkdir(parents=True)
     skeleton = [[1, joint] for joint in range(2, joints + 1)]
     category = {'id': 3, 'name': 'kite', 'keypoints': NAMES[joints], 'skeleton': skeleton, **facts}
@@ -45,9 +45,9 @@ def write_folder(root, joints, train, **facts):
         (root / 'images' / split).mkdir(parents=True)
         images, annotations = [], []
         for number in range(count):
-            picture, annotation = figure(number % VAL, joints)
+            image, annotation = draw_kite(number % VAL, joints)
             name = f'{split}/{number}.png'
-            assert cv2.imwrite(str(root / 'images' / name), picture)
+            assert cv2.imwrite(str(root / 'images' / name), image)
             images.append({'id': number, 'file_name': name, 'width': SIDE, 'height': SIDE})
             annotations.append({'id': number + 1, 'image_id': number, 'category_id': 3, **annotation})
         coco = {'images': images, 'annotations': annotations, 'categories': [category]}
@@ -64,16 +64,16 @@ def run_programs(scripts, data, exp_dir, *training):
     run = exp_dir / 'multi_pose/default'
     model = ['--load_model', str(run / 'model_last.pth')]
     scripts('test').main([*common, *model, '--dataset', str(data)])
-    pictures = exp_dir / 'pictures'  # away from the data: the checkpoint tells joints and limbs
-    shutil.copytree(data / 'images/val', pictures)
-    scripts('demo').main([*common, *model, '--demo', str(pictures), '--no_display', '--vis_thresh', '0.2'])
+    images = exp_dir / 'pictures'  # away from the data: the checkpoint holds joints and limbs
+    shutil.copytree(data / 'images/val', images)
+    scripts('demo').main([*common, *model, '--demo', str(images), '--no_display', '--vis_thresh', '0.2'])
     return run
 
 
-def colored(picture, place, color):
-    """Whether a picture has that colour, more or less, at a place or beside it."""
+def colored(image, place, color):
+    """Return whether an image has that colour, more or less, at a place or beside it."""
     x, y = np.round(place).astype(int)
-    near = picture[y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).astype(int)
+    near = image[y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).astype(int)
     return (np.abs(near - color) < 40).all(1).any()
 
 
@@ -90,13 +90,13 @@ def test_five_joints_are_learnt_scored_and_drawn(scripts, tmp_path):
         best = entry['detections'][0]
         found, scores = np.array(best['keypoints']), np.array(best['keypoint_scores'])
         assert found.shape == (5, 2) and scores.shape == (5,)
-        picture = cv2.imread(str(run / 'demo' / entry['image']))
-        found *= picture.shape[0] / SIDE
+        image = cv2.imread(str(run / 'demo' / entry['image']))
+        found *= image.shape[0] / SIDE
         for joint, color in enumerate(rainbow(5)):
             if scores[joint] > JOINT_SCORE:  # others are rings
-                drawn.append(colored(picture, found[joint], color))
+                drawn.append(colored(image, found[joint], color))
             if joint > 0:
-                drawn.append(colored(picture, 0.6 * found[0] + 0.4 * found[joint], color))
+                drawn.append(colored(image, 0.6 * found[0] + 0.4 * found[joint], color))
     assert len(drawn) > 18 and np.mean(drawn) > 0.9
 
 
@@ -138,7 +138,7 @@ def test_tolerances_are_the_files(tmp_path, joints, sigma):
     dataset = dataset_class(opts.update_dataset_info_and_set_heads(opt, dataset_class), 'val')
     results = {}
     for number in range(VAL):
-        truth = figure(number, joints)[1]
+        truth = draw_kite(number, joints)[1]
         x, y, w, h = truth['bbox']
         distance = 2 * (sigma or 1 / joints) * np.sqrt(-2 * truth['area'] * np.log(0.77))
         places = np.reshape(truth['keypoints'], (joints, 3))[:, :2] + [distance, 0]

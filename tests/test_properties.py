@@ -187,7 +187,7 @@ def test_targets_decode_to_the_annotations(tmp_path, monkeypatch, task, args):
         for i, scene in enumerate(scenes):
             sample = dataset[i]
             batch = torch.utils.data.default_collate([sample])
-            results = trainer.detections(trainer.loss.with_oracles({}, batch), batch)
+            results = trainer.detect(trainer.loss.with_oracles({}, batch), batch)
             window = Window(views[-1], dataset.image_size(i)[0])
             flips.append(window.flipped)
             picture = (sample['input'] * dataset.std.reshape(3, 1, 1) + dataset.mean.reshape(3, 1, 1)) * 255

@@ -58,7 +58,7 @@ def read(path):
 
 @pytest.mark.parametrize('name', TOOLS)
 def test_help_and_wrong_path(tool, tmp_path, name):
-    """Guards that a tool tells its use, and answers a wrong path with one line and status 1, writing nothing."""
+    """Guards that a tool prints its use, and answers a wrong path with one line and status 1, writing nothing."""
     assert 'usage' in tool(name, '--help')
     assert 'nowhere' in tool(name, *TOOLS[name], code=1)
     assert not list(tmp_path.iterdir())
@@ -66,7 +66,7 @@ def test_help_and_wrong_path(tool, tmp_path, name):
 
 @pytest.mark.parametrize('path', sorted((SRC / 'tools').glob('*.py')), ids=lambda path: path.stem)
 def test_wrong_arguments(monkeypatch, capsys, path):
-    """Guards that a missing argument and a misspelled option end in one line, which tells what to do, and status 1."""
+    """Guards that a missing argument and a misspelled option end in one line, which says what to do, and status 1."""
     program = importlib.import_module(f'tools.{path.stem}')
     for args, words in (([], 'required'), ([*TOOLS[path.stem], '--hlep'], "'--hlep'; did you mean '--help'?")):
         monkeypatch.setattr('sys.argv', [str(path), *args])
@@ -157,7 +157,7 @@ def test_voc_survives_bad_data(tool, tmp_path):
 
 
 def test_same_names_from_two_folders(tool, tmp_path):
-    """Guards that pictures of one name from two VOC folders do not overwrite each other."""
+    """Guards that images of one name from two VOC folders do not overwrite each other."""
     for folder, width in (('a', 40), ('b', 44)):
         write_image(tmp_path / folder / 'p.png', width=width)
         write_text(tmp_path / folder / 'p.xml', voc_xml('p', [('dog', (1, 1, 9, 9), 0)]))
@@ -329,13 +329,13 @@ def test_extreme_points(tool, tmp_path):
 
 def test_hourglass_weights(tool, tmp_path):
     """Guards the new names of an ExtremeNet checkpoint: `ct_heats` is not mistaken for `t_heats`."""
-    trunk = ('pre.0.conv', 'kps.0.up1.0.conv1', 'cnvs.0.conv', 'inters.0.conv1', 'inters_.0.0', 'cnvs_.0.0')
+    backbone = ('pre.0.conv', 'kps.0.up1.0.conv1', 'cnvs.0.conv', 'inters.0.conv1', 'inters_.0.0', 'cnvs_.0.0')
     heads = ('t_heats.0.1', 'ct_heats.1.0.conv', 'r_regrs.0.1')
-    old = [f'module.{name}.weight' for name in (*trunk, *heads, 'tl_tags.0.1')]
+    old = [f'module.{name}.weight' for name in (*backbone, *heads, 'tl_tags.0.1')]
     torch.save({name: torch.full((2,), float(i)) for i, name in enumerate(old)}, tmp_path / 'old.pkl')
     assert 'tl_tags' in tool('convert_hourglass_weight', 'old.pkl', 'new.pth')
     checkpoint = torch.load(tmp_path / 'new.pth', weights_only=True)
-    new = (*trunk, 'hm_t.0.1', 'hm_c.1.0.conv', 'reg_r.0.1')
+    new = (*backbone, 'hm_t.0.1', 'hm_c.1.0.conv', 'reg_r.0.1')
     assert {name: int(value[0]) for name, value in checkpoint['state_dict'].items()} == {
         f'{name}.weight': i for i, name in enumerate(new)
     }
@@ -369,8 +369,8 @@ def test_score_saved_results(tool, tmp_path):
     write_text(tmp_path / 'results.json', json.dumps([row | {'score': 0.5}]))
     for name, keys in (('eval_coco', ['AP', 'AP/person']), ('eval_coco_hp', ['kp_AP', 'AP']), ('eval_voc', ['mAP'])):
         assert 'AP' in tool(name, 'truth.json', 'results.json', '--json', f'{name}.json')
-        figures = read(tmp_path / f'{name}.json')
-        assert [figures[key] for key in keys] == pytest.approx([1] * len(keys))
+        metrics = read(tmp_path / f'{name}.json')
+        assert [metrics[key] for key in keys] == pytest.approx([1] * len(keys))
     write_text(tmp_path / 'broken.json', '{"a": 1}')
     assert 'results file' in tool('eval_coco', 'truth.json', 'broken.json', code=1)
 
@@ -381,20 +381,20 @@ def test_eval_coco_hp_scores_as_training_does(tool, tmp_path):
     ball = {'id': 2, 'image_id': 1, 'category_id': 2, 'bbox': [50, 50, 9, 9]}
     found = [row | {'score': 0.5, 'keypoints': [13, 10, 2] * 5}]
     write_text(tmp_path / 'results.json', json.dumps(found))
-    for sigma, figure in ((1, 1), (0.001, 0)):
+    for sigma, value in ((1, 1), (0.001, 0)):
         person = {'id': 1, 'name': 'person', 'keypoints': [*'abcde'], 'sigmas': [sigma] * 5}
         coco = {'images': [{'id': 1, 'file_name': 'a.png'}], 'annotations': [row | {'id': 1, 'area': 4000}, ball]}
         coco['categories'] = [person, {'id': 2, 'name': 'ball'}]
         write_text(tmp_path / 'truth.json', json.dumps(coco))
-        tool('eval_coco_hp', 'truth.json', 'results.json', '--json', 'figures.json')
-        figures = read(tmp_path / 'figures.json')
-        assert (figures['kp_AP'], figures['AP']) == pytest.approx((figure, 1)) and 'AP/ball' not in figures
+        tool('eval_coco_hp', 'truth.json', 'results.json', '--json', 'metrics.json')
+        metrics = read(tmp_path / 'metrics.json')
+        assert (metrics['kp_AP'], metrics['AP']) == pytest.approx((value, 1)) and 'AP/ball' not in metrics
 
 
 def test_eval_kitti(tool, tmp_path):
-    """Guards eval_kitti's table and its JSON, which has the structure of the official figures."""
-    assert 'car_3d' in tool('eval_kitti', FIXTURE / 'label_2', FIXTURE / 'results', '--json', 'figures.json')
-    assert read(tmp_path / 'figures.json').keys() == read(FIXTURE / 'expected.json').keys()
+    """Guards eval_kitti's table and its JSON, which has the structure of the official metrics."""
+    assert 'car_3d' in tool('eval_kitti', FIXTURE / 'label_2', FIXTURE / 'results', '--json', 'metrics.json')
+    assert read(tmp_path / 'metrics.json').keys() == read(FIXTURE / 'expected.json').keys()
 
 
 def test_calc_coco_overlap(tool, tmp_path):

@@ -1,4 +1,4 @@
-"""Toy data: each promise of its docstrings, on pictures drawn here."""
+"""Toy data: each promise of its docstrings, on images drawn here."""
 
 import json
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_own_folder(toy, task):
 
 
 def test_shapes(toy):
-    """3 classes, 1 to 6 objects, sides 1/8 to 1/2 of the picture, boxes tight on the polygons and inside."""
+    """3 classes, 1 to 6 objects, sides 1/8 to 1/2 of the image, boxes tight on the polygons and inside."""
     content = load(toy('ctdet'), 'train')
     assert [category['name'] for category in content['categories']] == ['disc', 'triangle', 'cross']
     counts = [len(group) for group in by_image(content)]
@@ -84,7 +84,7 @@ def coco_area(segmentation: list) -> float:
 
 
 def test_shapes_overlap(toy):
-    """Boxes overlap in 20 % of the pictures or more, never by more than half, so that no shape is lost."""
+    """Boxes overlap in 20 % of the images or more, never by more than half, so that no shape is lost."""
     groups = by_image(load(toy('ctdet'), 'train'))
     overlaps = [[iou(a, b) for i, a in enumerate(group) for b in group[:i]] for group in groups]
     assert np.mean([max(values, default=0) > 0 for values in overlaps]) >= 0.2
@@ -99,7 +99,7 @@ def test_shapes_overlap(toy):
 
 @pytest.mark.parametrize('scenes', [ShapeScenes(), PeopleScenes()])
 def test_objects_are_where_the_boxes_are(scenes, monkeypatch):
-    """What is pasted for an object fills its box to the pixel, and covers its area."""
+    """The pixels pasted for an object fill its box exactly, and cover its area."""
     pasted = []
     monkeypatch.setattr(Canvas, 'paste', lambda self, region, colours, alpha: pasted.append((region, alpha)))
     monkeypatch.setattr(Canvas, 'spares', lambda *_: True)
@@ -122,7 +122,7 @@ def check_pasted(annotations: list[dict], pasted: list[tuple]) -> None:
 
 @pytest.mark.parametrize('task', ['ctdet', 'multi_pose', 'ddd'])
 def test_seed(tmp_path, task):
-    """The same seed gives the same bytes; another one, and the other split, other pictures."""
+    """The same seed gives the same bytes; another one, and the other split, other images."""
     folders = [
         make_toy_data(tmp_path / name, task, train=2, val=2, seed=seed) for name, seed in (('a', 7), ('b', 7), ('c', 8))
     ]
@@ -134,8 +134,8 @@ def test_seed(tmp_path, task):
     assert contents[0] == contents[1] and len(contents[0]) >= 6
     assert contents[0].keys() == contents[2].keys()
     assert all(contents[0][name] != contents[2][name] for name in contents[0])
-    pictures = {value for name, value in contents[0].items() if not name.endswith('json')}
-    assert len(pictures) == 4
+    images = {value for name, value in contents[0].items() if not name.endswith('json')}
+    assert len(images) == 4
 
 
 def test_classes_and_colors():
@@ -157,7 +157,7 @@ def test_classes_and_colors():
 
 
 def test_extreme_points_of_exdet(toy):
-    """exdet's pictures are ctdet's; its four points lie on the box, in the order top, left, bottom, right."""
+    """exdet's images are ctdet's; its four points lie on the box, in the order top, left, bottom, right."""
     plain, extreme = load(toy('ctdet'), 'val'), load(toy('exdet'), 'val')
     assert plain['images'] == extreme['images']
     for a, b in zip(plain['annotations'], extreme['annotations'], strict=True):
@@ -200,14 +200,14 @@ def test_extreme_points_of_masks(packed):
     + [{'size': [9, 9], 'counts': [25]}, {'size': [5, 5], 'counts': [25]}],
 )
 def test_extreme_points_of_nonsense(segmentation):
-    """What is no outline of anything is refused in one line."""
+    """A segmentation that outlines nothing is refused in one line."""
     with pytest.raises(UserError) as refusal:
         extreme_points(segmentation, 5, 5)
     assert '\n' not in str(refusal.value)
 
 
 def test_people(toy):
-    """17 joints: visible, hidden and cut off ones; inside the picture and, where seen, inside the box."""
+    """17 joints: visible, hidden and cut off ones; inside the image and, where seen, inside the box."""
     content = load(toy('multi_pose'), 'train')
     (person,) = content['categories']
     assert len(person['keypoints']) == 17 and np.min(person['skeleton']) >= 1 and np.max(person['skeleton']) == 17
@@ -241,7 +241,7 @@ def test_left_and_right(toy):
 
 
 def test_five_joints(tmp_path):
-    """`joints=5` gives the same pictures with five of the joints."""
+    """`joints=5` gives the same images with five of the joints."""
     small = {'task': 'multi_pose', 'train': 2, 'val': 1}
     five = load(make_toy_data(tmp_path / '5', joints=5, **small), 'train')
     full = load(make_toy_data(tmp_path / '17', **small), 'train')
@@ -253,7 +253,7 @@ def test_five_joints(tmp_path):
 
 
 def test_road(toy):
-    """3D boxes project onto the 2D boxes through the picture's calibration file; alpha follows from rotation_y."""
+    """3D boxes project onto the 2D boxes through the image's calibration file; alpha follows from rotation_y."""
     folder = toy('ddd')
     content = load(folder, 'train', 'kitti/annotations/kitti_3dop_{}.json')
     names = [category['name'] for category in content['categories']]
@@ -353,8 +353,8 @@ def test_converters_agree(toy, tool, tmp_path):
 @pytest.mark.parametrize(
     ('task', 'place'), [('ddd', 'kitti/training/label_2/000000.txt'), ('ctdet', 'images/train/1.jpg')]
 )
-def test_pictures_of_others_are_left_alone(tmp_path, task, place):
-    """A folder with pictures or labels that no toy annotations belong to is refused; an interrupted run's is not."""
+def test_images_of_others_are_left_alone(tmp_path, task, place):
+    """A folder with images or labels that no toy annotations belong to is refused; an interrupted run's is not."""
     (tmp_path / place).parent.mkdir(parents=True)
     (tmp_path / place).write_text('mine')
     with pytest.raises(UserError, match='stay as they are'):

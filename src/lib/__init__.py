@@ -21,10 +21,10 @@ __all__ = ['UserError', 'load_detector']
 
 
 def load_detector(checkpoint: str, task: str | None = None, **options: Any) -> 'BaseDetector':
-    """A detector from a checkpoint.
+    """Load a detector from a checkpoint.
 
     Args:
-        checkpoint: file; one of ours tells its task, network and classes itself.
+        checkpoint: file; one of ours records its task, network and classes.
         task: ctdet, exdet, ddd or multi_pose; by default the checkpoint's, or ctdet when it does not say.
         options: command-line options by name (`--help` lists them), such as `arch='resdcn_18'` for a published
             checkpoint, `gpus=-1`, `flip_test=True`, `input_res=256`, `dataset='pascal'`.

@@ -1,4 +1,4 @@
-"""What a run leaves to read: its options, a log, TensorBoard scalars."""
+"""The record of a run: its options, a log, TensorBoard scalars."""
 
 import contextlib
 import json
@@ -63,10 +63,10 @@ class Logger:
         self.close()
 
     def scalars(self, phase: str, epoch: int, values: Mapping[str, float]) -> None:
-        """One line in the log, and a TensorBoard scalar each."""
+        """Write values to the log, in one line, and to TensorBoard, a scalar each."""
         self._attempt('TensorBoard events', lambda: self._add_scalars(phase, epoch, values))
-        figures = ' | '.join(f'{name} {value:.6g}' for name, value in values.items())
-        self.say(f'{phase} epoch {epoch}: {figures}')
+        shown = ' | '.join(f'{name} {value:.6g}' for name, value in values.items())
+        self.say(f'{phase} epoch {epoch}: {shown}')
 
     def _add_scalars(self, phase: str, epoch: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -74,7 +74,7 @@ class Logger:
         self.writer.flush()
 
     def say(self, text: str) -> None:
-        """A line on the screen and, with the time, in the log."""
+        """Write a line on the screen and, with the time, in the log."""
         messages.info(text)
         self._attempt('log.txt', lambda: self._add_line(f'{time.strftime("%Y-%m-%d %H:%M:%S")} {text}\n'))
 
@@ -114,7 +114,7 @@ def silence_event_thread() -> None:
 
 
 def write_options(path: str, opt: Namespace) -> None:
-    """All options, sorted, after the versions and the command line of the run."""
+    """Write all options, sorted, after the versions and the command line of the run."""
     with atomic_path(path) as beside, open(beside, 'w') as file:
         file.write(f'torch {torch.__version__}, python {sys.version.split()[0]}\n')
         file.write(f'command line: {json.dumps(sys.argv)}\n')

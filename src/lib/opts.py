@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .models.facts import MAX_SIDE
 from .models.families import ARCHS, family_of
 from .tasks import TASKS, heads_of
 from .utils.cli import OneLineParser
@@ -36,6 +37,7 @@ from .utils.option_rows import (
     option_rows,
     over,
     positive_or_default,
+    side_or_default,
 )
 from .utils.run_folder import free_folder, latest_folder
 
@@ -53,17 +55,17 @@ TRAINING = {'programs': (MAIN,)}
 
 
 def needs_random_shift(opt: Namespace) -> str:
-    """The reason why shift and scale do not act, if they do not."""
+    """Return the reason why shift and scale do not act, if they do not."""
     return '' if opt.not_rand_crop or not TASKS[opt.task].augments else 'acts only with --not_rand_crop'
 
 
 def has_head(name: str) -> Any:
-    """A test of tasks: whether the network has that head."""
+    """Return a test of tasks: whether the network has that head."""
     return lambda task: name in task.heads
 
 
 def fixed_heads(opt: Namespace) -> str:
-    """The reason why `--head_conv` does not act, if it does not."""
+    """Return the reason why `--head_conv` does not act, if it does not."""
     width = family_of(opt.arch).fixed_head_conv
     return f'does not act with {opt.arch}, whose heads have {width} channels' if width is not None else ''
 
@@ -167,9 +169,11 @@ class Options(Namespace):
     )
 
     # input
-    input_res: int = option(-1, "input height and width; -1: the dataset's", group='input', check=positive_or_default())
-    input_h: int = option(-1, 'input height; -1: as input_res', group='input', check=positive_or_default())
-    input_w: int = option(-1, 'input width; -1: as input_res', group='input', check=positive_or_default())
+    input_res: int = option(
+        -1, "input height and width; -1: the dataset's", group='input', check=side_or_default(MAX_SIDE)
+    )
+    input_h: int = option(-1, 'input height; -1: as input_res', group='input', check=side_or_default(MAX_SIDE))
+    input_w: int = option(-1, 'input width; -1: as input_res', group='input', check=side_or_default(MAX_SIDE))
     max_pixels: int = option(
         0,
         'images of more pixels are left out as decompression bombs; '
@@ -426,7 +430,7 @@ class Options(Namespace):
 
     @functools.cached_property
     def device(self) -> 'torch.device':
-        """The device of `--gpus`, opened at its first use.
+        """Return the device of `--gpus`, opened at its first use.
 
         Raises:
             UserError: the GPU is not there, or several are asked for.
@@ -464,7 +468,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 
 def build_parser(program: str = MAIN) -> OneLineParser:
-    """A parser of all options; its `--help` lists those that act in `program`, in their groups."""
+    """Build a parser of all options; its `--help` lists those that act in `program`, in their groups."""
     lines = [f'  {name:11} python main.py {name} {task.example}' for name, task in TASKS.items()]
     parser = OneLineParser(
         usage=f'{program} TASK [options]',
@@ -556,7 +560,7 @@ def refuse_launcher(environment: Mapping[str, str]) -> None:
 
 
 def read_arguments(args: list[str] | None, program: str) -> dict[str, Any]:
-    """The task, and the options that stand on the command line, as argparse reads them."""
+    """Return the task, and the options that stand on the command line, as argparse reads them."""
     parser = build_parser(program)
     unset = object()
     read = parser.parse_args(args, Namespace(**dict.fromkeys(ALL_ROWS, unset)))
@@ -571,13 +575,13 @@ def set_values(opt: Options, raw: Mapping[str, Any]) -> None:
 
 
 def check_task(name: str) -> None:
-    """The task is one that there is."""
+    """Check that the task exists."""
     if name not in TASKS:
         raise UserError(f"task '{name}' is not one of {', '.join(TASKS)}" + did_you_mean(name, TASKS))
 
 
 def check_names(opt: Options) -> None:
-    """Dataset and arch are ones that there are."""
+    """Check that dataset and arch exist."""
     from .datasets.source_factory import check_dataset_name
 
     if opt.arch not in ARCHS:
@@ -592,7 +596,7 @@ def check_names(opt: Options) -> None:
 
 
 def derive_outputs(opt: Options) -> None:
-    """The folders that outputs go to; none is made here.
+    """Derive the folders that outputs go to; none is made here.
 
     A checkpoint that lies in a run's folder is tested, looked through and resumed there, unless the command line
     names another place.
@@ -614,7 +618,7 @@ def derive_outputs(opt: Options) -> None:
     if 'exp_id' not in opt.given:
         name_run(opt)
     run = run_of(opt.load_model)
-    elsewhere = 'exp_dir' in opt.given and run is not None and Path(exp_dir).resolve() not in run.parents
+    elsewhere = 'exp_dir' in opt.given and run is not None and Path(os.path.realpath(exp_dir)) not in run.parents
     if run is not None and 'exp_id' not in opt.given and not elsewhere and goes_on(opt):
         opt.save_dir, opt.exp_dir, opt.exp_id = str(run), str(run.parent), run.name
     opt.debug_dir = os.path.join(opt.save_dir, 'debug')
@@ -639,13 +643,13 @@ def name_run(opt: Options) -> None:
 
 
 def run_of(checkpoint: str) -> Path | None:
-    """The folder of the run that a checkpoint lies in; None where it lies in none."""
-    folder = Path(checkpoint).resolve().parent
+    """Return the folder of the run that a checkpoint lies in; None where it lies in none."""
+    folder = Path(os.path.realpath(checkpoint)).parent
     return folder if checkpoint and (folder / RUN_RECORD).is_file() else None
 
 
 def goes_on(opt: Options) -> bool:
-    """Whether the program works with the network of the checkpoint as it is, where fine-tuning starts another."""
+    """Return whether the program works with the checkpoint's network as it is; fine-tuning starts another."""
     return opt.program != MAIN or opt.resume or opt.test
 
 
@@ -665,7 +669,7 @@ def resume_from_last(opt: Options, required: bool) -> None:
 
 
 def read_facts(opt: Options) -> dict[str, Any]:
-    """The facts of the checkpoint that the program goes on with; {} without one."""
+    """Read the facts of the checkpoint that the program goes on with; {} without one."""
     if not (opt.load_model and goes_on(opt)):
         return {}
     from .models.checkpoints import checkpoint_facts
@@ -716,7 +720,7 @@ def adopt_model_options(opt: Options) -> None:
 
 
 def demo_facts(opt: Options) -> Any:
-    """Facts of the dataset that the checkpoint was trained on, as far as it records or shows them.
+    """Return the facts of the dataset that the checkpoint was trained on, as far as it records or shows them.
 
     Classes that it does not name are the dataset's where their number fits, of `--dataset` or of the built-in one
     that has as many; else they are numbered.
@@ -756,7 +760,7 @@ def demo_facts(opt: Options) -> Any:
 
 
 def derive_options(opt: Options) -> None:
-    """What follows from other options: devices and their shares of a batch, which heads there are, -1 as a default."""
+    """Set what follows from other options: devices, shares of a batch, which heads there are, -1 as a default."""
     task, family = TASKS[opt.task], family_of(opt.arch)
     opt.data_dir = os.path.abspath(opt.data_dir or os.path.join(opt.root_dir, 'data'))
     if opt.record['data_dir']:
@@ -789,7 +793,7 @@ def derive_options(opt: Options) -> None:
 
 
 def derive_devices(opt: Options) -> None:
-    """The list `gpus` of local indices, or [-1] for the CPU, and `gpus_str`, as it was given or found.
+    """Derive the list `gpus` of local indices, or [-1] for the CPU, and `gpus_str`, as it was given or found.
 
     Raises:
         UserError: `--gpus` is no list of GPU ids.
@@ -808,14 +812,14 @@ def derive_devices(opt: Options) -> None:
 
 
 def acts_in_task(row: Option, task: str) -> bool:
-    """Whether an option acts in a task: its own options and the shared ones that say so do."""
+    """Return whether an option acts in a task: its own options and the shared ones that say so do."""
     if row.name in Options.rows:
         return row.acts is None or row.acts(TASKS[task])
     return row.name in TASKS[task].options.rows
 
 
 def chunk_sizes(batch_size: int, master_batch_size: int, count: int) -> list[int]:
-    """Images in each of `count` chunks: the master's share first, the rest split evenly, its remainder one each to the
+    """Split a batch into `count` chunks: the master's share first, the rest split evenly, its remainder one each to the
     first of the rest."""
     if count == 1:
         return [batch_size]
@@ -825,7 +829,7 @@ def chunk_sizes(batch_size: int, master_batch_size: int, count: int) -> list[int
 
 
 def set_resolution(opt: Options, default: list[int]) -> None:
-    """Input and output size: h/w over res over the checkpoint's over the dataset's default `[h, w]`."""
+    """Set input and output size: h/w over res over the checkpoint's over the dataset's default `[h, w]`."""
     height = opt.facts.get('input_h', default[0])
     width = opt.facts.get('input_w', default[1])
     if opt.record['input_res'] > 0:
@@ -905,12 +909,12 @@ def check_training(opt: Options) -> None:
 
 
 def oracles(opt: Options) -> list[str]:
-    """The options on the command line that put the truth in place of a head."""
+    """Return the options on the command line that put the truth in place of a head."""
     return [name for name in opt.given if name.startswith('eval_oracle_')]
 
 
 def idle_options(opt: Options) -> list[str]:
-    """A line for each option on the command line that cannot act in this run."""
+    """Return a line for each option on the command line that cannot act in this run."""
     notes = []
     for name in opt.given:
         row = ALL_ROWS[name]
@@ -927,7 +931,7 @@ def idle_options(opt: Options) -> list[str]:
 
 
 def brief(value: Any) -> str:
-    """A value for a message: long lists are cut, with their length."""
+    """Return a value for a message: long lists are cut, with their length."""
     if isinstance(value, (list, tuple)) and len(value) > 5:
         return f'[{", ".join(map(str, value[:4]))}, ... {len(value)} in all]'
     text = str(value)
@@ -935,7 +939,7 @@ def brief(value: Any) -> str:
 
 
 def model_facts(opt: Options) -> dict:
-    """What a checkpoint remembers beside its weights, so that test, demo and resume need no options."""
+    """Return the facts that a checkpoint keeps beside its weights, so that test, demo and resume need no options."""
     facts = {name: getattr(opt, name) for name in MODEL_OPTIONS + DATASET_FACTS}
     facts.update({name: [float(v) for v in getattr(opt, name).flat] for name in ('mean', 'std')})
     kept = {name: value for name, value in opt.record.items() if not ALL_ROWS[name].per_call}

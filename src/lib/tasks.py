@@ -30,17 +30,17 @@ class Head:
 
 
 def num_classes(opt: Namespace) -> int:
-    """A channel a class."""
+    """Return as many channels as classes."""
     return opt.num_classes
 
 
 def num_joints(opt: Namespace) -> int:
-    """A channel a joint."""
+    """Return as many channels as joints."""
     return opt.num_joints
 
 
 def fixed(channels: int) -> Callable[[Namespace], int]:
-    """The same number of channels whatever the options."""
+    """Return a function that gives the same number of channels whatever the options."""
     return lambda opt: channels
 
 
@@ -102,6 +102,8 @@ TRAINING = {'programs': (MAIN,)}
 
 @option_rows('ctdet')
 class CtdetOptions:
+    """Options of 2D detection."""
+
     norm_wh: bool = option(False, 'box size loss relative to the box', **TRAINING)
     dense_wh: bool = option(False, 'box size learnt around centres, not only at them', **TRAINING)
     cat_spec_wh: bool = option(False, 'a box size for each class', in_checkpoint=True)
@@ -109,6 +111,8 @@ class CtdetOptions:
 
 @option_rows('exdet')
 class ExdetOptions:
+    """Options of detection by extreme points."""
+
     agnostic_ex: bool = option(False, 'extreme point maps without classes', in_checkpoint=True)
     scores_thresh: float = option(0.1, 'lowest score of an extreme point', check=between(0, 1))
     center_thresh: float = option(0.1, 'lowest score of a centre', check=between(0, 1))
@@ -117,6 +121,8 @@ class ExdetOptions:
 
 @option_rows('multi_pose')
 class MultiPoseOptions:
+    """Options of pose estimation."""
+
     dense_hp: bool = option(False, 'joints learnt around centres, not only at them', **TRAINING)
     not_hm_hp: bool = option(False, 'no joint heatmap', in_checkpoint=True)
     not_reg_hp_offset: bool = option(False, 'no sub-pixel offset of joints', in_checkpoint=True)
@@ -143,6 +149,8 @@ class MultiPoseOptions:
 
 @option_rows('ddd')
 class DddOptions:
+    """Options of 3D detection."""
+
     kitti_split: str = option('3dop', 'which split of KITTI', choices=('3dop', 'subcnn'))
     aug_ddd: float = option(0.5, 'probability of shift and scale', check=between(0, 1), **TRAINING)
     rect_mask: bool = option(False, 'ignored objects as rectangles', **TRAINING)
@@ -251,7 +259,11 @@ TASKS: dict[str, Task] = {
 
 
 def heads_of(opt: Namespace) -> dict[str, int]:
-    """The heads of a network, `{name: channels}` in the published order, by the options and the classes and joints."""
+    """Return the heads of a network, `{name: channels}` in the published order.
+
+    Args:
+        opt: its options, `num_classes` and `num_joints` among them.
+    """
     heads = TASKS[opt.task].heads
     return {
         name: head.channels(opt)
@@ -261,7 +273,7 @@ def heads_of(opt: Namespace) -> dict[str, int]:
 
 
 def infer_task(heads: Mapping[str, int]) -> dict[str, Any]:
-    """The task that has the heads `{name: channels}`, its classes and joints, and the options that shaped them.
+    """Find the task that has the heads `{name: channels}`, its classes and joints, and the options that shaped them.
 
     Returns:
         `task`, what its `read_heads` gives and the switches of the heads that are missing; {} where no task has them.
@@ -275,7 +287,7 @@ def infer_task(heads: Mapping[str, int]) -> dict[str, Any]:
 
 
 def load_class(room: str, name: str, class_name: str) -> Any:
-    """A class of a task, imported when it is needed.
+    """Import a class of a task.
 
     Args:
         room: its package, such as 'trains'.

@@ -1,4 +1,4 @@
-"""Count what a centre-point detector cannot tell apart: pairs of objects of one class and image that share a centre
+"""Count the objects that a centre-point detector cannot separate: pairs of one class and image that share a centre
 cell at stride 4, and pairs whose boxes have an IoU over 0.5 (appendix of the paper). Pixels are the image's own.
 """
 
@@ -37,7 +37,7 @@ def count_pairs(coco: dict) -> tuple[int, int, int]:
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of P pairs of boxes [P, 4] x y w h: [P]."""
+    """Return the IoU of P pairs of boxes [P, 4] x y w h: [P]."""
     low = np.maximum(a[:, :2], b[:, :2])
     high = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
     shared = (high - low).clip(0).prod(1)

@@ -28,7 +28,7 @@ NEW_NAMES = {name: name for name in BACKBONE} | HEADS
 
 
 def convert(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Weights under our names, and the top-level modules that have no counterpart.
+    """Give weights (such as [out, in, k, k]) our names; return them and the top-level modules without a counterpart.
 
     Raises:
         UserError: no hourglass backbone among them.

@@ -48,7 +48,7 @@ EXPECTED_FRAME = 'NNNNNN.png (or .jpg) in image_2 and NNNNNN.txt in label_2 and 
 
 
 def frame_images(folder: Path) -> dict[str, Path]:
-    """The images of a folder's image_2 by frame (their names without suffix); of several the PNG."""
+    """Return the images of a folder's image_2 by frame (their names without suffix); of several the PNG."""
     paths = sorted((path for path in (folder / 'image_2').glob('*') if is_image(path)), key=lambda path: path.name)
     return {path.stem: path for path in sorted(paths, key=lambda path: path.suffix.lower() == '.png')}
 
@@ -93,7 +93,7 @@ def find_image_sets(
 
 
 def frame_of(entry: str, known: dict[str, Path]) -> str:
-    """The frame that a line of a list names, with or without folders and suffix."""
+    """Return the frame that a line of a list names, with or without folders and suffix."""
     paths = entry_paths(entry)
     frames = [name for path in paths for name in (path.name, path.stem) if name in known]
     return frames[0] if frames else paths[-1].stem

@@ -6,6 +6,7 @@ is 1.
 """
 
 import argparse
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
@@ -27,6 +28,7 @@ from centernet.datasets.conversion import (
 from centernet.datasets.findings import Findings
 from centernet.utils.cli import OneLineParser, run_cli, track
 from centernet.utils.errors import UserError
+from centernet.utils.files import read_bytes
 from centernet.utils.media import is_image
 
 T = TypeVar('T')
@@ -55,13 +57,13 @@ def read_folder(folder: Path, output: Path, files: Tally, objects: Tally) -> dic
     """
     if not folder.is_dir():
         raise UserError(f"expected a VOC folder, there is none at '{folder}'")
-    if output.resolve() == folder.resolve():
+    if Path(os.path.realpath(output)) == Path(os.path.realpath(folder)):
         raise UserError(f"OUTPUT: '{output}' is the folder that is read; name another one")
-    nested = folder.resolve() in output.resolve().parents
+    nested = Path(os.path.realpath(folder)) in Path(os.path.realpath(output)).parents
     paths = sorted(
         path
         for path in folder.rglob('*')
-        if path.is_file() and not (nested and output.resolve() in path.resolve().parents)
+        if path.is_file() and not (nested and Path(os.path.realpath(output)) in Path(os.path.realpath(path)).parents)
     )
     xml_files = [path for path in paths if path.suffix.lower() == '.xml']
     if not xml_files:
@@ -74,7 +76,7 @@ def read_folder(folder: Path, output: Path, files: Tally, objects: Tally) -> dic
     images = {}
     for xml_file, path in pair_files(roots, by_stem, files).items():
         root = roots[xml_file]
-        image = measure_image(path, files.findings, told_size(root))
+        image = measure_image(path, files.findings, stated_size(root))
         if image is None:
             files.lose('XML files left out, of an image that cannot be used', xml_file.name)
             continue
@@ -92,8 +94,8 @@ def parse_xml(path: Path, files: Tally) -> etree._Element | None:
     """
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
-        root = etree.fromstring(path.read_bytes(), parser)  # not by its name, which need not be UTF-8
-    except (etree.XMLSyntaxError, OSError, ValueError, LookupError) as error:
+        root = etree.fromstring(read_bytes(path), parser)  # not by its name, which need not be UTF-8
+    except (UserError, etree.XMLSyntaxError, OSError, ValueError, LookupError) as error:
         files.lose('XML files left out, broken', f'{path.name} ({error})')
         return None
     declared = root.getroottree().docinfo.internalDTD
@@ -111,9 +113,9 @@ def pair_files(
 ) -> dict[Path, Path]:
     """Find the image of each XML file, and no image for two of them.
 
-    An image has the name of the XML file, or else the one that the XML tells. Of several it is the nearest: that with
+    An image has the name of the XML file, or else the one that the XML names. Of several it is the nearest: that with
     the most folders in common, seen from the root and then from the file (`annotations/val/1.xml` goes with
-    `images/val/1.jpg`), and last that whose full name the XML tells. Files between which that does not decide are left
+    `images/val/1.jpg`), and last that whose full name the XML has. Files between which that does not decide are left
     out.
 
     Args:
@@ -126,14 +128,14 @@ def pair_files(
     """
     claims = defaultdict(list)  # image -> (nearness, XML file)
     for xml_file, root in roots.items():
-        told = PureWindowsPath((root.findtext('filename') or '').strip()).name  # understands both kinds of slash
+        stated = PureWindowsPath((root.findtext('filename') or '').strip()).name  # understands both kinds of slash
         candidates = by_stem.get(xml_file.stem) or [
-            path for path in by_stem.get(Path(told).stem, []) if path.name == told
+            path for path in by_stem.get(Path(stated).stem, []) if path.name == stated
         ]
-        ranks = {path: (*nearness(xml_file, path), path.name == told) for path in candidates}
+        ranks = {path: (*nearness(xml_file, path), path.name == stated) for path in candidates}
         best = of_highest_rank(ranks)
         if not candidates:
-            files.lose('XML files left out, without an image', xml_file.name, f'<filename>{told}</filename>')
+            files.lose('XML files left out, without an image', xml_file.name, f'<filename>{stated}</filename>')
         elif len(best) > 1:
             files.lose('XML files left out, for which several images are as near', xml_file, str(best[0]))
         else:
@@ -150,23 +152,23 @@ def pair_files(
 
 
 def of_highest_rank(ranks: Mapping[T, tuple]) -> list[T]:
-    """The keys whose value is the highest one."""
+    """Return the keys whose value is the highest one."""
     return [key for key, rank in ranks.items() if rank == max(ranks.values())]
 
 
 def nearness(a: Path, b: Path) -> tuple[int, int]:
-    """How many folders two files have in common, from the root and from the files."""
+    """Count the folders that two files have in common, from the root and from the files."""
     return common_length(a.parent.parts, b.parent.parts), common_length(a.parent.parts[::-1], b.parent.parts[::-1])
 
 
 def common_length(a: Iterable[str], b: Iterable[str]) -> int:
-    """The number of items that are alike before the first difference."""
+    """Return the number of items that are alike before the first difference."""
     pairs = [x == y for x, y in zip(a, b, strict=False)]
     return pairs.index(False) if False in pairs else len(pairs)
 
 
-def told_size(root: etree._Element) -> tuple[int, int] | None:
-    """Width and height in the XML; None where there are none, or zeros."""
+def stated_size(root: etree._Element) -> tuple[int, int] | None:
+    """Return the width and height in the XML; None where there are none, or zeros."""
     try:
         size = int(root.findtext('size/width')), int(root.findtext('size/height'))
     except (TypeError, ValueError):
@@ -185,10 +187,10 @@ def read_object(item: etree._Element, image: AnnotatedImage, objects: Tally) -> 
     if not name:
         objects.lose('objects left out, without a name or four numbers', image.path.name, text)
         return
-    told = item.findtext('difficult')
-    difficult = read_flag(told or '0')
+    stated = item.findtext('difficult')
+    difficult = read_flag(stated or '0')
     if difficult is None:
-        objects.findings.add(f"objects whose <difficult> is '{told}', taken as not difficult", image.path.name)
+        objects.findings.add(f"objects whose <difficult> is '{stated}', taken as not difficult", image.path.name)
     # the published VOC annotations keep the devkit's lengths: xmax - xmin, not + 1
     box = (xmin - 1, ymin - 1, xmax - 1, ymax - 1)
     add_object(image, name, box, objects, image.path.name, text, bool(difficult))
@@ -218,7 +220,7 @@ def split_images(
     for path in split_files:
         names = Tally('names', Findings(path))
         for entry in read_names(path):
-            xml_file = find_entry(entry, Path(path).resolve(), images, by_stem, names)
+            xml_file = find_entry(entry, Path(os.path.realpath(path)), images, by_stem, names)
             if xml_file is not None:
                 names.use()
                 splits[split_of[Path(path).stem]][xml_file] = images[xml_file]
@@ -232,7 +234,7 @@ def split_images(
 
 
 def name_splits(stems: Sequence[str]) -> dict[str, str]:
-    """The split that each list (by its name without suffix) makes."""
+    """Return the split that each list (by its name without suffix) makes."""
     split_of = {stem: stem for stem in stems}
     for split, kinds in (('train', TRAIN_LISTS), ('val', VAL_LISTS)):
         serving = [stem for kind in kinds for stem in split_of if stem == kind]
@@ -248,7 +250,7 @@ def find_entry(
     by_stem: Mapping[str, Sequence[Path]],
     names: Tally,
 ) -> Path | None:
-    """The XML file of the image that a line of a list names, with or without folders and suffix; None, and a finding.
+    """Find the XML file of the image that a line of a list names, with or without folders and suffix.
 
     Of several images of that name it is the one in the folders that the line names, and then the nearest to the list.
     """
@@ -261,7 +263,7 @@ def find_entry(
                 common_length(path.parts[-2::-1], place.parent.parts[::-1])
                 for place in (xml_file, images[xml_file].path)
             )
-            ranks[xml_file] = (folders, common_length(list_file.parts, xml_file.resolve().parts))
+            ranks[xml_file] = (folders, common_length(list_file.parts, Path(os.path.realpath(xml_file)).parts))
         best = of_highest_rank(ranks)
         if len(best) == 1:
             return best[0]

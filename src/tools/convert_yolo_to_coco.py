@@ -8,6 +8,7 @@ is 1.
 """
 
 import argparse
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def find_names(folder: Path) -> tuple[dict[int, str], tuple[int, int] | None]:
 
 
 def joint_shape(value: object) -> tuple[int, int] | None:
-    """`kpt_shape` as two integers; None where there is none."""
+    """Read `kpt_shape` as two integers; None where there is none."""
     try:
         joints, values = map(int, value)
     except (TypeError, ValueError):
@@ -193,7 +194,7 @@ def main() -> None:
     folder = Path(args.yolo)
     if not folder.is_dir():
         raise UserError(f"expected a YOLO folder, there is none at '{folder}'")
-    if Path(args.output).resolve() == folder.resolve():
+    if os.path.realpath(args.output) == os.path.realpath(folder):
         raise UserError(f"OUTPUT: '{args.output}' is the folder that is read; name another one")
     folders = find_splits(folder)
     classes, joints = (distinct_names(dict(enumerate(args.classes))), None) if args.classes else find_names(folder)

@@ -6,7 +6,7 @@ from centernet.utils.cli import run_cli
 
 
 def evaluate(ground_truth: dict, detections: list[dict]) -> dict[str, float]:
-    """Metrics of the joints; those of the boxes too unless no detection has a box."""
+    """Compute the metrics of the joints; those of the boxes too unless no detection has a box."""
     metrics = evaluate_coco(ground_truth, detections, 'keypoints')
     if detections and not any('bbox' in row for row in detections):
         print('the results have no boxes: only joints are scored')

@@ -54,7 +54,7 @@ def add_extreme_points(content: Any, source: str) -> int:
 
 
 def default_output(annotations: str) -> Path:
-    """`instances_train2017.json` becomes `instances_extreme_train2017.json`, beside it."""
+    """Return `instances_extreme_train2017.json` for `instances_train2017.json`, beside it."""
     path = Path(annotations)
     if not path.name.startswith('instances_'):
         raise UserError(
@@ -79,7 +79,7 @@ def main() -> None:
     if not in_place:
         content[MARK] = {'tool': TOOL}
     # a link stays one: what it leads to is replaced
-    write_json(output.resolve() if in_place else output, content)
+    write_json(Path(os.path.realpath(output)) if in_place else output, content)
     print(f'{output}: {num_done} objects with extreme points')
 
 

@@ -7,8 +7,8 @@ files.
 
 import argparse
 import itertools
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from centernet.datasets.coco_file import name_of, read_coco
 from centernet.datasets.conversion import MARK, is_own
@@ -21,7 +21,7 @@ TOOL = 'merge_pascal_json'
 
 
 def merge(files: Sequence[tuple[str, dict]]) -> dict:
-    """One COCO object of several.
+    """Merge several COCO objects into one.
 
     Args:
         files: names, for messages, and contents as `read_coco` returns them.
@@ -68,12 +68,12 @@ def merge(files: Sequence[tuple[str, dict]]) -> dict:
 
 
 def free_ids(used: Collection[int]) -> Iterator[int]:
-    """Integers from 1 that are not in `used`."""
+    """Iterate over the integers from 1 that are not in `used`."""
     return (number for number in itertools.count(1) if number not in used)
 
 
 def add_category(categories: dict[str, dict], category: Mapping) -> int:
-    """The id of a category in the merged file: of its namesake there, its own if free, else a new one."""
+    """Add a category; return its id in the merged file: its namesake's there, its own if free, else a new one."""
     if category['name'] not in categories:
         used = {known['id'] for known in categories.values()}
         new_id = category['id'] if category['id'] not in used else next(free_ids(used))
@@ -89,7 +89,7 @@ def main() -> None:
     refuse_overwriting(args.output, args.files, 'OUTPUT')
     if len(args.files) < 2:
         raise UserError(f"expected two or more FILES and OUTPUT, found '{args.files[0]}' and OUTPUT '{args.output}'")
-    mark = {'tool': TOOL, 'files': [str(Path(path).resolve()) for path in args.files]}
+    mark = {'tool': TOOL, 'files': [os.path.realpath(path) for path in args.files]}
     refuse_replacing(args.output, lambda existing: is_own(existing, mark), 'OUTPUT')
     merged = merge([(path, read_coco(path)) for path in args.files])
     if not merged['images']:

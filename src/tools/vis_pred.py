@@ -104,12 +104,12 @@ class Dataset:
 
 
 def drawable(numbers: Iterable[float] | None) -> bool:
-    """Whether there are numbers, and all are coordinates near enough to be drawn."""
+    """Return whether there are numbers, and all are coordinates near enough to be drawn."""
     return numbers is not None and all(abs(number) < FARTHEST for number in numbers)
 
 
 def limbs(category: Mapping, findings: Findings) -> list[tuple[int, int]]:
-    """The skeleton of a category as pairs of 0-based joints; none, and a finding, where it is none."""
+    """Read a category's skeleton as pairs of 0-based joints; none, and a finding, where it cannot be used."""
     skeleton = category.get('skeleton') or []
     if not isinstance(skeleton, list):
         skeleton = [None]
@@ -123,7 +123,7 @@ def limbs(category: Mapping, findings: Findings) -> list[tuple[int, int]]:
 
 
 def free_name(name: str, taken: set[str]) -> str:
-    """The name of a drawing, that no other has: of the image's path below its folder."""
+    """Choose a name for a drawing that no other has, after the image's path below its folder."""
     name = drawing_name(name.replace('/', '_'))
     path, number = Path(name), 2
     while name.lower() in taken:
@@ -137,7 +137,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('annotations', help='COCO-format JSON of the images')
     parser.add_argument('results', help='results.json as test.py writes it')
     parser.add_argument('images_dir', help='folder of the images')
-    parser.add_argument('--output', default='vis_pred', help='folder of the pictures (default: %(default)s)')
+    parser.add_argument('--output', default='vis_pred', help='folder of the drawings (default: %(default)s)')
     parser.add_argument('--thresh', type=float, default=0.3, help='least score drawn (default: %(default)s)')
     parser.add_argument('--limit', type=int, default=0, help='draw the first N images only')
     parser.add_argument('--truth', action='store_true', help='draw the annotations too, on the left')
@@ -169,16 +169,16 @@ def main(args: list[str] | None = None) -> None:
             calib=None if calib is None else np.reshape(calib, (3, 4)),
             least_side=READABLE_SIDE,
         )
-        picture = draw(results.get(info['id'], []), opt.thresh)
+        drawing = draw(results.get(info['id'], []), opt.thresh)
         if opt.truth:
-            picture = np.hstack([draw(truth.get(info['id'], [])), picture])
+            drawing = np.hstack([draw(truth.get(info['id'], [])), drawing])
         place = folder / free_name(name, taken)
         read.refuse(place)
-        write_image(place, picture)
+        write_image(place, drawing)
     strays = results.keys() - {info['id'] for info in dataset.images}
     if strays:
         print(f'results of {len(strays)} image id(s) that are not in the annotations, {next(iter(strays))} among them')
-    print(f"{len(images) - skipped} picture(s) in '{folder}', {skipped} image(s) skipped")
+    print(f"{len(images) - skipped} drawing(s) in '{folder}', {skipped} image(s) skipped")
     if images and skipped == len(images):
         raise UserError(f"no image could be read from '{opt.images_dir}'")
 

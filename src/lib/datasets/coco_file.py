@@ -28,7 +28,7 @@ _reported: set[tuple] = set()  # versions of files whose findings this process h
 def read_coco(path: str | os.PathLike, **needed: tuple[str, ...]) -> dict:
     """Read and normalise a COCO-format file.
 
-    What was found wrong in it is logged, once for each file.
+    Faults in it are logged, once for each file.
 
     Args:
         path: the file.
@@ -85,7 +85,7 @@ def read_results(path: str | os.PathLike) -> list[dict]:
 
 
 def normalise_coco(coco: Any, findings: Findings) -> dict:
-    """A COCO-format object in one form. The argument is not changed; rows that need no change are shared.
+    """Bring a COCO-format object into one form. The argument is not changed; rows that need no change are shared.
 
     `images`: `id` (integer, no two alike), `file_name` as written (absent if it is no text), `width` and `height`
     (integers; absent if one of them cannot be used). Images without a usable id are left out.
@@ -166,7 +166,7 @@ def _categories(rows: list, findings: Findings) -> list[dict]:
 
 
 def distinct_names(names: Mapping[int, str]) -> dict[int, str]:
-    """Class names no two of which are alike: of several all but that of the lowest id get their id behind, `cat (7)`.
+    """Make class names distinct: of several alike, all but that of the lowest id get their id behind, `cat (7)`.
 
     Args:
         names: class id -> name.
@@ -190,7 +190,7 @@ def distinct_names(names: Mapping[int, str]) -> dict[int, str]:
 def _normalise(
     row: Any, place: int, kind: str, readers: Mapping[str, Callable[[Any], Any]], findings: Findings
 ) -> dict:
-    """One entry, its fields read by `readers`; those that cannot be used are absent, and named unless they are null."""
+    """Read an entry's fields by `readers`; unusable ones are left out, and named unless they are null."""
     if not isinstance(row, dict):
         findings.add(f'{kind} that are no objects (positions in the list)', place)
         return {}
@@ -212,7 +212,7 @@ def _normalise(
 
 
 def name_of(row: Mapping, place: int) -> str:
-    """What messages call an entry: its id, or its place in the list where it has none."""
+    """Return the name of an entry for messages: its id, or its place in the list where it has none."""
     own = row.get('id')
     return str(own) if isinstance(own, (int, float, str)) and not isinstance(own, bool) else f'at position {place}'
 
@@ -225,7 +225,7 @@ def _brief(row: Any, place: int) -> str:
 
 
 def read_id(value: Any) -> int | None:
-    """An id as an integer of 64 bits; None where it is no id.
+    """Read an id as an integer of 64 bits; None where it is no id.
 
     Integers, and floats and texts that are one (1.0, "1", "001"), are that integer. Other texts ("im1") become a number
     by their hash, so that one text is one id in all files.
@@ -249,7 +249,7 @@ def _number_of(text: str) -> int:
 
 
 def read_number(value: Any) -> float | None:
-    """A finite number, perhaps written as text; None for anything else, truth values among it."""
+    """Read a finite number, perhaps written as text; None for anything else, truth values among it."""
     if type(value) is str:
         try:
             value = float(value) if '_' not in value else None
@@ -264,7 +264,7 @@ def read_number(value: Any) -> float | None:
 
 
 def read_numbers(value: Any, count: int | None = None) -> list[float] | None:
-    """A flat list of finite numbers, of nested lists, texts of numbers, or one text that holds them all.
+    """Read a flat list of finite numbers from nested lists, texts of numbers, or one text that holds them all.
 
     Args:
         value: what the file says.
@@ -300,7 +300,7 @@ def _flat(value: Any, depth: int) -> list[float]:
 
 
 def read_flag(value: Any) -> int | None:
-    """0 or 1 of a truth value, a number or a text (`"0"`, `"false"`); None for anything else."""
+    """Read a truth value, a number or a text (`"0"`, `"false"`) as 0 or 1; None for anything else."""
     if type(value) is str:
         text = value.strip().lower()
         if text in FLAGS:
@@ -327,7 +327,7 @@ def _read_area(value: Any) -> float | None:
 
 
 def _read_file_name(value: Any) -> str | None:
-    """A text that can name a file: without NUL, and in the file system's encoding."""
+    """Read a text that can name a file: without NUL, and in the file system's encoding; None for anything else."""
     if not isinstance(value, str) or not value.strip() or '\0' in value:
         return None
     try:

@@ -1,6 +1,7 @@
 """The converters' common part: measuring and splitting images, checking boxes, writing an own-data folder."""
 
 import filecmp
+import logging
 import math
 import os
 import random
@@ -15,6 +16,8 @@ from ..utils.errors import UserError
 from ..utils.files import atomic_path, read_json, read_text, refuse_replacing, write_json
 from .findings import Findings, printable
 from .image_headers import OK, TOO_LARGE, limit_pixels, read_header
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar('T', str, Path)
 
@@ -95,7 +98,7 @@ class Tally:
 
 
 def clip_box(box: Sequence[float], width: int, height: int) -> list[float] | None:
-    """The part of a box x1 y1 x2 y2 inside the image, to 2 decimals; None if nothing (or no number) is left."""
+    """Clip a box x1 y1 x2 y2 to the image, to 2 decimals; None if nothing (or no number) is left."""
     if not all(map(math.isfinite, box)):
         return None
     x1, x2 = (round(min(max(x, 0), width), 2) for x in (box[0], box[2]))
@@ -138,7 +141,7 @@ def read_names(path: str | os.PathLike) -> list[str]:
 
 
 def entry_paths(entry: str) -> list[Path]:
-    """The paths that a line of such a list may mean, the likeliest first.
+    """Return the paths that a line of such a list may mean, the likeliest first.
 
     The whole line, which may hold spaces, or what precedes the `1`, `0` or `-1` that VOC's lists of a class add.
     """
@@ -154,7 +157,7 @@ def entry_paths(entry: str) -> list[Path]:
 
 
 def is_own(path: Path, mark: Mapping[str, Any]) -> bool:
-    """Whether an annotation file carries the mark of the program that made it."""
+    """Return whether an annotation file carries the mark of the program that made it."""
     try:
         content = read_json(path)
     except (UserError, OSError):
@@ -168,7 +171,7 @@ def refuse_foreign(path: Path, tool: str) -> None:
 
 
 def same_content(source: Path, target: Path) -> bool:
-    """Whether `target` is the file `source` or a copy of it."""
+    """Return whether `target` is the file `source` or a copy of it."""
     return target.is_file() and (target.samefile(source) or filecmp.cmp(source, target, shallow=False))
 
 
@@ -187,7 +190,7 @@ def place_file(source: Path, target: Path, link: bool) -> None:
         # not by atomic_path: it sets the mode of what it wrote, which through a link is the user's own file
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f'.{os.getpid()}-link{target.suffix}')
-        beside.symlink_to(source.resolve())
+        beside.symlink_to(Path(os.path.realpath(source)))
         os.replace(beside, target)
     else:
         with atomic_path(target) as beside:
@@ -223,9 +226,9 @@ def write_own_data(
         if not images:
             raise UserError(f"nothing to convert: no usable image for '{split}'")
         refuse_foreign(output / 'annotations' / f'{split}.json', tool)
-    place = (output / 'images').resolve()
+    place = Path(os.path.realpath(output / 'images'))
     for path in paths:
-        if place in path.resolve().parents:
+        if place in Path(os.path.realpath(path)).parents:
             raise UserError(f"OUTPUT: '{output}' holds the image '{path}', which is read; name another folder")
     file_names = _free_names(paths, place)
     contents = {split: _to_coco(images, classes, file_names) for split, images in splits.items()}
@@ -239,11 +242,11 @@ def write_own_data(
         path = output / 'annotations' / f'{split}.json'
         write_json(path, content | {MARK: {'tool': tool}})
         numbers = f'{len(content["images"])} images, {len(content["annotations"])} objects, {len(classes)} classes'
-        print(f'{path}: {numbers}')
+        logger.info('%s: %s', path, numbers)
 
 
 def _to_coco(images: Sequence[AnnotatedImage], classes: Mapping[Any, str], file_names: Mapping[Path, str]) -> dict:
-    """The COCO object of some images; image ids count through `file_names`, so they differ between splits."""
+    """Convert images to a COCO object; image ids count through `file_names`, so they differ between splits."""
     image_ids = {path: i for i, path in enumerate(file_names, start=1)}
     category_ids = {key: i for i, key in enumerate(classes, start=1)}
     rows, annotations = [], []
@@ -259,14 +262,14 @@ def _to_coco(images: Sequence[AnnotatedImage], classes: Mapping[Any, str], file_
 
 
 def coco_box(box: Sequence[float]) -> dict:
-    """`bbox`, `area` and `iscrowd` of a box x1 y1 x2 y2, to 2 decimals."""
+    """Return `bbox`, `area` and `iscrowd` of a box x1 y1 x2 y2, to 2 decimals."""
     x1, y1, x2, y2 = box
     width, height = round(x2 - x1, 2), round(y2 - y1, 2)
     return {'bbox': [x1, y1, width, height], 'area': round(width * height, 2), 'iscrowd': 0}
 
 
 def _free_names(paths: Iterable[Path], folder: Path) -> dict[Path, str]:
-    """A name in `folder` for each file, no two alike, where there is no other file yet."""
+    """Choose a name in `folder` for each file, no two alike, where there is no other file yet."""
     names, taken = {}, set()
     for path in paths:
         name, number = path.name, 2
@@ -278,7 +281,7 @@ def _free_names(paths: Iterable[Path], folder: Path) -> dict[Path, str]:
 
 
 def _numbered(path: Path, number: int) -> str:
-    """`a_2.jpg` for a.jpg, shortened where the file system would refuse the length."""
+    """Return `a_2.jpg` for a.jpg, shortened where the file system would refuse the length."""
     end = f'_{number}{path.suffix}'
     stem = os.fsdecode(os.fsencode(path.stem)[: 250 - len(os.fsencode(end))])
     return stem + end
@@ -288,17 +291,17 @@ def _numbered(path: Path, number: int) -> str:
 
 
 def measure_image(
-    path: Path, findings: Findings, told: tuple[int, int] | None = None, upright: bool = False
+    path: Path, findings: Findings, stated: tuple[int, int] | None = None, upright: bool = False
 ) -> AnnotatedImage | None:
     """Read an image's size from its header.
 
     Where EXIF turns the image by a quarter, the size is that as stored, unless the annotations were made on the turned
-    image: because the size that they tell, `told`, is that one, or because they always are (`upright`).
+    image: because the size that they state is that one, or because they always are (`upright`).
 
     Args:
         path: the image file.
-        findings: receives a damaged file, and one whose size is not the one `told`.
-        told: (width, height) in the annotations, if they have it.
+        findings: receives a damaged file, and one whose size is not the `stated` one.
+        stated: (width, height) in the annotations, if they have it.
         upright: the annotations are of the image as it is shown.
 
     Returns:
@@ -310,8 +313,8 @@ def measure_image(
         findings.add(f'images left out, {reason}', path)
         return None
     turned = header.size[::-1]
-    size = turned if header.turned and (upright or told == turned) else header.size
-    if told is not None and told != size:
+    size = turned if header.turned and (upright or stated == turned) else header.size
+    if stated is not None and stated != size:
         findings.add("images whose size differs from the annotations' (the file's is used)", path.name)
     return AnnotatedImage(path, *size)
 

@@ -21,7 +21,7 @@ class Findings:
         self.names[kind].append(printable(name))
 
     def count(self) -> int:
-        """The number of findings of all kinds."""
+        """Return the number of findings of all kinds."""
         return sum(map(len, self.names.values()))
 
     def report(self) -> None:
@@ -32,7 +32,7 @@ class Findings:
 
 
 def printable(value: Any) -> str:
-    """The value's text on one line, cut where it is long, with escapes for what no terminal can print."""
+    """Return the value's text on one line, cut where it is long, with escapes for what no terminal can print."""
     text = ' '.join(str(value)[: 2 * LONGEST].split())
     text = text if len(text) <= LONGEST else text[: LONGEST - 3] + '...'
     return text.encode('utf-8', 'backslashreplace').decode()

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 OK, MISSING, DAMAGED, TOO_LARGE = 0, 1, 2, 3
 EXIF_ORIENTATION = 0x0112
 NORMAL_FORMS = ('NFC', 'NFD')  # macOS decomposes the accents of file names
-# What numpy and zipfile raise on archives whose bytes were changed.
+# Errors that numpy and zipfile raise on archives whose bytes were changed.
 BROKEN_ARCHIVE = (
     *(OSError, ValueError, LookupError, EOFError, MemoryError, RuntimeError, TypeError, AttributeError, SyntaxError),
     *(struct.error, zipfile.BadZipFile, zlib.error),
@@ -36,7 +36,7 @@ BROKEN_ARCHIVE = (
 
 
 class Header(NamedTuple):
-    """What an image file says of itself.
+    """The state and size of an image file, from its header.
 
     Attributes:
         state: OK, MISSING, DAMAGED (unreadable, or cut short) or TOO_LARGE (of more pixels than allowed).
@@ -114,7 +114,7 @@ def read_header(path: str) -> Header:
 
 
 def locate_images(image_dir: str | os.PathLike, names: Sequence[str]) -> list[str]:
-    """File names in a folder, from the file names that a COCO-format file gives.
+    """Find the files in a folder that the file names in a COCO-format file mean.
 
     A name counts as it is if there is such a file. Otherwise it is tried with slashes for backslashes, in Unicode's
     other normal forms, without the folders up to `images/` (or up to the folder's own name), and, where it is a path
@@ -144,7 +144,7 @@ def locate_images(image_dir: str | os.PathLike, names: Sequence[str]) -> list[st
 
 
 def _spellings(name: str, anchors: Collection[str]) -> list[str]:
-    """Other names under which the file of that name may lie in a folder, the likeliest first."""
+    """Return other names under which the file of that name may lie in a folder, the likeliest first."""
     parts = _parts(name)
     rooted = parts[0] == '/' or parts[0].endswith(':')
     starts = [] if rooted else [0]
@@ -168,7 +168,7 @@ def _plain(name: str, anchors: Collection[str]) -> tuple[str, ...]:
 
 
 def _existing(image_dir: str | os.PathLike, names: Iterable[str]) -> set[str]:
-    """Those names that lead to an entry of the folder or of one below it; one listing a folder."""
+    """Return the names that lead to an entry of the folder or of one below it; lists each folder once."""
     by_folder = defaultdict(list)
     for name in names:
         by_folder[os.path.dirname(name)].append(name)
@@ -181,7 +181,7 @@ def _existing(image_dir: str | os.PathLike, names: Iterable[str]) -> set[str]:
 
 
 def file_stamps(image_dir: str, names: list[str]) -> dict[str, tuple[int, int]]:
-    """`{name: (bytes, modification time in ns)}` of the files that exist; one listing a folder."""
+    """Return `{name: (bytes, modification time in ns)}` of the files that exist; lists each folder once."""
     wanted: dict[str, dict[str, str]] = {}  # folder -> {its file: the name asked for}
     for name in names:
         folder, base = os.path.split(name)
@@ -200,14 +200,14 @@ def file_stamps(image_dir: str, names: list[str]) -> dict[str, tuple[int, int]]:
 
 
 def cache_path(image_dir: str) -> Path:
-    """The user's cache file for the headers of that folder's images."""
+    """Return the user's cache file for the headers of that folder's images."""
     root = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
     key = hashlib.sha1(os.fsencode(os.path.realpath(image_dir))).hexdigest()[:16]
     return Path(root) / 'centernet' / f'headers-{key}.npz'
 
 
 def load_cache(path: Path) -> dict[str, tuple[tuple[int, int], Header]]:
-    """Remembered headers; a cache that is damaged, or not ours, counts as an empty one."""
+    """Load the remembered headers; a cache that is damaged, or not ours, counts as an empty one."""
     if not path.is_file():
         return {}
     try:

@@ -69,21 +69,21 @@ class AnnotationIndex:
         return len(self.image_ids)
 
     def objects(self, i: int) -> Objects:
-        """The annotated objects of image i."""
+        """Return the annotated objects of image i."""
         cut = slice(self.starts[i], self.starts[i + 1])
         fields = {name: values[cut] for name, values in self.fields.items()}
         return Objects(self.boxes[cut], self.classes[cut], self.valid[cut], fields)
 
     def name(self, i: int) -> str:
-        """File name of image i."""
+        """Return the file name of image i."""
         return os.fsdecode(self.names[i])
 
     def counts(self) -> np.ndarray:
-        """Objects of each image, [N]."""
+        """Return the number of objects of each image, [N]."""
         return np.diff(self.starts)
 
-    def joined(self, other: 'AnnotationIndex') -> 'AnnotationIndex':
-        """The images of both, this one's first; both have the same fields."""
+    def join(self, other: 'AnnotationIndex') -> 'AnnotationIndex':
+        """Join the images of both, this one's first; both have the same fields."""
         arrays = {
             f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
             for f in dataclasses.fields(self)
@@ -99,7 +99,7 @@ class AnnotationIndex:
         )
 
     def select(self, keep: np.ndarray) -> 'AnnotationIndex':
-        """The images `keep` (positions, in that order) with their objects."""
+        """Select the images at the positions `keep` [n], in that order, with their objects."""
         counts = self.counts()[keep]
         starts = np.concatenate([[0], np.cumsum(counts)])
         rows = np.repeat(self.starts[:-1][keep] - starts[:-1], counts) + np.arange(starts[-1])
@@ -216,7 +216,7 @@ def usable_images(
     names = locate_images(image_dir, [image['file_name'] for image in images])
     kept, kept_names, sizes = [], [], []
     for image, name, header in zip(images, names, read_headers(image_dir, names, max_pixels), strict=True):
-        told = (image.get('width'), image.get('height'))
+        stated = (image.get('width'), image.get('height'))
         if header.state == MISSING:
             findings.add('images left out, missing', image['file_name'])
         elif header.state == DAMAGED:
@@ -225,9 +225,9 @@ def usable_images(
             findings.add('images left out, of more pixels than --max_pixels allows', image['file_name'])
         else:
             size = header.size[::-1] if header.turned else header.size
-            if told == header.size:
-                size = told
-            elif told not in (size, (None, None)):
+            if stated == header.size:
+                size = stated
+            elif stated not in (size, (None, None)):
                 findings.add("images whose size differs from the JSON's (the file's is used)", image['file_name'])
             if name != image['file_name']:
                 findings.add(
@@ -246,7 +246,7 @@ def rows_by_image(
     other_categories: frozenset[int],
     findings: Findings,
 ) -> list[list[int]]:
-    """Positions in the file's list of the annotations of each image; those that belong to none are named.
+    """Group the positions of annotations in the file's list by image; those that belong to none are named.
 
     Args:
         coco: the file, as `read_coco` returns it.
@@ -274,7 +274,7 @@ def rows_by_image(
 
 
 def check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: list[str], findings: Findings) -> np.ndarray:
-    """Whether boxes can be used; the others are named.
+    """Return whether boxes can be used; the others are named.
 
     Args:
         boxes: float64 [A, 4], x y w h in image pixels.
@@ -304,7 +304,19 @@ def check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: list[str], findings: 
 def pack_checked(
     rows: list[dict], ids: list, key: str, shape: tuple[int, ...], kind: str, findings: Findings
 ) -> np.ndarray:
-    """`pack`, naming the rows (by `ids`) whose value is absent, of another length or not finite."""
+    """Pack `row[key]` of all rows as `pack` does, and name the rows without a usable value.
+
+    Args:
+        rows: n entries of the file.
+        ids: their names, for messages.
+        key: of the value.
+        shape: of the value.
+        kind: the subject of the finding, such as 'objects'.
+        findings: receives the rows whose value is absent, of another length or not finite.
+
+    Returns:
+        float32 [n, *shape]; NaN where there is no such value.
+    """
     packed = pack(rows, key, shape)
     usable = np.isfinite(packed).all(tuple(range(1, packed.ndim)))
     for i in np.flatnonzero(~usable):
@@ -313,7 +325,7 @@ def pack_checked(
 
 
 def pack(rows: list[dict], key: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
-    """`row[key]` of all rows as one array [n, *shape]; NaN where it is absent or of another length."""
+    """Pack `row[key]` of all rows into one array [n, *shape]; NaN where it is absent or of another length."""
     packed = np.full((len(rows), *shape), np.nan, dtype)
     size = int(np.prod(shape))
     for i, row in enumerate(rows):

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ..utils.errors import UserError
-from ..utils.files import atomic_path
+from ..utils.files import atomic_path, read_text
 from .index import Findings
 
 CATEGORIES = ['Pedestrian', 'Car', 'Cyclist', 'Van', 'Truck', 'Person_sitting', 'Tram', 'Misc', 'DontCare']
-# What the files say of an object that is only marked in the image, such as a DontCare area.
+# The values that the files give of an object that is only marked in the image, such as a DontCare area.
 UNKNOWN = {'truncated': -1, 'occluded': -1, 'alpha': -10, 'dim': [-1] * 3, 'location': [-1000] * 3, 'rotation_y': -10}
 NO_ORIENTATION = -10  # the alpha of a detector that does not estimate orientation
 LABEL_FIELDS, RESULT_FIELDS = 15, 16  # on a line; a result's last one is its score
@@ -44,7 +44,7 @@ def read_lines(path: Path, num_fields: int, findings: Findings) -> LabelLines:
         the lines, class names in lower case; the score of a label is 0.
     """
     types, rows = [], []
-    for number, line in enumerate(path.read_text(encoding='utf-8-sig', errors='replace').splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = line.split()
         if not fields:
             continue
@@ -79,7 +79,7 @@ def read_frames(folder: Path, names: Sequence[str], num_fields: int) -> list[Lab
 
 
 def label_line(name: str, annotation: Mapping, decimals: int = 2) -> str:
-    """An annotation (COCO's format with KITTI's facts, those unknown left out) as the 15 fields of a label."""
+    """Format an annotation (COCO's, with KITTI's facts, those unknown left out) as the 15 fields of a label."""
     facts = UNKNOWN | annotation
     x, y, w, h = facts['bbox']
     numbers = [facts['alpha'], x, y, x + w, y + h, *facts['dim'], *facts['location'], facts['rotation_y']]
@@ -88,12 +88,12 @@ def label_line(name: str, annotation: Mapping, decimals: int = 2) -> str:
 
 
 def result_line(name: str, row: np.ndarray) -> str:
-    """A row [13] of alpha, box, h, w, l, location, rotation_y, score as the 16 fields of a result; score in full."""
+    """Format a row [13] of alpha, box, h, w, l, location, rotation_y, score as the 16 fields of a result."""
     return f'{field_name(name)} 0.0 0 ' + ' '.join(f'{value:.2f}' for value in row[:12]) + f' {row[12]:.9g}'
 
 
 def field_name(name: str) -> str:
-    """A class name as one word: fields are separated by spaces."""
+    """Return a class name as one word: fields are separated by spaces."""
     return '_'.join(name.split())
 
 

@@ -44,7 +44,7 @@ class EpochSampler(Sampler[int]):
 
 
 class WorkerError(NamedTuple):
-    """What a loader process hands over in place of a batch: the message of a `UserError`."""
+    """The message of a `UserError`, which a loader process hands over in place of a batch."""
 
     message: str
 
@@ -72,7 +72,7 @@ class NotedDataset(Dataset):
 
 
 def collate_noted(collate: Callable, samples: Any) -> Any:
-    """`collate(samples)`, or the first `WorkerError` among them."""
+    """Return `collate(samples)`, or the first `WorkerError` among them."""
     errors = [sample for sample in samples if isinstance(sample, WorkerError)] if isinstance(samples, list) else []
     if isinstance(samples, WorkerError):
         errors = [samples]
@@ -132,7 +132,7 @@ class Batches:
         return batches
 
     def _guarded(self, call: Callable, *args: Any) -> Any:
-        """`call(*args)`; the death of a loader process, of this or another loader, becomes a `UserError`."""
+        """Return `call(*args)`; the death of a loader process, of this or another loader, becomes a `UserError`."""
         try:
             with self.gate.opened():
                 return call(*args)
@@ -154,11 +154,11 @@ class Batches:
         self.loader = self.make()
 
     def _deaths(self) -> list[str]:
-        """A line for each of the loader processes that has died."""
+        """Return a line for each of the loader processes that has died."""
         return [self._death(process) for process in self.processes if process.exitcode not in (None, 0)]
 
     def _death(self, process: BaseProcess) -> str:
-        """How a loader process died, at which image, and what to do."""
+        """Describe how a loader process died, at which image, and what to do."""
         number = -process.exitcode
         if number == signal.SIGBUS:
             return NO_MEMORY_TO_SHARE
@@ -196,19 +196,19 @@ class TrainLoader:
         return max(1, len(self.dataset) // self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Batches:
-        """The batches of that epoch (its number from 1), without the first `start`."""
+        """Return the batches of that epoch (its number from 1), without the first `start`."""
         self.sampler.epoch, self.sampler.skip = epoch, start * self.batch_size
         self.dataset.set_epoch(epoch)
         return self.batches
 
 
 def val_loader(opt: Namespace, dataset: Dataset) -> Batches:
-    """Validation batches of one image each, in order."""
+    """Return validation batches of one image each, in order."""
     return Batches(dataset, batch_size=1, shuffle=False, **worker_options(opt))
 
 
 def worker_options(opt: Namespace) -> dict[str, Any]:
-    """Options of `Batches`: workers that stay alive between epochs, pinned memory where there is a GPU."""
+    """Return options of `Batches`: workers that stay alive between epochs, pinned memory where there is a GPU."""
     return {
         'num_workers': opt.num_workers,
         'persistent_workers': opt.num_workers > 0,
@@ -223,7 +223,7 @@ def init_noted_worker(notes: torch.Tensor, worker: int) -> None:
 
 
 def init_worker(worker: int) -> None:
-    """One thread a worker process: there are as many of them as cores.
+    """Give a worker process one thread: there are as many processes as cores.
 
     Ctrl-C, and a SIGTERM to the whole process group, are for the main process, which still needs its workers to end in
     an orderly way; after a SIGTERM they live on for `GRACE` seconds.

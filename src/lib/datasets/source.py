@@ -8,7 +8,7 @@ import numpy as np
 if TYPE_CHECKING:
     from .index import AnnotationIndex
 
-# What annotations hold: a source offers some, a task needs some.
+# Kinds of annotations: a source offers some, a task needs some.
 BOXES, JOINTS, EXTREME_POINTS, SOLID_BOXES = 'boxes', 'joints', 'extreme points', '3D boxes'
 
 

@@ -19,7 +19,7 @@ source_factory: dict[str, type[Source]] = {
 
 
 def serves(source: type[Source], task: str) -> bool:
-    """Whether the annotations of a source hold all that a task needs."""
+    """Return whether the annotations of a source hold all that a task needs."""
     return set(TASKS[task].needs) <= set(source.offers)
 
 

@@ -79,7 +79,7 @@ class TaskDataset(Dataset):
         self.metric = self.create_metric(opt.eval_metric, self.source.label_folder(opt))
         self.annotation_file, self.image_dir = self.source.locate(opt, split, self.annotation_variant)
         files = [self.annotation_file, *self.source.further_files(opt, split)]
-        index = self.source.arrange(reduce(AnnotationIndex.joined, map(self.read, files)), split)
+        index = self.source.arrange(reduce(AnnotationIndex.join, map(self.read, files)), split)
         self.index = self.check_objects(index)
         self.max_objs = self.source.slots(self.index)
         num_objects = int(self.index.valid.sum())
@@ -138,7 +138,7 @@ class TaskDataset(Dataset):
         return index
 
     def image_meta(self, i: int) -> dict[str, np.ndarray]:
-        """Return what a detector needs to know of image i beside its pixels."""
+        """Return the facts of image i that a detector needs beside its pixels, such as `calib` [3, 4]."""
         return {}
 
     # ------------------------------------------------------------------------------------------------- reading
@@ -190,7 +190,7 @@ class TaskDataset(Dataset):
         )
 
     def is_headline(self, name: str) -> bool:
-        """Whether a metric or loss is worth a place in the log of every validation; `metrics.json` has all metrics."""
+        """Return whether a metric or loss belongs in the log of every validation; `metrics.json` has all metrics."""
         return self.metric.is_headline(name)
 
     def ground_truth(self) -> dict:

@@ -37,7 +37,7 @@ class TestImages(Dataset):
         return len(self.dataset)
 
     def image_path(self, i: int) -> str:
-        """The file of image `i`, for messages."""
+        """Return the file of image `i`, for messages."""
         return self.dataset.image_path(i)
 
     def __getitem__(self, i: int) -> TestImage:
@@ -73,5 +73,5 @@ def iterate_test_images(
 
 
 def as_it_is(item: Any) -> Any:
-    """No collation, no conversion to tensors."""
+    """Return a loader's item without collation or conversion to tensors."""
     return item

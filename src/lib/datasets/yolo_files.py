@@ -63,7 +63,7 @@ def read_line(line: str, class_ids: Mapping[str, int], joints: tuple[int, int] |
 
 
 def separate(line: str) -> list[str]:
-    """The fields of a line; commas may separate them or stand for decimal points."""
+    """Split a line into fields; commas may separate them or stand for decimal points."""
     words = [word.strip(',;') for word in line.replace(';', ' ').split()]
     if len(words) == 1:
         words = words[0].split(',')
@@ -90,7 +90,7 @@ def _box(numbers: Sequence[float], joints: tuple[int, int] | None) -> tuple[floa
 
 
 def _has_joints(numbers: Sequence[float]) -> bool:
-    """Whether joints x, y, visibility follow a box: no outline has such numbers."""
+    """Return whether joints x, y, visibility follow a box: no outline has such numbers."""
     states = set(numbers[6::3])
     return (
         len(numbers) >= 7 and len(numbers) % 3 == 1 and states <= {0, 1, 2} and (2 in states or len(numbers) % 2 == 1)
@@ -103,7 +103,7 @@ def _from_center(box: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def overhangs(box: Sequence[float]) -> bool:
-    """Whether a box reaches out of the image by more than rounding: perhaps it is no centre and size."""
+    """Return whether a box reaches out of the image by more than rounding: perhaps it is no centre and size."""
     return min(box) < -OVERHANG or max(box) > 1 + OVERHANG
 
 
@@ -114,6 +114,7 @@ class _Loader(yaml.BaseLoader):
     """PyYAML's loader that makes texts, lists and mappings alone (a class may be called `no`), with distinct keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Make a mapping; a key that is there twice is an error."""
         mapping = super().construct_mapping(node, deep=True)
         if len(mapping) < len(node.value):
             raise yaml.constructor.ConstructorError(None, None, 'a key is there twice', node.start_mark)
@@ -121,7 +122,7 @@ class _Loader(yaml.BaseLoader):
 
 
 def read_yaml(path: Path) -> dict:
-    """The content of a `data.yaml`, all values as texts.
+    """Read a `data.yaml`, all values as texts.
 
     Raises:
         UserError: it is not YAML, or no mapping.
@@ -136,7 +137,7 @@ def read_yaml(path: Path) -> dict:
 
 
 def yaml_class_names(names: Any, path: Path) -> dict[int, str]:
-    """The classes of the key `names`: a list, or a mapping from their numbers.
+    """Read the classes of the key `names`: a list, or a mapping from their numbers.
 
     Args:
         names: the value of the key.
@@ -167,7 +168,7 @@ def yaml_class_names(names: Any, path: Path) -> dict[int, str]:
 
 
 def listed_class_names(path: Path) -> dict[int, str]:
-    """The classes of a text file with one name a line (`classes.txt`, `obj.names`); an empty line is no class.
+    """Read the classes of a text file with one name a line (`classes.txt`, `obj.names`); an empty line is no class.
 
     Raises:
         UserError: it names nothing.

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 Image = str | os.PathLike | np.ndarray | PIL.Image.Image | Mapping  # what `BaseDetector.run` takes
 
 STAGES = ('load', 'pre', 'net', 'dec', 'post', 'merge')
-TIMES = ('tot', *STAGES)  # whose seconds `BaseDetector.run` tells
+TIMES = ('tot', *STAGES)  # whose seconds `BaseDetector.run` returns
 
 
 class Given(NamedTuple):
@@ -40,15 +40,17 @@ class Given(NamedTuple):
 
 
 class BaseDetector:
-    """Detects in images. A task's subclass gives `process`, `post_process`, `merge_outputs` and `views`, and where they
-    differ `answer`, `picture_meta` and `drawings`.
+    """Detects in images.
+
+    A task's subclass gives `process`, `post_process`, `merge_outputs` and `add_views`, and where they differ
+    `to_results`, `image_meta` and `draw`.
 
     Args:
         opt: options from `opts().init()`, or from `parse` with the facts of a dataset. Without `load_model` the
             network is random, and says so.
 
     Attributes:
-        model: the network. What runs is a fast copy of it, which follows when its weights change.
+        model: the network. A fast copy of it runs, which follows when its weights change.
 
     Raises:
         UserError: the device is not there or does not do `--dtype`, or the checkpoint does not fill the network.
@@ -68,7 +70,7 @@ class BaseDetector:
         self.pre_process = self.preprocessor(
             (opt.input_w, opt.input_h), opt.mean, opt.std, opt.down_ratio, opt.pad, opt.keep_res, opt.test_scales
         )
-        self.pictures = 0
+        self.images_shown = 0
 
     def run(self, image: Image, meta: Mapping | None = None) -> dict:
         """Detect in one image.
@@ -95,20 +97,20 @@ class BaseDetector:
             metas: of each image, as `run` takes it.
 
         Returns:
-            What `run` returns, for each image. The seconds are each image's share: the batch's by their number.
+            For each image a dict as `run` returns it. The seconds are each image's share: the batch's by their number.
 
         Raises:
             UserError: as `run`, of the first image that is none.
         """
         clock = StageClock(self.opt.device)
         metas = [None] * len(images) if metas is None else metas
-        batch = [given(*each, self.opt.max_pixels) for each in zip(images, metas, strict=True)]
+        batch = [read_given(*each, self.opt.max_pixels) for each in zip(images, metas, strict=True)]
         clock.stage('load')
         detections: list[list[Detections]] = [[] for _ in batch]
         for i, scale in enumerate(self.opt.test_scales):
             inputs = [one.inputs[i] if one.inputs else self.pre_process(one.image, scale) for one in batch]
             clock.stage('pre')
-            for group in same_sizes(inputs):
+            for group in group_by_size(inputs):
                 pixels = self.to_network([inputs[k][0] for k in group])
                 clock.stage('pre')
                 output = self.forward(pixels)
@@ -118,11 +120,11 @@ class BaseDetector:
                 if self.opt.debug >= 2:
                     for j, k in enumerate(group):
                         of_image = {head: maps[j : j + 1] for head, maps in output.items()}
-                        self.look_inside(pixels[j], of_image, rows[j], f'{self.pictures + k}_{scale:g}_')
+                        self.look_inside(pixels[j], of_image, rows[j], f'{self.images_shown + k}_{scale:g}_')
                 for j, k in enumerate(group):
                     detections[k].append(self.post_process(rows[j], {**batch[k].meta, **inputs[k][1]}, scale))
                 clock.stage('post')
-        done = [self.answer(self.merge_outputs(of_scales)) for of_scales in detections]
+        done = [self.to_results(self.merge_outputs(of_scales)) for of_scales in detections]
         clock.stage('merge')
         if self.opt.debug >= 1:
             for one, found in zip(batch, done, strict=True):
@@ -130,35 +132,42 @@ class BaseDetector:
         return [{**found, **clock.times(share=len(batch))} for found in done]
 
     def to_network(self, inputs: list[np.ndarray]) -> torch.Tensor:
-        """B inputs [1, 3, H, W] as [B, 3, H, W] on the device; with `--flip_test` the B mirrored ones follow."""
+        """Join B inputs [1, 3, H, W] to [B, 3, H, W] on the device; with `--flip_test` B mirrored ones follow."""
         images = torch.from_numpy(np.concatenate(inputs) if len(inputs) > 1 else inputs[0])
         images = images.to(self.opt.device, non_blocking=True)
         return torch.cat([images, images.flip(3)]) if self.opt.flip_test else images
 
     def forward(self, images: torch.Tensor) -> Output:
-        """Raw output of the network's last stack, float32."""
+        """Run the network on images [B, 3, H, W].
+
+        Returns:
+            The raw output of its last stack, `{head: float32 [B, c, h, w]}`.
+        """
         return self.fast(self.model, images)
 
     def process(self, output: Output) -> Sequence[np.ndarray]:
-        """Decoded detections of a raw output, in output-map coordinates: [n, columns] for each image."""
+        """Decode a raw output, `{head: [B, c, h, w]}`, to rows [n, columns] of each image, on the output map."""
         raise NotImplementedError
 
     def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
-        """One image's decoded detections in the coordinates of the image, by class.
+        """Map one image's decoded rows to the coordinates of the image.
 
         Args:
             rows: [n, columns].
-            meta: what `PreProcessor` tells of the input, and what is known of the image.
+            meta: of the input, as `PreProcessor` gives it, and of the image, as `run` takes it.
             scale: the test scale.
+
+        Returns:
+            `{1-based class: rows [n, columns]}`.
         """
         raise NotImplementedError
 
     def merge_outputs(self, detections: list[Detections]) -> Detections:
-        """One set of detections from those of all test scales."""
+        """Merge the detections `{1-based class: rows [n, columns]}` of all test scales to those of the image."""
         raise NotImplementedError
 
-    def answer(self, merged: Detections) -> dict:
-        """What `run` returns of an image's merged detections, beside the seconds."""
+    def to_results(self, merged: Detections) -> dict:
+        """Return an image's merged detections `{1-based class: rows [n, columns]}` as `run` returns them."""
         return {'results': merged}
 
     def look_inside(self, pixels: torch.Tensor, output: Output, rows: np.ndarray, name: str) -> None:
@@ -166,51 +175,59 @@ class BaseDetector:
         (`--debug` 2 and more)."""
         debugger = Debugger.of(self.opt)
         image = network_input_to_image(pixels.cpu(), self.opt.mean, self.opt.std)
-        self.views(debugger, image, output, rows)
+        self.add_views(debugger, image, output, rows)
         debugger.finish(self.opt.debug, self.opt.debug_dir, name)
 
-    def views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:
-        """Add the task's views of one image's raw output to the debugger; `image` is the network's input."""
+    def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:
+        """Add the task's views to the debugger.
+
+        Args:
+            debugger: keeps the views.
+            image: the network's input, BGR uint8 [H, W, 3].
+            output: its raw output, `{head: [1, c, h, w]}`.
+            rows: decoded from it, [n, columns].
+        """
         raise NotImplementedError
 
     def show_results(self, image: np.ndarray, found: dict, meta: Mapping) -> None:
-        """Show the final detections on the image (`--debug` 1 and more)."""
+        """Show the final detections on the image, BGR uint8 [H, W, 3] (`--debug` 1 and more)."""
         debugger = Debugger.of(self.opt)
-        for name, picture in self.drawings(image, self.described(found), meta).items():
-            debugger.add_img(picture, name)
-        debugger.finish(self.opt.debug, self.opt.debug_dir, f'{self.pictures}_')
-        self.pictures += 1
+        for name, drawing in self.draw(image, self.describe(found), meta).items():
+            debugger.add_img(drawing, name)
+        debugger.finish(self.opt.debug, self.opt.debug_dir, f'{self.images_shown}_')
+        self.images_shown += 1
 
-    def picture_meta(self, name: str) -> dict:
-        """What the options tell `run` of the picture of that file name beside its pixels."""
+    def image_meta(self, name: str) -> dict:
+        """Return what the options say of the image of that file name beside its pixels, as `run` takes it."""
         return {}
 
-    def described(self, found: Mapping) -> list[Detection]:
-        """What `run` returned of an image as detections (see utils/detections.py), the best first."""
+    def describe(self, found: Mapping) -> list[Detection]:
+        """Turn what `run` returned of an image into detections (see utils/detections.py), the best first."""
         opt = self.opt
         describe, scores = TASKS[opt.task].describe_row, found.get('keypoint_scores')
         return detections_from_results(found['results'], describe, opt.class_names, scores)
 
-    def drawings(
+    def draw(
         self, image: np.ndarray, detections: list[Detection], meta: Mapping, least_side: int = 0
     ) -> dict[str, np.ndarray]:
-        """Pictures of an image's detections of score `--vis_thresh` or more, by name.
+        """Draw an image's detections of score `--vis_thresh` or more.
 
         Args:
             image: uint8 BGR [H, W, 3].
-            detections: as `described` gives them.
+            detections: as `describe` gives them.
             meta: as `run` takes it.
             least_side: as `draw_detections` takes it.
 
         Returns:
-            First the image with the detections on it, under the task's name, then what else the task has to show.
+            Drawings [h, w, 3] by name: first the image with the detections on it, under the task's name, then what else
+            the task has to show.
         """
         opt = self.opt
         return {opt.task: draw_detections(image, detections, opt.vis_thresh, opt.skeleton or (), least_side=least_side)}
 
 
-def given(image: Image, meta: Mapping | None, max_pixels: int = 0) -> Given:
-    """What `run` is given as it is used: the pixels read, and checked.
+def read_given(image: Image, meta: Mapping | None, max_pixels: int = 0) -> Given:
+    """Read and check an image that `run` is given; its pixels become uint8 BGR [H, W, 3].
 
     Raises:
         UserError: as `run`.
@@ -219,8 +236,8 @@ def given(image: Image, meta: Mapping | None, max_pixels: int = 0) -> Given:
     return Given(as_bgr_image(parts['image'], max_pixels), parts['meta'], parts.get('inputs'))
 
 
-def same_sizes(inputs: list[tuple[np.ndarray, dict]]) -> list[list[int]]:
-    """The numbers of the inputs, in groups whose arrays have one shape."""
+def group_by_size(inputs: list[tuple[np.ndarray, dict]]) -> list[list[int]]:
+    """Group the positions of inputs (pixels [1, 3, H, W], meta) whose pixels have one shape."""
     groups = defaultdict(list)
     for k, (pixels, _) in enumerate(inputs):
         groups[pixels.shape].append(k)
@@ -228,7 +245,7 @@ def same_sizes(inputs: list[tuple[np.ndarray, dict]]) -> list[list[int]]:
 
 
 class StageClock:
-    """Seconds that each of `STAGES` takes of a run."""
+    """Measures the seconds that each of `STAGES` takes of a run."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -236,7 +253,7 @@ class StageClock:
         self.start = self.last = time.perf_counter()
 
     def stage(self, name: str) -> None:
-        """What passed since the last call was stage `name`; waits for the device, so that it counts there."""
+        """Count the time since the last call as stage `name`; waits for the device, so that its work counts there."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
@@ -244,5 +261,5 @@ class StageClock:
         self.last = now
 
     def times(self, share: int = 1) -> dict[str, float]:
-        """The seconds of `TIMES`, divided by `share`."""
+        """Return the seconds of `TIMES`, divided by `share`."""
         return {stage: time / share for stage, time in {'tot': self.last - self.start, **self.seconds}.items()}

@@ -36,7 +36,7 @@ class CtdetDetector(BaseDetector):
         results = merge_scales(detections, self.opt.num_classes, soft_nms if thin else None)
         return keep_best(results, max(100, self.opt.K))
 
-    def views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:
+    def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:
         maps = activate_boxes(output, self.opt.mse_loss)
         add_box_views(debugger, image, maps, rows, self.opt.down_ratio, self.opt.vis_thresh, 'pred')
 

@@ -29,7 +29,7 @@ PUBLISHED_IS_USED = "KITTI's published calibration is used, depths of other came
 class DddDetector(BaseDetector):
     """Results are {class: [n, 13] alpha, x1 y1 x2 y2, h w l, X Y Z, rotation_y, score}, those over `--peak_thresh`.
 
-    Metres and radians, in the coordinates of the camera. Each image has the calibration that `run` is told as
+    Metres and radians, in the coordinates of the camera. Each image has the calibration that `run` is given as
     `meta['calib']`; the others have `calib` [3, 4], from `--calib` or KITTI's published one.
     """
 
@@ -38,8 +38,8 @@ class DddDetector(BaseDetector):
     def __init__(self, opt: Namespace):
         super().__init__(opt)
         self.calib = common_calib(opt.calib)
-        self.told_default = bool(opt.calib)
-        self.told_missing: set[str] = set()  # images without a calibration in the folder `--calib`
+        self.default_noted = bool(opt.calib)
+        self.missing_noted: set[str] = set()  # images without a calibration in the folder `--calib`
 
     @torch.inference_mode()
     def process(self, output: Output) -> np.ndarray:
@@ -49,36 +49,36 @@ class DddDetector(BaseDetector):
         return ddd_post_process(rows[None], [meta['c']], [meta['s']], [self.image_calib(meta)], self.opt)[0]
 
     def image_calib(self, meta: Mapping) -> np.ndarray:
-        """The calibration [3, 4] of the image that `meta` is of."""
+        """Return the calibration [3, 4] of the image that `meta` is of."""
         if 'calib' in meta:
             return meta['calib']
-        if not self.told_default:
-            self.told_default = True
+        if not self.default_noted:
+            self.default_noted = True
             logger.warning('note: no --calib: %s', PUBLISHED_IS_USED)
         return self.calib
 
     def merge_outputs(self, detections: list[Detections]) -> Detections:
         return keep_over(detections[0], self.opt.peak_thresh, Box3d.SCORE)
 
-    def views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:
+    def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:
         opt, heat = self.opt, output['hm'][0].sigmoid()
         add_flat_views(debugger, image, heat, rows, opt.down_ratio, opt.vis_thresh, 'pred')
 
-    def picture_meta(self, name: str) -> dict:
-        """The calibration of the picture of that file name, where `--calib` has one for it."""
+    def image_meta(self, name: str) -> dict:
+        """Return the calibration of the image of that file name, where `--calib` has one for it."""
         folder = self.opt.calib
         calib = calib_of_image(folder, name)
         if calib is not None:
             return {'calib': calib}
-        if os.path.isdir(folder) and name not in self.told_missing:
-            self.told_missing.add(name)
+        if os.path.isdir(folder) and name not in self.missing_noted:
+            self.missing_noted.add(name)
             logger.warning("note: '%s' has no calibration for '%s': %s", folder, name, PUBLISHED_IS_USED)
         return {}
 
-    def drawings(
+    def draw(
         self, image: np.ndarray, detections: list[Detection], meta: Mapping, least_side: int = 0
     ) -> dict[str, np.ndarray]:
-        """3D boxes on the image, and seen from above, `bird`."""
+        """Draw 3D boxes on the image, BGR uint8 [H, W, 3], and seen from above, `bird`."""
         opt, calib = self.opt, self.image_calib(meta)
         return {
             opt.task: draw_detections(image, detections, opt.vis_thresh, calib=calib, least_side=least_side),

@@ -43,7 +43,7 @@ class ExdetDetector(BaseDetector):
     def merge_outputs(self, detections: list[Detections]) -> Detections:
         return merge_extremes(detections, self.opt.num_classes, soft_nms)
 
-    def views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:
+    def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:
         opt = self.opt
         add_extreme_heatmaps(debugger, image, extreme_heatmaps(output), opt.debug >= 3, 'pred')
         add_extreme_view(debugger, image, rows, opt.down_ratio, opt.vis_thresh, 'pred_boxes')

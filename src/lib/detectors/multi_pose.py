@@ -40,8 +40,8 @@ class MultiPoseDetector(BaseDetector):
         thin = len(detections) > 1 or self.opt.nms
         return merge_scales(detections, 1, soft_nms_39 if thin else None)
 
-    def answer(self, merged: Detections) -> dict:
-        """`results` {1: [n, 5 + 2J]}, and `keypoint_scores` {1: [n, J]} of the same rows."""
+    def to_results(self, merged: Detections) -> dict:
+        """Return `results` {1: [n, 5 + 2J]}, and `keypoint_scores` {1: [n, J]} of the same rows."""
         rows, joint_scores = self.split(merged[1])
         return {'results': {1: rows}, 'keypoint_scores': {1: joint_scores}}
 
@@ -50,7 +50,7 @@ class MultiPoseDetector(BaseDetector):
         rows, joint_scores = np.split(rows, [-self.opt.num_joints], 1)
         return rows.copy(), joint_scores.copy()
 
-    def views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:
+    def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:
         opt, maps = self.opt, activate_poses(output, self.opt.mse_loss)
         add_pose_views(debugger, image, maps, *self.split(rows), opt.down_ratio, opt.vis_thresh, 'pred')
 

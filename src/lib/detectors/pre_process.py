@@ -63,7 +63,7 @@ class PreProcessor:
         return normalize(warped, self.mean, self.std)[None], meta
 
     def prefetch(self, image: np.ndarray, meta: Mapping | None = None) -> dict:
-        """Make what `BaseDetector.run` takes in place of an image: the image with its inputs at all test scales."""
+        """Make what `BaseDetector.run` takes in place of an image, BGR uint8 [H, W, 3]: it and all scales' inputs."""
         inputs = [self(image, scale) for scale in self.test_scales]
         return {'image': image, 'inputs': inputs, 'meta': meta or {}}
 

@@ -24,7 +24,7 @@ def check_array(
 
     Args:
         name: the argument's name, for the message.
-        array: what was given for it.
+        array [...]: what was given for it.
         dtype: the only type that is accepted, such as 'float32', in the machine's byte order.
         shape: the size of each axis, or a word for an axis that may have any size.
         contiguous: whether it has to lie in memory in one piece, the last axis innermost.
@@ -50,7 +50,7 @@ def check_array(
 
 
 def check_whole(name: str, value: int, least: int, most: int = LARGEST) -> int:
-    """`value` as an int, if it is a whole number from `least` to `most`.
+    """Return `value` as an int, if it is a whole number from `least` to `most`.
 
     Raises:
         TypeError: not a whole number.
@@ -66,7 +66,7 @@ def check_whole(name: str, value: int, least: int, most: int = LARGEST) -> int:
 
 
 def check_threads(threads: int) -> int:
-    """The number of threads that a kernel starts: as many as asked, `MOST_THREADS` at most.
+    """Return the number of threads that a kernel starts: as many as asked, `MOST_THREADS` at most.
 
     Raises:
         TypeError, ValueError: not a whole number over 0.
@@ -75,7 +75,7 @@ def check_threads(threads: int) -> int:
 
 
 def check_apart(written: dict[str, np.ndarray], read: dict[str, np.ndarray]) -> None:
-    """Refuse arrays to write to that share memory with one another or with one that is read.
+    """Refuse arrays [...] to write to that share memory with one another or with one that is read.
 
     Raises:
         ValueError: naming the two.

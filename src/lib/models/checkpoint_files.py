@@ -80,7 +80,7 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def read_checkpoint(path: str | os.PathLike, verify: bool) -> dict[str, Any]:
-    """`load_checkpoint`; without `verify`, the bytes of the tensors are neither read nor verified where the format
+    """As `load_checkpoint`; without `verify`, the bytes of the tensors are neither read nor verified where the format
     allows it (not in files of PyTorch before 1.6, whose content waits to be loaded)."""
     identity = identify(path)
     if identity in waiting:
@@ -220,7 +220,7 @@ def check_pickle(path: str | os.PathLike, file: BinaryIO) -> None:
 
 
 def load_pickled(path: str | os.PathLike, mmap: bool) -> Any:
-    """The content of a PyTorch file; with `mmap`, its tensors stay on the disk until they are read.
+    """Read the content of a PyTorch file; with `mmap`, its tensors stay on the disk until they are read.
 
     Raises:
         UserError: torch cannot read it.
@@ -236,7 +236,7 @@ def load_pickled(path: str | os.PathLike, mmap: bool) -> Any:
 
 
 def load_safetensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file.
+    """Read the tensors `{name: tensor [...]}` of a safetensors file.
 
     Raises:
         UserError: the library cannot read it.
@@ -248,7 +248,7 @@ def load_safetensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
 
 
 def unwrap(path: str | os.PathLike, content: Any) -> dict[str, Any]:
-    """A file's content as `load_checkpoint` returns it.
+    """Return a file's content as `load_checkpoint` returns it.
 
     Raises:
         UserError: there are no weights in it, or ones that are not dense real tensors; its epoch is none.
@@ -286,7 +286,11 @@ def published_state(path: str | os.PathLike, weights: dict[str, torch.Tensor]) -
 
 
 def find_weights(content: Any) -> tuple[str, dict[str, torch.Tensor] | None]:
-    """The `{name: tensor}` in a file's content, and the key under which it lies ('' when it is all that there is)."""
+    """Find the weights `{name: tensor [...]}` in a file's content.
+
+    Returns:
+        The key under which they lie, '' where they are all that there is, and the weights, None where there are none.
+    """
     if is_state_dict(content):
         return '', content
     if isinstance(content, dict):
@@ -302,7 +306,7 @@ def find_weights(content: Any) -> tuple[str, dict[str, torch.Tensor] | None]:
 
 
 def is_state_dict(value: Any) -> bool:
-    """Whether it is a dict of named tensors, and not empty."""
+    """Return whether it is a dict of named tensors, and not empty."""
     return (
         isinstance(value, dict)
         and len(value) > 0
@@ -311,7 +315,7 @@ def is_state_dict(value: Any) -> bool:
 
 
 def is_dense(value: Any) -> bool:
-    """Whether it is a tensor whose values all lie in memory, neither sparse nor quantized."""
+    """Return whether it is a tensor whose values all lie in memory, neither sparse nor quantized."""
     return (
         isinstance(value, torch.Tensor) and value.layout == torch.strided and not (value.is_quantized or value.is_meta)
     )

@@ -29,7 +29,7 @@ ADAM_STATE = ('step', 'exp_avg', 'exp_avg_sq')
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
-    """The network inside (Distributed)DataParallel and torch.compile, in whichever order they wrap it."""
+    """Return the network inside (Distributed)DataParallel and torch.compile, in whichever order they wrap it."""
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
@@ -83,7 +83,7 @@ def write_checkpoint(path: str | os.PathLike, checkpoint: Mapping[str, Any]) -> 
 
 
 def plain(value: Any, name: str) -> Any:
-    """`value` in types that weights-only loading accepts; `name` is for the TypeError."""
+    """Return `value` in types that weights-only loading accepts; `name` is for the TypeError."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, dict):
@@ -101,7 +101,7 @@ def plain(value: Any, name: str) -> Any:
 
 
 def checkpoint_facts(path: str | os.PathLike) -> dict[str, Any]:
-    """The facts about a checkpoint: those that it records, and those that its parameters show.
+    """Return the facts about a checkpoint: those that it records, and those that its parameters show.
 
     The values of the weights are not read, but for files of PyTorch before 1.6, which can only be read whole; those
     are kept until they are loaded.
@@ -189,7 +189,7 @@ def load_model(
 
 
 def check_values(state: Mapping[str, torch.Tensor], path: str | os.PathLike) -> None:
-    """Check that a network can compute with the tensors `{name: tensor}` that it is to get from `path`.
+    """Check that a network can compute with the tensors `{name: tensor [...]}` that it is to get from `path`.
 
     Raises:
         UserError: a value is NaN or infinite (in float32), or a running variance is negative; names the parameter.
@@ -228,7 +228,7 @@ class Fit:
         self.arch = checkpoint.get('arch')
 
     def summary(self) -> str:
-        """Names every parameter that doesn't fit, one line a kind, and the likely cause."""
+        """Name every parameter that doesn't fit, one line a kind, and the likely cause."""
         reshaped = [f'{name} {list(theirs)} -> {list(ours)}' for name, (theirs, ours) in self.reshaped.items()]
         kinds = {
             'of another shape, kept at their initial values': reshaped,
@@ -239,7 +239,7 @@ class Fit:
         return '\n'.join(['the checkpoint fits in part:', *lines, f'  likely cause: {self.likely_cause()}'])
 
     def likely_cause(self) -> str:
-        """The options that would explain why parameters don't fit."""
+        """Return the options that would explain why parameters don't fit."""
         if any(head_of(name) not in self.heads for name in self.unfilled):
             return 'another --arch' + (f' (the file is of {shorten([self.arch])})' if self.arch else '')
         causes = {}  # a dict for its order
@@ -271,13 +271,32 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
         return
     own, indices = optimizer.state_dict()['param_groups'], [group['params'] for group in saved['param_groups']]
     groups = [{**group, 'params': numbers} for group, numbers in zip(own, indices, strict=True)]
-    state = {index: saved['state'][index] for index in chain(*indices) if index in saved['state']}
-    # A copy: the optimizer keeps the tensors that it is given, and these lie in a file that may be overwritten.
-    optimizer.load_state_dict({'state': copy.deepcopy(state), 'param_groups': groups})
+    parameters = chain.from_iterable(group['params'] for group in optimizer.param_groups)
+    state = {
+        index: copy_state(saved['state'][index], parameter)
+        for index, parameter in zip(chain(*indices), parameters, strict=True)
+        if index in saved['state']
+    }
+    optimizer.load_state_dict({'state': state, 'param_groups': groups})
+
+
+def copy_state(saved: Mapping[str, Any], parameter: torch.Tensor) -> dict[str, Any]:
+    """Copy the optimizer's state of a parameter [...] into tensors that lie in memory as the parameter does.
+
+    The optimizer keeps what it is given, and the saved tensors lie in a file that may be overwritten. In other files
+    they are views of one another or of a single value, which cannot be written to, or have other strides than the
+    parameter, which a fused optimizer does not look at.
+    """
+    copied = copy.deepcopy(dict(saved))
+    for name, value in saved.items():
+        if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+            own = torch.empty_like(parameter, dtype=value.dtype, device=value.device, requires_grad=False)
+            copied[name] = own.copy_(value.detach())
+    return copied
 
 
 def optimizer_misfit(optimizer: torch.optim.Optimizer, saved: Any) -> str:
-    """The reason why a saved optimizer state is not one of this optimizer's parameters; '' when it is.
+    """Return the reason why a saved optimizer state is not one of this optimizer's parameters; '' when it is.
 
     A fused optimizer goes by memory: a state of another shape makes it write where it should not.
     """
@@ -303,7 +322,7 @@ def optimizer_misfit(optimizer: torch.optim.Optimizer, saved: Any) -> str:
 
 
 def parameter_misfit(optimizer: torch.optim.Optimizer, parameter: torch.Tensor, saved: Any) -> str:
-    """The reason why `saved` is not the optimizer's state of one parameter; '' when it is."""
+    """Return the reason why `saved` is not the optimizer's state of a parameter [...]; '' when it is."""
     if not isinstance(saved, dict):
         return 'its state is not a dict'
     if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) and not set(ADAM_STATE) <= saved.keys():

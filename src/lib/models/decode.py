@@ -38,7 +38,7 @@ class Peaks(NamedTuple):
         return torch.stack([self.xs, self.ys], 2)
 
     def points(self, reg: torch.Tensor | None) -> torch.Tensor:
-        """[B, K, 2] positions: the cells plus the offset map `reg` [B, 2, h, w], or 0.5 without one."""
+        """Return [B, K, 2] positions: the cells plus the offset map `reg` [B, 2, h, w], or 0.5 without one."""
         return self.cells + (0.5 if reg is None else transpose_and_gather_feat(reg, self.inds))
 
 
@@ -120,7 +120,7 @@ def check_maps(heat: torch.Tensor, **maps: tuple[torch.Tensor | None, int]) -> N
 
 
 def centred_boxes(centre: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
-    """Boxes x1, y1, x2, y2 [B, K, 4] of the given centres and widths, heights, both [B, K, 2]."""
+    """Return the boxes x1, y1, x2, y2 [B, K, 4] of the given centres and widths, heights, both [B, K, 2]."""
     return torch.cat([centre - size / 2, centre + size / 2], 2)
 
 
@@ -132,7 +132,7 @@ def ctdet_decode(
     cat_spec_wh: bool = False,
     K: int = 100,
 ) -> torch.Tensor:
-    """Boxes (section 4, "From points to bounding boxes").
+    """Decode boxes (section 4, "From points to bounding boxes").
 
     Args:
         heat: [B, C, h, w] probabilities.
@@ -163,7 +163,7 @@ def multi_pose_decode(
     K: int = 100,
     return_keypoint_scores: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """Boxes with J joints (section 4.2): joints regressed from the centre snap to peaks of the joint maps.
+    """Decode boxes with J joints (section 4.2): joints regressed from the centre snap to peaks of the joint maps.
 
     Args:
         heat: [B, C, h, w] probabilities.
@@ -230,7 +230,7 @@ def _snap_joints(
 
 
 def _heat_at(heat: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """float32 [B, J, K]: the maps [B, J, h, w] at the cells that hold points [B, J, K, 2]; 0 outside."""
+    """Return float32 [B, J, K], the maps [B, J, h, w] at the cells that hold points [B, J, K, 2]; 0 outside."""
     h, w = heat.shape[2:]
     x, y = points.floor().unbind(3)
     inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
@@ -248,7 +248,7 @@ def ddd_decode(
     reg: torch.Tensor | None = None,
     K: int = 40,
 ) -> torch.Tensor:
-    """3D boxes seen in one image (section 4.1).
+    """Decode 3D boxes seen in one image (section 4.1).
 
     Args:
         heat: [B, C, h, w] probabilities.
@@ -286,7 +286,7 @@ def exct_decode(
     num_dets: int = 1000,
     agnostic: bool = False,
 ) -> torch.Tensor:
-    """Boxes from their topmost, leftmost, bottommost and rightmost points (ExtremeNet).
+    """Decode boxes from their topmost, leftmost, bottommost and rightmost points (ExtremeNet).
 
     Every four of the K best points a side that can be one object's (same class, none beyond the one that
     should be extreme) are scored (t + l + b + r + 2 * centre) / 6. Impossible ones are ruled out pair by
@@ -351,7 +351,7 @@ def _best_quads(
     center_thresh: float,
     count: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The best fours of points that can be the extreme points of one object, at most `count`, best first.
+    """Return the best fours of points that can be the extreme points of one object, at most `count`, best first.
 
     A four is possible when its six pairs are. A pair (top, bottom) gives the row of the centre, a pair (left, right)
     its column, and both their share of the score: the fours are a table of the possible pairs of either kind, gone
@@ -370,7 +370,7 @@ def _best_quads(
     strong = scores >= scores_thresh
 
     def agree(a: int, b: int) -> torch.Tensor:
-        """[K, K]: point i of side a and j of side b are of one class, each the furthest on its own side."""
+        """Return [K, K]: point i of side a and j of side b are of one class, each the furthest on its own side."""
         far_a, far_b = reach[a, a, :, None] >= reach[a, b], reach[b, b] >= reach[b, a, :, None]
         same = (classes[a, :, None] == classes[b]) & strong[a, :, None] & strong[b]
         return same & far_a & far_b

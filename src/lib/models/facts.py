@@ -28,32 +28,32 @@ class Fact:
 
 
 def whole(least: int, most: int) -> Callable[[Any], bool]:
-    """A test for integers from `least` to `most`."""
+    """Return a test for integers from `least` to `most`."""
     return lambda value: type(value) is int and least <= value <= most
 
 
 def is_flag(value: Any) -> bool:
-    """Whether it is True or False."""
+    """Return whether it is True or False."""
     return isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number of ordinary size."""
+    """Return whether it is a finite number of ordinary size."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30
 
 
 def is_text(value: Any) -> bool:
-    """Whether it is a string, not too long, that can be printed and written to a file."""
+    """Return whether it is a string, not too long, that can be printed and written to a file."""
     return isinstance(value, str) and len(value) <= MAX_TEXT and not any('\ud800' <= c <= '\udfff' for c in value)
 
 
 def is_list(value: Any, valid: Callable[[Any], bool], most: int) -> bool:
-    """Whether it is a list or tuple of at most so many `valid` items."""
+    """Return whether it is a list or tuple of at most so many `valid` items."""
     return isinstance(value, (list, tuple)) and len(value) <= most and all(map(valid, value))
 
 
 def is_heads(value: Any) -> bool:
-    """Whether it is {name: channels}."""
+    """Return whether it is {name: channels}."""
     return (
         isinstance(value, dict)
         and 0 < len(value) <= 100
@@ -62,12 +62,12 @@ def is_heads(value: Any) -> bool:
 
 
 def are_joint_pairs(value: Any) -> bool:
-    """Whether it is a list of pairs of joints."""
+    """Return whether it is a list of pairs of joints."""
     return is_list(value, lambda pair: is_list(pair, whole(0, 999), 2) and len(pair) == 2, 10_000)
 
 
 def are_options(value: Any) -> bool:
-    """Whether it is {name: option} of flags, numbers, texts, None, and lists and dicts of these, not too many."""
+    """Return whether it is {name: option}: flags, numbers, texts, None, and lists and dicts of these, not too many."""
     if not (isinstance(value, dict) and all(is_text(name) for name in value)):
         return False
     left = [*value.values()]
@@ -85,7 +85,7 @@ def are_options(value: Any) -> bool:
 
 
 def colour(least: float) -> Callable[[Any], bool]:
-    """A test for a number a colour channel, each over `least`."""
+    """Return a test for a number a colour channel, each over `least`."""
     return lambda value: is_list(value, lambda x: is_number(x) and least < x < 1000, 3) and len(value) == 3
 
 
@@ -143,7 +143,7 @@ def check_fact(path: str | os.PathLike, name: str, value: Any) -> None:
 
 
 def check_facts(path: str | os.PathLike, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The facts in a checkpoint beside its epoch, checked; other keys, and facts that are None, are left out.
+    """Return the facts in a checkpoint beside its epoch, checked; other keys, and facts that are None, are left out.
 
     Raises:
         UserError: a fact is of another type or size than it can be, or joints lie outside their number; names it.
@@ -161,7 +161,7 @@ def check_facts(path: str | os.PathLike, checkpoint: dict[str, Any]) -> dict[str
 
 
 def describe(value: Any) -> str:
-    """A value of a stranger's for a message: short, printable, whatever it is."""
+    """Return a value of a stranger's for a message: short, printable, whatever it is."""
     if isinstance(value, str):
         return ascii(value if len(value) <= 60 else f'{value[:57]}...')
     if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 10**18):
@@ -172,12 +172,12 @@ def describe(value: Any) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's own words on one line."""
+    """Return an error's own words on one line."""
     return ' '.join(str(error).split())
 
 
 def shorten(names: Iterable[Any], limit: int = 3) -> str:
-    """The first names, and how many more there are."""
+    """Return the first names, and how many more there are."""
     names = [name if isinstance(name, str) and name.isprintable() else describe(name) for name in names]
     rest = f' and {len(names) - limit} more' if len(names) > limit else ''
     return ', '.join(names[:limit]) + rest

@@ -60,7 +60,7 @@ model_factory: dict[str, Family] = {
 
 
 def archs_of(name: str) -> list[str]:
-    """The archs of the family called `name`, such as `res_18`, in the order of their layers."""
+    """Return the archs of the family called `name`, such as `res_18`, in the order of their layers."""
     return [f'{name}_{layers}' for layers in model_factory[name].layers] or [name]
 
 
@@ -68,7 +68,7 @@ ARCHS: tuple[str, ...] = tuple(arch for name in model_factory for arch in archs_
 
 
 def family_of(arch: str) -> Family:
-    """The family of an arch.
+    """Return the family of an arch.
 
     Raises:
         UserError: there is no such arch; names those that there are.
@@ -77,7 +77,7 @@ def family_of(arch: str) -> Family:
 
 
 def split_arch(arch: str) -> tuple[str, int]:
-    """An arch as the name of its family and its number of layers (0 where the name has none).
+    """Return an arch as the name of its family and its number of layers (0 where the name has none).
 
     Raises:
         UserError: there is no such arch; names those that there are.

@@ -80,7 +80,7 @@ class Weights:
         self.values = torch.cat(self.beginnings)
 
     def are_those_of(self, network: nn.Module) -> bool:
-        """Whether nothing has changed, in this network or by being another one."""
+        """Return whether nothing has changed, in this network or by being another one."""
         tensors = weights_of(network)
         return (
             self.backends == backends_of(network)
@@ -92,22 +92,22 @@ class Weights:
 
 
 def weights_of(network: nn.Module) -> list[torch.Tensor]:
-    """All parameters and buffers of any shape, but for the batch norms' counters."""
+    """Return all parameters and buffers [...], but for the batch norms' counters."""
     return [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]
 
 
 def backends_of(network: nn.Module) -> list[str]:
-    """The backend of each deformable convolution."""
+    """Return the backend of each deformable convolution."""
     return [module.backend for module in network.modules() if isinstance(module, DCN)]
 
 
 def mark(tensor: torch.Tensor) -> tuple[int, int]:
-    """The address of a tensor of any shape, and how often it was written to."""
+    """Return the address of a tensor [...], and how often it was written to."""
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
 def beginning(tensor: torch.Tensor) -> torch.Tensor:
-    """A view [n] of the first few values of a tensor of any shape, as they lie in memory."""
+    """Return a view [n] of the first few values of a tensor [...], as they lie in memory."""
     return tensor.detach().as_strided((min(SAMPLE, tensor.numel()),), (1,))
 
 
@@ -177,7 +177,7 @@ def fold_graph(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
 
 
 def acts(node: fx.Node) -> bool:
-    """Whether a step of a graph is needed also when no other step reads it."""
+    """Return whether a step of a graph is needed also when no other step reads it."""
     return node.op in ('placeholder', 'output') or node.target is check_sides
 
 
@@ -230,7 +230,7 @@ def widen_grouped_up_sampling(model: nn.Module) -> None:
 
 
 def network_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type for `--dtype` and a network on `device`; a CPU that would emulate bfloat16 gets float32, with a note.
+    """Return the type of `--dtype` for a network on `device`; a CPU without bfloat16 gets float32, with a note.
 
     Raises:
         UserError: the GPU does not compute in it.

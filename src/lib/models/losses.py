@@ -52,7 +52,7 @@ class FocalLossWithLogits(nn.Module):
 
 
 def _focal(wrong: torch.Tensor, log_loss: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Focal loss from the probability of the wrong answer and -log of the right one's, both [B, C, h, w]."""
+    """Compute the focal loss from the wrong answer's probability and the right one's -log, both [B, C, h, w]."""
     positive = target == 1
     weight = torch.where(positive, 1, (1 - target) ** 4)
     return (weight * wrong**2 * log_loss).sum() / positive.sum().clamp(min=1)
@@ -62,7 +62,7 @@ class SigmoidMSELoss(nn.Module):
     """Mean squared error of sigmoids: exdet's and ddd's heatmap loss under `--mse_loss`."""
 
     def forward(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Of out, logits, and target, both [B, C, h, w]."""
+        """Compute the loss of out, logits, and target, both [B, C, h, w]."""
         return F.mse_loss(out.float().sigmoid(), target)
 
 
@@ -75,7 +75,7 @@ class RegLoss(nn.Module):
     def forward(
         self, output: torch.Tensor, mask: torch.Tensor, ind: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
-        """Of output [B, d, h, w], mask [B, M], ind [B, M] and target [B, M, d]."""
+        """Compute the loss of output [B, d, h, w], mask [B, M], ind [B, M] and target [B, M, d]."""
         pred = transpose_and_gather_feat(output, ind).float()  # [B, M, d]
         weight = _elements(mask, target)
         loss = F.smooth_l1_loss(pred * weight, target * weight, reduction='sum')
@@ -91,13 +91,13 @@ class RegL1Loss(nn.Module):
     def forward(
         self, output: torch.Tensor, mask: torch.Tensor, ind: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
-        """Of output [B, d, h, w], mask, ind [B, M] and target [B, M, d]."""
+        """Compute the loss of output [B, d, h, w], mask, ind [B, M] and target [B, M, d]."""
         pred = transpose_and_gather_feat(output, ind).float()  # [B, M, d]
         weight = _elements(mask, target)
         return (self.distance(pred, target) * weight).sum() / (weight.sum() + SMALL)
 
     def distance(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Element by element, pred and target [B, M, d] -> [B, M, d]."""
+        """Measure the distance element by element: pred and target [B, M, d] -> [B, M, d]."""
         return (pred - target).abs()
 
 
@@ -109,7 +109,7 @@ class RegL2Loss(RegL1Loss):
     """The squared counterpart of `RegL1Loss` (`--reg_loss l2`)."""
 
     def distance(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Element by element, pred and target [B, M, d] -> [B, M, d]."""
+        """Measure the distance element by element: pred and target [B, M, d] -> [B, M, d]."""
         return (pred - target) ** 2
 
 
@@ -121,7 +121,7 @@ class NormRegL1Loss(RegL1Loss):
     """`RegL1Loss` of the prediction's ratio to the target, against 1 (`--norm_wh`)."""
 
     def distance(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Element by element, pred and target [B, M, d] -> [B, M, d]."""
+        """Measure the distance element by element: pred and target [B, M, d] -> [B, M, d]."""
         return (pred / (target + SMALL) - 1).abs()
 
 
@@ -134,7 +134,7 @@ class L1Loss(nn.Module):
     def forward(
         self, output: torch.Tensor, mask: torch.Tensor, ind: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
-        """Of output [B, d, h, w], mask [B, M], ind [B, M] and target [B, M, d]."""
+        """Compute the loss of output [B, d, h, w], mask [B, M], ind [B, M] and target [B, M, d]."""
         pred = transpose_and_gather_feat(output, ind).float()  # [B, M, d]
         return ((pred - target).abs() * _elements(mask, target)).mean()
 
@@ -143,7 +143,7 @@ class DenseL1Loss(nn.Module):
     """L1 over whole maps under a mask (`--dense_wh`, `--dense_hp`)."""
 
     def forward(self, output: torch.Tensor, mask: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Of output, mask (values 0 to 1) and target, all [B, d, h, w]; divided by the mask's sum."""
+        """Compute the loss of output, mask (values 0 to 1) and target, all [B, d, h, w]; divided by the mask's sum."""
         mask = mask.float()
         return ((output.float() - target).abs() * mask).sum() / (mask.sum() + SMALL)
 
@@ -164,7 +164,7 @@ class BinRotLoss(nn.Module):
         rotbin: torch.Tensor,
         rotres: torch.Tensor,
     ) -> torch.Tensor:
-        """Of output [B, 8, h, w], mask [B, M], rotbin int64 [B, M, 2] (0, 1), rotres [B, M, 2] (radians).
+        """Compute the loss of output [B, 8, h, w], mask [B, M], rotbin int64 [B, M, 2] (0, 1), rotres [B, M, 2] (rad).
 
         The 8 channels are, of bin 1 and then of bin 2: logit 0, logit 1, sin, cos.
         """
@@ -180,6 +180,6 @@ class BinRotLoss(nn.Module):
 
 
 def _elements(mask: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """The mask, [B, M] or [B, M, d], as float32 [B, M, d]."""
+    """Return the mask, [B, M] or [B, M, d], as float32 [B, M, d]."""
     mask = mask.float()
     return mask if mask.dim() == 3 else mask.unsqueeze(2).expand_as(target)

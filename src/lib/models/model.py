@@ -73,7 +73,7 @@ def create_model(arch: str, heads: dict[str, int], head_conv: int, pretrained: s
 
 
 def fetch_weights(weights: ImageNetWeights) -> Path:
-    """Path of the weights in the torch.hub cache, downloaded when they aren't there yet.
+    """Return the path of the weights in the torch.hub cache, downloaded when they aren't there yet.
 
     Raises:
         UserError: they can't be fetched; names the file, where to put it and the way without.

@@ -14,7 +14,7 @@ SIDES = 'tlbr'  # of exdet's heads: top, left, bottom, right
 
 
 def activate_boxes(output: Output, mse_loss: bool) -> Output:
-    """ctdet: the maps with probabilities for a heatmap."""
+    """ctdet: turn the heatmap of an output `{head: [B, c, h, w]}` into probabilities."""
     return {**output, 'hm': heatmap_probability(output['hm'], mse_loss)}
 
 
@@ -33,7 +33,10 @@ def decode_boxes(maps: Output, cat_spec_wh: bool, K: int) -> np.ndarray:
 
 
 def activate_poses(output: Output, mse_loss: bool) -> Output:
-    """multi_pose: the maps with probabilities for heatmaps; `mse_loss` is of the joints' alone."""
+    """multi_pose: turn the heatmaps of an output `{head: [B, c, h, w]}` into probabilities.
+
+    `mse_loss` is of the joints' heatmaps alone.
+    """
     maps = {**output, 'hm': heatmap_probability(output['hm'], mse_loss=False)}
     if 'hm_hp' in output:
         maps['hm_hp'] = heatmap_probability(output['hm_hp'], mse_loss)
@@ -57,7 +60,7 @@ def decode_poses(maps: Output, K: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def extreme_heatmaps(output: Output) -> Output:
-    """exdet: probabilities of the five heatmaps `hm_*`; they are sigmoids also when trained with `--mse_loss`."""
+    """exdet: turn the five heatmaps `hm_*` [B, C, h, w] into probabilities: sigmoids, with `--mse_loss` too."""
     return {head: raw.sigmoid() for head, raw in output.items() if head.startswith('hm_')}
 
 

@@ -18,7 +18,7 @@ def infer_facts(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     Only names and shapes are looked at.
 
     Args:
-        state_dict: `{name: tensor}` of a network, without prefixes before the names.
+        state_dict: `{name: tensor [...]}` of a network, without prefixes before the names.
 
     Returns:
         `arch`, `heads` {name: channels} and `head_conv` where the network is one of `ARCHS`, and of the task that
@@ -39,7 +39,7 @@ def infer_facts(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def infer_arch(shapes: Shapes) -> str | None:
-    """The largest arch of which every parameter, but for the heads, is there in its shape; None without one."""
+    """Return the largest arch of which every parameter, but for the heads, is there in its shape; None without one."""
     fitting = [
         arch
         for family in model_factory
@@ -52,14 +52,14 @@ def infer_arch(shapes: Shapes) -> str | None:
 
 @lru_cache
 def headless_shapes(arch: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of an arch's parameters without heads, and without the counters that old files lack."""
+    """Return names and shapes of an arch's parameters without heads, and without the counters that old files lack."""
     with torch.device('meta'):
         network = family_of(arch).build(split_arch(arch)[1], {}, 0)
     return {name: tuple(value.shape) for name, value in network.state_dict().items() if not is_counter(name)}
 
 
 def infer_heads(shapes: Shapes, arch: str) -> tuple[dict[str, int], set[int]]:
-    """The heads `{name: channels}` in the order of the parameters, and the widths of their hidden convolutions.
+    """Return the heads `{name: channels}` in the order of the parameters, and the widths of their hidden convolutions.
 
     Args:
         shapes: of all parameters of a network of this arch.
@@ -76,10 +76,10 @@ def infer_heads(shapes: Shapes, arch: str) -> tuple[dict[str, int], set[int]]:
 
 
 def head_of(name: str) -> str:
-    """The head that a parameter of this name would belong to."""
+    """Return the head that a parameter of this name would belong to."""
     return name.partition('.')[0]
 
 
 def is_counter(name: str) -> bool:
-    """Whether it is a batch norm's count of batches, which nothing reads and old files lack."""
+    """Return whether it is a batch norm's count of batches, which nothing reads and old files lack."""
     return name.endswith('.num_batches_tracked')

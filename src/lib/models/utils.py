@@ -8,7 +8,7 @@ Output = dict[str, torch.Tensor]  # one stack's raw heads by name, each [B, c, h
 
 
 def transpose_and_gather_feat(feat: torch.Tensor, ind: torch.Tensor) -> torch.Tensor:
-    """The values of a map at the given cells.
+    """Return the values of a map at the given cells.
 
     Args:
         feat: [B, C, h, w] map, any float type.
@@ -62,7 +62,7 @@ def flip_lr_off(x: torch.Tensor, flip_idx: Sequence[Sequence[int]]) -> torch.Ten
 
 
 def swapped_joints(count: int, pairs: Sequence[Sequence[int]]) -> list[int]:
-    """The order of joints in a mirrored image: 0 .. count-1 with the two members of each pair exchanged."""
+    """Return the order of joints in a mirrored image: 0 .. count-1 with the two members of each pair exchanged."""
     order = list(range(count))
     for a, b in pairs:
         order[a], order[b] = b, a
@@ -83,7 +83,7 @@ def heatmap_probability(raw: torch.Tensor, mse_loss: bool) -> torch.Tensor:
 
 
 def heatmap_logits(heat: torch.Tensor, mse_loss: bool) -> torch.Tensor:
-    """The raw heatmap that activates to `heat`: the inverse of `heatmap_probability`.
+    """Return the raw heatmap that activates to `heat`: the inverse of `heatmap_probability`.
 
     Args:
         heat: [B, C, h, w] probabilities, which are clamped to [1e-4, 1 - 1e-4] so that the logits are finite.
@@ -96,7 +96,7 @@ def heatmap_logits(heat: torch.Tensor, mse_loss: bool) -> torch.Tensor:
 
 
 def depth_of(raw: torch.Tensor) -> torch.Tensor:
-    """Depth in metres from the raw depth head, 1 / sigmoid - 1 (section 4.1, after Eigen et al. 2014).
+    """Return the depth in metres from the raw depth head, 1 / sigmoid - 1 (section 4.1, after Eigen et al. 2014).
 
     Args:
         raw: output of the network, any shape.
@@ -108,7 +108,7 @@ def depth_of(raw: torch.Tensor) -> torch.Tensor:
 
 
 def depth_logits(depth: torch.Tensor) -> torch.Tensor:
-    """The raw depth head for a depth: the inverse of `depth_of`.
+    """Return the raw depth head for a depth: the inverse of `depth_of`.
 
     Args:
         depth: metres, 0 or more, any shape.

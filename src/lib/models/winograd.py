@@ -92,7 +92,7 @@ def transform_weight(weight: torch.Tensor) -> torch.Tensor:
 
 
 def is_plain(conv: nn.Module) -> bool:
-    """Whether Winograd's algorithm can do this convolution: 3 x 3, stride 1, padding 1 of zeros, one group."""
+    """Return whether Winograd's algorithm can do this convolution: 3 x 3, stride 1, padding 1 of zeros, one group."""
     return (
         type(conv) is nn.Conv2d
         and conv.kernel_size == (3, 3)
@@ -103,7 +103,7 @@ def is_plain(conv: nn.Module) -> bool:
 
 
 def suits(conv: nn.Module) -> bool:
-    """Whether Winograd's algorithm can do this convolution, and pays."""
+    """Return whether Winograd's algorithm can do this convolution, and pays."""
     return (
         is_plain(conv)
         and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS

@@ -31,7 +31,7 @@ AfterIteration = Callable[[int, 'LossMeter'], None]
 class Interrupted(Exception):
     """Training stopped after `iteration` iterations of `epoch`.
 
-    It was asked to (Ctrl-C, SIGTERM), or `reason` says why the next batch could not be loaded.
+    It was asked to (Ctrl-C, SIGTERM), or `reason` is the error with which the next batch could not be loaded.
     """
 
     def __init__(self, epoch: int, iteration: int, reason: UserError | None = None):
@@ -53,15 +53,23 @@ class TaskLoss(nn.Module):
         self.stats = ['loss', *self.weights]
 
     def part_weights(self, opt: Namespace) -> dict[str, float]:
-        """`{part: weight}`, such as `{'hm_loss': 1.0}`."""
+        """Return the weights of the parts, `{part: weight}`, such as `{'hm_loss': 1.0}`."""
         raise NotImplementedError
 
     def parts(self, output: Output, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Unweighted parts of one stack's loss, from its raw output; a part that is switched off is left out."""
+        """Compute the unweighted parts of one stack's loss; a part that is switched off is left out.
+
+        Args:
+            output: the stack's raw output, `{head: [B, c, h, w]}`.
+            batch: the targets, [B, ...] each.
+
+        Returns:
+            `{part: scalar}`.
+        """
         raise NotImplementedError
 
     def true_heads(self, batch: Mapping[str, torch.Tensor], spread: Spread) -> Output:
-        """The raw heads that the `--eval_oracle_*` options replace, made from the targets.
+        """Make the raw heads that the `--eval_oracle_*` options replace from the targets.
 
         Args:
             batch: the targets.
@@ -70,14 +78,22 @@ class TaskLoss(nn.Module):
         return {}
 
     def with_oracles(self, output: Output, batch: Mapping[str, torch.Tensor]) -> Output:
-        """The output with the heads that are asked for replaced by the truth."""
+        """Return an output `{head: [B, c, h, w]}` in which the truth stands for the heads that are asked for."""
         height, width = next(maps for name, maps in batch.items() if name.startswith('hm')).shape[2:]
         return {**output, **self.true_heads(batch, partial(gen_oracle_map, w=width, h=height))}
 
     def forward(
         self, outputs: list[Output], batch: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Returns the loss and `{name: scalar}` of the loss and all its parts (0 where one is switched off)."""
+        """Compute the loss of the outputs of all stacks.
+
+        Args:
+            outputs: a raw output `{head: [B, c, h, w]}` a stack.
+            batch: the targets, [B, ...] each.
+
+        Returns:
+            The loss, and `{name: scalar}` of the loss and all its parts (0 where one is switched off).
+        """
         zero = next(iter(outputs[0].values())).new_zeros((), dtype=torch.float32)
         stats = dict.fromkeys(self.weights, zero)
         for output in outputs:
@@ -107,23 +123,31 @@ class BaseTrainer:
         self.averaged: AveragedModel | None = None
         self.loss = self.create_loss(opt)
         self.stop_requested = False
-        self.pictures = 0
+        self.images_shown = 0
 
     def create_loss(self, opt: Namespace) -> TaskLoss:
-        """The task's loss."""
+        """Create the task's loss."""
         raise NotImplementedError
 
     def request_stop(self) -> None:
         """Ask for `Interrupted` after the iteration that runs now."""
         self.stop_requested = True
 
-    def detections(self, output: Output, batch: dict) -> dict:
-        """Results of one validation batch, `{class: rows}` in image coordinates, from the last stack's output."""
+    def detect(self, output: Output, batch: dict) -> dict:
+        """Decode the last stack's output of one validation batch.
+
+        Args:
+            output: `{head: [1, c, h, w]}`, raw.
+            batch: with `meta`.
+
+        Returns:
+            Results of its image, `{1-based class: rows [n, columns]}` in the coordinates of the image.
+        """
         raise NotImplementedError
 
     @property
     def result(self) -> nn.Module:
-        """The network that is validated and that checkpoints are for: the averaged one where there is one."""
+        """The network that is validated and saved: the averaged one with `--ema`, else the one that is trained."""
         return self.model if self.averaged is None else self.averaged.module
 
     def start_averaging(self, resumed: str = '') -> None:
@@ -231,13 +255,16 @@ class BaseTrainer:
             norm.eval()
 
     def epoch_length(self, batches: int) -> int:
-        """Iterations of an epoch of training with so many batches: all, or `--num_iters`."""
+        """Return the iterations of an epoch of training with so many batches: all, or `--num_iters`."""
         return min(batches, self.opt.num_iters) if self.opt.num_iters > 0 else batches
 
     def train_iteration(self, batch: dict) -> dict[str, torch.Tensor]:
-        """One step: the gradient, as the mean over the batch's chunks, and the update.
+        """Do one step on a batch (`input` [B, 3, H, W] and the targets): mean gradient of its chunks, then update.
 
         The running statistics of batch norms are of the first chunk.
+
+        Returns:
+            `{name: scalar}` of the loss and its parts, as means over the chunks.
         """
         chunks = split_batch(to_device(batch, self.opt.device), self.opt.chunk_sizes)
         self.optimizer.zero_grad(set_to_none=True)
@@ -248,7 +275,11 @@ class BaseTrainer:
         return mean_over_chunks(stats)
 
     def add_gradient(self, chunk: dict, count: int) -> dict[str, torch.Tensor]:
-        """Forward, loss and backward of one of `count` chunks."""
+        """Add the gradient of one of `count` chunks, a batch, to the weights': forward, loss, backward.
+
+        Returns:
+            `{name: scalar}` of the chunk's loss and its parts.
+        """
         outputs = self.forward(chunk['input'])
         loss, stats = self.loss(outputs, chunk)
         (loss / count).backward()
@@ -266,7 +297,10 @@ class BaseTrainer:
             self.scheduler.step()
 
     def forward(self, images: torch.Tensor) -> list[Output]:
-        """The network's raw outputs, one a stack, of a batch of images [B, 3, H, W] to train on.
+        """Run the network on a batch of images [B, 3, H, W] to train on.
+
+        Returns:
+            Its raw outputs `{head: [B, c, h, w]}`, one a stack.
 
         Raises:
             UserError: there is too little for a batch norm to take statistics of.
@@ -284,35 +318,55 @@ class BaseTrainer:
             ) from None
 
     def val_iteration(self, batch: dict, results: dict, collect: bool) -> dict[str, torch.Tensor]:
-        """One batch without learning; its detections are added to `results` when `collect`."""
+        """Do one batch without learning.
+
+        Args:
+            batch: `input` [1, 3, H, W], the targets and `meta`.
+            results: `{image_id: results}`, to which the batch's are added when `collect`.
+
+        Returns:
+            `{name: scalar}` of the loss and its parts.
+        """
         batch = to_device(batch, self.opt.device)
         outputs = self.result(batch['input'])
         _, stats = self.loss(outputs, batch)
         self.look(outputs, batch)
         if collect:
             output = self.loss.with_oracles(outputs[-1], batch)
-            results[int(batch['meta']['img_id'][0])] = self.detections(output, batch)
+            results[int(batch['meta']['img_id'][0])] = self.detect(output, batch)
         return stats
 
     def look(self, outputs: list[Output], batch: dict) -> None:
-        """Show the image of the batch, predictions beside the truth, at `--debug` levels over 0."""
+        """Show the first image of the batch, predictions beside the truth, at `--debug` levels over 0.
+
+        Args:
+            outputs: a raw output `{head: [B, c, h, w]}` a stack.
+            batch: `input` [B, 3, H, W], the targets and `meta`.
+        """
         opt = self.opt
         if opt.debug == 0:
             return
         debugger = Debugger.of(opt)
         image = network_input_to_image(batch['input'][0].cpu(), opt.mean, opt.std)
         with torch.no_grad():
-            self.views(debugger, image, self.loss.with_oracles(outputs[-1], batch), batch)
-        debugger.finish(opt.debug, opt.debug_dir, f'{self.pictures}_')
-        self.pictures += 1
+            self.add_views(debugger, image, self.loss.with_oracles(outputs[-1], batch), batch)
+        debugger.finish(opt.debug, opt.debug_dir, f'{self.images_shown}_')
+        self.images_shown += 1
 
-    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
-        """Add the task's views of a raw output and of the truth; `image` is the network's input."""
+    def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
+        """Add the task's views of a raw output and of the truth to the debugger.
+
+        Args:
+            debugger: keeps the views.
+            image: the network's input, BGR uint8 [H, W, 3].
+            output: `{head: [B, c, h, w]}`, whose first image is shown.
+            batch: the targets and `meta`.
+        """
         raise NotImplementedError
 
 
 def until_failure(epoch: int, loader: Iterable, start: int, meter: 'LossMeter') -> Iterator[tuple[int, dict]]:
-    """The numbers of iterations, from `start` on, and their batches.
+    """Iterate over the numbers of iterations, from `start` on, and their batches.
 
     Raises:
         Interrupted: the loader raised a `UserError`; all iterations before are done.
@@ -328,7 +382,7 @@ def until_failure(epoch: int, loader: Iterable, start: int, meter: 'LossMeter') 
 
 
 class LossMeter:
-    """Running averages of the loss and its parts, kept on the device: reading them is what waits for it.
+    """Keeps running averages of the loss and its parts on the device; only reading them waits for it.
 
     The parts of the first loss that is not finite are kept for the message.
 
@@ -356,7 +410,7 @@ class LossMeter:
         self.count += images
 
     def averages(self) -> dict[str, float]:
-        """Averages so far over images; none before the first.
+        """Return the averages so far over images; none before the first.
 
         Raises:
             UserError: one of them is not finite; names the parts of the loss where that began.
@@ -373,7 +427,7 @@ class LossMeter:
 
 
 class EpochLog:
-    """What is shown while an epoch runs: a bar, or a line every `--print_iter` iterations."""
+    """Shows how an epoch goes: a bar, or a line every `--print_iter` iterations."""
 
     REFRESH = 0.5  # seconds between looks at the averages: each waits for the device
 
@@ -393,7 +447,7 @@ class EpochLog:
             self.bar.close()
 
     def minutes(self) -> float:
-        """Since the epoch, or the rest of it that is run, began."""
+        """Return the minutes since the epoch, or the rest of it that is run, began."""
         return (time.time() - self.started) / 60
 
     def iteration(self, meter: LossMeter) -> None:
@@ -409,7 +463,7 @@ class EpochLog:
         self.bar.step(self.text)
 
     def status(self, meter: LossMeter) -> str:
-        """The averages so far, and the seconds an iteration of waiting for data and of computing."""
+        """Return a line of the averages so far, and of the seconds an iteration spent on data and on computing."""
         losses = ' | '.join(f'{name} {value:.4f}' for name, value in meter.averages().items())
         count = self.done - self.first
         elapsed = (time.time() - self.started) / count

@@ -13,7 +13,7 @@ def split_batch(batch: dict, sizes: Sequence[int]) -> list[dict]:
     """Divide a batch into chunks.
 
     Args:
-        batch: tensors [B, ...] by name; with more than one size, `meta` is left out.
+        batch: `{name: [B, ...]}`; with more than one size, `meta` is left out.
         sizes: images in each chunk, the first chunk's first. A short batch fills the first ones, and what a larger
             one has left is the last one's.
 
@@ -30,7 +30,7 @@ def split_batch(batch: dict, sizes: Sequence[int]) -> list[dict]:
 
 @contextlib.contextmanager
 def running_statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Within the block, batch norms normalise as ever but leave their running statistics alone."""
+    """Let batch norms normalise as ever within the block, but leave their running statistics as they are."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
@@ -42,5 +42,5 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
 
 
 def mean_over_chunks(stats: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The mean of each of the scalars `{name: value}` of the chunks."""
+    """Return `{name: scalar}`, the mean of each scalar over the chunks."""
     return {name: sum(of_chunk[name] for of_chunk in stats) / len(stats) for name in stats[0]}

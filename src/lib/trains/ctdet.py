@@ -69,13 +69,13 @@ class CtdetTrainer(BaseTrainer):
     def create_loss(self, opt: Namespace) -> CtdetLoss:
         return CtdetLoss(opt)
 
-    def detections(self, output: Output, batch: dict) -> dict:
+    def detect(self, output: Output, batch: dict) -> dict:
         opt, meta = self.opt, batch['meta']
         height, width = output['hm'].shape[2:]
         rows = decode_boxes(activate_boxes(output, opt.mse_loss), opt.cat_spec_wh, opt.K)
         return ctdet_post_process(rows, meta['c'].numpy(), meta['s'].numpy(), height, width, opt.num_classes)[0]
 
-    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
+    def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
         opt, truth = self.opt, batch['meta']['gt_det'][0].numpy()
         maps = activate_boxes(output, opt.mse_loss)
         rows = decode_boxes(maps, opt.cat_spec_wh, opt.K)[0]

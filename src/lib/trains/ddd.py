@@ -43,7 +43,7 @@ class DddLoss(TaskLoss):
 
     def parts(self, output: Output, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         opt, ind = self.opt, batch['ind']
-        # Depth and 3D size are learnt from pictures at their true scale alone, the rest from all.
+        # Depth and 3D size are learnt from images at their true scale alone, the rest from all.
         true_scale, objects = batch['reg_mask'], batch['rot_mask']
         parts = {'hm_loss': self.heatmap_loss(output['hm'], batch['hm'])}
         if opt.dep_weight > 0:
@@ -84,12 +84,12 @@ class DddTrainer(BaseTrainer):
     def create_loss(self, opt: Namespace) -> DddLoss:
         return DddLoss(opt)
 
-    def detections(self, output: Output, batch: dict) -> dict:
+    def detect(self, output: Output, batch: dict) -> dict:
         c, s, calib = (batch['meta'][name].numpy() for name in ('c', 's', 'calib'))
         results = ddd_post_process(decode_boxes_3d(output, self.opt.K), c, s, calib, self.opt)[0]
         return keep_over(results, self.opt.peak_thresh, Box3d.SCORE)
 
-    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
+    def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
         opt, meta = self.opt, batch['meta']
         pred, truth = decode_boxes_3d(output, opt.K)[0], meta['gt_det'][0].numpy()
         truth = truth[truth[:, Decoded.SCORE] > 0]

@@ -55,23 +55,23 @@ class ExdetTrainer(BaseTrainer):
     def create_loss(self, opt: Namespace) -> ExdetLoss:
         return ExdetLoss(opt)
 
-    def detections(self, output: Output, batch: dict) -> dict:
+    def detect(self, output: Output, batch: dict) -> dict:
         meta, num_classes = batch['meta'], self.opt.num_classes
         height, width = output['hm_c'].shape[2:]
-        rows = self.decode(output)
+        rows = self.decode_rows(output)
         results = exdet_post_process(rows[None], meta['c'].numpy(), meta['s'].numpy(), height, width, num_classes)
         return merge_extremes(results, num_classes, soft_nms)
 
-    def decode(self, output: Output) -> np.ndarray:
+    def decode_rows(self, output: Output) -> np.ndarray:
         """Decode a raw output [1, c, h, w] to the rows [n, 14] that are detections."""
         opt = self.opt
         rows = decode_extremes(output, opt.K, opt.agnostic_ex, opt.scores_thresh, opt.center_thresh, opt.aggr_weight)
         return keep_detected(rows[0])
 
-    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
+    def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
         opt, true_heats = self.opt, {head: batch[head] for head in HEATMAPS}
         add_extreme_heatmaps(debugger, image, extreme_heatmaps(output), opt.debug >= 3, 'pred')
         add_extreme_heatmaps(debugger, image, true_heats, opt.debug >= 3, 'gt')
         truth = keep_detected(batch['meta']['gt_det'][0].numpy())
-        for name, rows in (('pred_boxes', self.decode(output)), ('gt_boxes', truth)):
+        for name, rows in (('pred_boxes', self.decode_rows(output)), ('gt_boxes', truth)):
             add_extreme_view(debugger, image, rows, opt.down_ratio, opt.vis_thresh, name)

@@ -47,7 +47,7 @@ class LossWatch:
         return self.compare() if len(self.waiting) == LENGTH else None
 
     def compare(self) -> Explosion | None:
-        """Compare the waiting losses with those before them."""
+        """Compare the waiting losses with those before them; returns as `add`."""
         losses, self.waiting = torch.stack(self.waiting).tolist(), []
         usual = median(self.usual or losses)
         for loss in losses:

@@ -80,13 +80,13 @@ class MultiPoseTrainer(BaseTrainer):
     def create_loss(self, opt: Namespace) -> MultiPoseLoss:
         return MultiPoseLoss(opt)
 
-    def detections(self, output: Output, batch: dict) -> dict:
+    def detect(self, output: Output, batch: dict) -> dict:
         meta = batch['meta']
         height, width = output['hm'].shape[2:]
         rows, _ = decode_poses(activate_poses(output, self.opt.mse_loss), self.opt.K)
         return multi_pose_post_process(rows, meta['c'].numpy(), meta['s'].numpy(), height, width)[0]
 
-    def views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
+    def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:
         opt, meta = self.opt, batch['meta']
         maps = activate_poses(output, opt.mse_loss)
         rows, joint_scores = decode_poses(maps, opt.K)

@@ -13,10 +13,10 @@ from .loss_watch import FACTOR, LENGTH, LossWatch
 
 
 class Run:
-    """Keeps epoch, best figure and learning rate together with the files of `save_dir`.
+    """Keeps epoch, best metric and learning rate together with the files of `save_dir`.
 
     `model_last.pth` is written after every epoch and every `--save_minutes` within one, `model_best.pth` at the best
-    figure, `model_N.pth` after the epochs of `--lr_step` (and after each with `--save_all`).
+    metric, `model_N.pth` after the epochs of `--lr_step` (and after each with `--save_all`).
 
     Args:
         batches: of an epoch of training.
@@ -25,8 +25,8 @@ class Run:
         schedule: of the learning rate.
         epoch: epochs done.
         iteration: iterations done of the epoch after it (a run that was stopped in its middle).
-        best: best figure so far, None before the first.
-        best_epoch: epoch of the best figure; where there is none yet, the one that the run started after.
+        best: best value of the metric so far, None before the first.
+        best_epoch: epoch of that value; where there is none yet, the one that the run started after.
         validated: epoch that was validated last.
     """
 
@@ -41,7 +41,7 @@ class Run:
         self.saved = time.monotonic()  # when model_last.pth was written last, or the run began
 
     def start(self) -> None:
-        """Load what there is to start from, and say with what the run starts."""
+        """Load the checkpoint to start from, if any, and log the settings of the run."""
         opt = self.opt
         if opt.load_model:
             model, optimizer = self.trainer.model, self.trainer.optimizer
@@ -68,15 +68,15 @@ class Run:
         )
 
     def is_over(self) -> bool:
-        """Whether all epochs are done, or `--patience` is at its end."""
+        """Return whether all epochs are done, or `--patience` is at its end."""
         return self.epoch >= self.opt.num_epochs or self.lost_patience()
 
     def lost_patience(self) -> bool:
-        """Whether the last validation was `--patience` epochs or more after the best."""
+        """Return whether the last validation was `--patience` epochs or more after the best."""
         return 0 < self.opt.patience <= self.validated - self.best_epoch
 
     def train_epoch(self, loader: TrainLoader) -> None:
-        """One epoch (or the rest of one), and its checkpoint."""
+        """Train one epoch (or the rest of one), and write its checkpoint."""
         epoch = self.epoch + 1
         batches = loader.epoch(epoch, self.iteration)
         averages, _ = self.trainer.train(epoch, batches, self.iteration, self.after_iteration)
@@ -106,24 +106,24 @@ class Run:
             self.save_last()
 
     def owes_validation(self) -> bool:
-        """Whether the last epoch is one to validate after (every `--val_intervals`, and the last) and was not."""
+        """Return whether the last epoch is to be validated (every `--val_intervals`, and the last) and was not."""
         due = self.epoch % self.opt.val_intervals == 0 or self.epoch >= self.opt.num_epochs
         return self.epoch > 0 and due and self.validated < self.epoch and self.iteration == 0
 
     def validate(self, loader: Batches) -> None:
-        """Validate; keep the checkpoint as `model_best.pth` when its figure is the best so far."""
+        """Validate; keep the checkpoint as `model_best.pth` when its metric is the best so far."""
         by_loss = self.metric == 'loss'
-        figures, results = self.trainer.val(self.epoch, loader, collect=not by_loss)
+        values, results = self.trainer.val(self.epoch, loader, collect=not by_loss)
         if not by_loss:
-            figures = {**figures, **loader.dataset.run_eval(results, self.opt.save_dir)}
-        shown = [name for name in figures if name == self.metric or loader.dataset.is_headline(name)]
-        self.logger.scalars('val', self.epoch, {name: figures[name] for name in shown})
+            values = {**values, **loader.dataset.run_eval(results, self.opt.save_dir)}
+        shown = [name for name in values if name == self.metric or loader.dataset.is_headline(name)]
+        self.logger.scalars('val', self.epoch, {name: values[name] for name in shown})
         self.validated = self.epoch
-        figure = figures[self.metric]
-        if self.best is None or (figure < self.best if by_loss else figure > self.best):
-            self.best, self.best_epoch = figure, self.epoch
+        value = values[self.metric]
+        if self.best is None or (value < self.best if by_loss else value > self.best):
+            self.best, self.best_epoch = value, self.epoch
             self.save('model_best.pth')
-            self.logger.say(f'epoch {self.epoch}: {self.metric} {figure:.4f} is the best so far')
+            self.logger.say(f'epoch {self.epoch}: {self.metric} {value:.4f} is the best so far')
         self.save_last()
 
     def save(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What every command-line program of the project shares: its parser, one-line errors, exit codes, progress."""
+"""The common parts of the command-line programs: their parser, one-line errors, exit codes, progress."""
 
 import argparse
 import os
@@ -54,13 +54,13 @@ def fail(message: str) -> NoReturn:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether it is torch's error about a GPU's memory; torch is not imported for the question."""
+    """Return whether it is torch's error about a GPU's memory; torch is not imported for the question."""
     torch = sys.modules.get('torch')
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def one_line(error: BaseException) -> str:
-    """The error's message without line breaks."""
+    """Return the error's message without line breaks."""
     return ' '.join(str(error).split()) or type(error).__name__
 
 
@@ -68,11 +68,16 @@ class OneLineParser(argparse.ArgumentParser):
     """argparse whose complaints are a `UserError` of one line instead of a page of usage and exit status 2."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise argparse's complaint as a `UserError`."""
         raise UserError(f'{message} (--help lists the options)')
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
-        """As argparse's, but of an argument that it does not know it names the nearest option."""
-        parsed, unknown = self.parse_known_args(args, namespace)
+        """Parse as argparse does, but name the nearest option to an argument that it does not know."""
+        words = sys.argv[1:] if args is None else args
+        for word in words:
+            if word.startswith('--') and word.endswith('=--'):  # of which argparse would make an empty list
+                self.error(f"argument {word[:-3]}: expected a value, found '--'")
+        parsed, unknown = self.parse_known_args(words, namespace)
         if unknown:
             word = unknown[0].split('=')[0]
             known = [option for action in self._actions for option in action.option_strings]
@@ -100,10 +105,12 @@ class Progress:
         self.close()
 
     def close(self) -> None:
+        """End the bar's line."""
         if self.bar is not None:
             self.bar.finish()
 
     def step(self, text: str = '') -> None:
+        """Count one item done, and show `text` after the count."""
         self.done += 1
         message = f'{self.done}/{self.total} | {self.timing()}' + (f' | {text}' if text else '')
         if self.bar is not None:
@@ -113,14 +120,14 @@ class Progress:
             print(f'{self.label}: {message}', file=sys.stderr, flush=True)
 
     def timing(self) -> str:
-        """Elapsed time, and the time that is left at the pace so far."""
+        """Return the elapsed time, and the time that is left at the pace so far."""
         elapsed = time.time() - self.start
         left = elapsed / max(self.done - self.first, 1) * (self.total - self.done)
         return f'{clock(elapsed)} gone, {clock(left)} left'
 
 
 def clock(seconds: float) -> str:
-    """Seconds as `h:mm:ss` (or `m:ss` under one hour)."""
+    """Return seconds as `h:mm:ss` (or `m:ss` under one hour)."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else f'{minutes}:{seconds:02d}'

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UserError
+from .files import read_text
 
 Numbers = np.ndarray | float  # one an object
 
@@ -149,12 +150,9 @@ def read_calib(path: str | os.PathLike) -> np.ndarray:
         UserError: the file is missing, or has no line `P2:` with twelve numbers.
     """
     try:
-        with open(path, encoding='utf-8') as file:
-            lines = [line.split() for line in file]
+        lines = [line.split() for line in read_text(path).splitlines()]
     except OSError as error:
         raise UserError(f"cannot read the calibration '{path}': {error.strerror}") from None
-    except UnicodeDecodeError:
-        lines = []
     numbers = next((words[1:] for words in lines if words[:1] == ['P2:']), None)
     found = "no line 'P2:'" if numbers is None else f"'{' '.join(numbers)}'"
     try:

@@ -157,7 +157,7 @@ class Debugger:
                 write_image(Path(folder) / f'{prefix}{img_id}.png', img)
 
     def plot_all_imgs(self, folder: str | Path, prefix: str = '') -> None:
-        """Plot all images in one matplotlib figure: a window, or without a display FOLDER/PREFIX + plot.png."""
+        """Plot all images in one matplotlib window, or without a display in FOLDER/PREFIX + plot.png."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 

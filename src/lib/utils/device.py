@@ -30,7 +30,7 @@ def open_device(gpus: list[int], asked: str, cudnn_benchmark: bool) -> torch.dev
 
 
 def to_device(batch: dict, device: torch.device) -> dict:
-    """The batch with its tensors on `device`, images channels-last; `meta` stays where it is."""
+    """Return the batch with its tensors on `device`, images [B, 3, H, W] channels-last; `meta` stays where it is."""
     moved = dict(batch)
     for name, value in batch.items():
         if name == 'input':
@@ -41,11 +41,11 @@ def to_device(batch: dict, device: torch.device) -> dict:
 
 
 def to_channels_last(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor on `device`, copied without waiting; one of four dimensions lies channels-last in memory."""
+    """Copy a tensor to `device` without waiting; one of shape [B, C, H, W] lies channels-last in memory."""
     layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
     return tensor.to(device, non_blocking=True, memory_format=layout)
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether this processor computes in bfloat16; PyTorch emulates it on others, many times slower than float32."""
+    """Return whether this processor computes in bfloat16; PyTorch emulates it on others, far slower than float32."""
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -13,7 +13,7 @@ class UserError(Exception):
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """`"; did you mean 'coco'?"` when a valid name is near `name`, else an empty string.
+    """Return `"; did you mean 'coco'?"` when a valid name is near `name`, else an empty string.
 
     Near are the shortest name that `name` is the beginning of, one of the same letters in another order, and one that
     differs in few of its letters. Dashes in front of options do not count: they would make all of them alike.

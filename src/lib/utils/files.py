@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 WRITING = '-writing-'  # no dot before it: that would make it the suffix of a name without one
 RANDOM_CHARACTERS = 8  # that mkstemp puts into a name
 LONGEST_NAME = 255  # bytes of a file name on common file systems
-# Names that atomic_path gives, and those that it gave to checkpoints before.
+# Names that atomic_path gives, and gave to checkpoints before.
 TEMPORARY = re.compile(r'\..*-writing-[a-z0-9_]{8}(\.[^.]*)?|\.model_(last|best|\d+)-[a-z0-9_]{8}\.pth', re.DOTALL)
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike, durable: bool = True) -> Iterator[Path]:
-    """Gives a path beside `path` to write to; renames it to `path` at the end, or removes it after an error.
+    """Give a path beside `path` to write to; rename it to `path` at the end, or remove it after an error.
 
     A kill at any moment leaves the old file or the new one, never a half; so does a loss of power when `durable`. The
     file beside is locked while it is written: `remove_abandoned` knows by that what a kill has left. Missing folders
@@ -68,7 +68,7 @@ def atomic_path(path: str | os.PathLike, durable: bool = True) -> Iterator[Path]
 
 
 def _open_beside(path: Path) -> tuple[int, str]:
-    """A new locked file beside `path`, and its name (`TEMPORARY`), not longer than a file system takes."""
+    """Make a locked file beside `path`; return it and its name (`TEMPORARY`), not longer than a file system takes."""
     stem, suffix = path.stem, path.suffix
     while len(os.fsencode(f'.{stem}{WRITING}{suffix}')) > LONGEST_NAME - RANDOM_CHARACTERS and len(stem) > 0:
         stem = stem[:-1]
@@ -176,10 +176,8 @@ def _place_of_nonfinite(value: Any, place: str = '') -> str | None:
     return next(filter(None, (_place_of_nonfinite(each, where) for each, where in inner)), None)
 
 
-def read_text(path: str | os.PathLike) -> str:
-    """Read a text file in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
-
-    What is none of them is read as Latin-1 (in Windows' form, cp1252), and a warning says so.
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Read a file; never waits, as it would for the writer of a pipe.
 
     Raises:
         UserError: it is missing or not a file.
@@ -187,7 +185,19 @@ def read_text(path: str | os.PathLike) -> str:
     """
     if not os.path.isfile(path):
         raise UserError(f"'{path}' is no file" if os.path.exists(path) else f"no such file: '{path}'")
-    data = Path(path).read_bytes()
+    return Path(path).read_bytes()
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Read a text file in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+
+    A file in none of them is read as Latin-1 (in Windows' form, cp1252), and a warning says so.
+
+    Raises:
+        UserError: it is missing or not a file.
+        OSError: it cannot be read.
+    """
+    data = read_bytes(path)
     try:
         return data.decode(json.detect_encoding(data))  # by the mark, or by where zero bytes stand
     except UnicodeDecodeError:
@@ -221,7 +231,7 @@ def read_json(path: str | os.PathLike) -> Any:
 
 
 def _unique_keys(doubled: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of some pairs; adds the keys that come twice to `doubled`.
+    """Return the object of some pairs, and add the keys that come twice to `doubled`.
 
     Raises:
         UserError: the values of such a key are lists of objects, of which one would be lost.
@@ -301,7 +311,7 @@ def refuse_replacing(output: str | os.PathLike, is_own: Callable[[Path], bool], 
 
 
 def _identities(path: str | os.PathLike) -> set[str | tuple[int, int]]:
-    """The place that a path resolves to and, if it exists, its device and inode."""
+    """Return the place that a path resolves to and, if it exists, its device and inode."""
     found: set[str | tuple[int, int]] = {os.path.realpath(path)}
     with contextlib.suppress(OSError):
         status = os.stat(path)

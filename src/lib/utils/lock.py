@@ -41,7 +41,7 @@ class FolderLock:
         _held.add(self)
 
     def _take(self, blocked: str) -> int | None:
-        """The locked file; None when its owner removed it in the meantime."""
+        """Return the locked file; None when its owner removed it in the meantime."""
         file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,7 +72,7 @@ class FolderLock:
 
     @staticmethod
     def _owner(content: bytes) -> str:
-        """Who holds the lock, as far as its file can be read."""
+        """Return who holds the lock, as far as its file can be read."""
         try:
             about = json.loads(content)
             return f' (process {about["pid"]} on {about["host"]}, since {about["since"]})'

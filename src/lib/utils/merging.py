@@ -48,7 +48,7 @@ def keep_best(results: Detections, limit: int) -> Detections:
 
 
 def merge_extremes(detections: list[Detections], num_classes: int, soft_nms: Callable[..., list[int]]) -> Detections:
-    """exdet: soft-NMS of each class over all scales, mirrored or not, of rows [n, 13]; the best 100 stay."""
+    """Merge exdet's rows [n, 13] by soft-NMS of each class over all scales, mirrored or not; the best 100 stay."""
     return keep_best(merge_scales(detections, num_classes, soft_nms), 100)
 
 

@@ -20,6 +20,8 @@ INFERENCE = (TEST, DEMO)
 
 T = TypeVar('T', bound=type)
 
+LARGEST = 2**63 - 1  # of integers: NumPy and PyTorch know none beyond
+
 
 @dataclass(frozen=True)
 class Check:
@@ -30,29 +32,34 @@ class Check:
 
 
 def at_least(least: float) -> Check:
-    """Numbers from `least` on."""
+    """Return the check for numbers from `least` on."""
     return Check(lambda value: value >= least, f'at least {least}')
 
 
 def over(bound: float) -> Check:
-    """Numbers over `bound`."""
+    """Return the check for numbers over `bound`."""
     return Check(lambda value: value > bound, f'a number over {bound}')
 
 
 def between(least: float, most: float) -> Check:
-    """Numbers from `least` to `most`."""
+    """Return the check for numbers from `least` to `most`."""
     return Check(lambda value: least <= value <= most, f'a number from {least} to {most}')
 
 
+def side_or_default(most: int) -> Check:
+    """Return the check for sides of an image in pixels, up to `most`, or -1, which stands for the default."""
+    return Check(lambda value: 0 < value <= most or value == -1, f'1 to {most}, or -1 for the default')
+
+
 def positive_or_default(value_of_default: float = -1) -> Check:
-    """Numbers over 0, or the one that stands for the default."""
+    """Return the check for numbers over 0, or the one that stands for the default."""
     return Check(
         lambda value: value > 0 or value == value_of_default, f'more than 0, or {value_of_default} for the default'
     )
 
 
 def numbers(kind: type, example: str, over: float | None = None, empty: bool = True) -> tuple[Callable, Check]:
-    """A parser of comma-separated numbers, and the check of the list that it gives.
+    """Return a parser of comma-separated numbers, and the check of the list that it gives.
 
     Args:
         kind: int or float.
@@ -105,7 +112,7 @@ class Option:
     idle: Callable[[Any], str] | None = None
 
     def value(self, raw: Any) -> Any:
-        """The option's value from what stood on the command line, checked.
+        """Return the option's value from what stood on the command line, checked.
 
         Raises:
             UserError: it is no such value; names the option and what was expected.
@@ -119,6 +126,8 @@ class Option:
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, float) and not math.isfinite(number):
                 raise UserError(f'--{self.name} {raw}: expected finite numbers')
+            if isinstance(number, int) and abs(number) > LARGEST:
+                raise UserError(f'--{self.name} {raw}: expected a number of 64 bits')
         if self.check is not None and not self.check.passes(value):
             shown = f"'{raw}'" if isinstance(raw, str) else raw
             raise UserError(f'--{self.name} {shown}: expected {self.check.expected}')
@@ -126,11 +135,12 @@ class Option:
 
     @property
     def expected(self) -> str:
+        """Return the words for values that pass, for messages."""
         return self.check.expected if self.check else 'another value'
 
 
 def option(default: Any, help: str, **facts: Any) -> Any:
-    """A row of an option table; the facts are those of `Option`, name and kind come from the field."""
+    """Declare a row of an option table; the facts are those of `Option`, name and kind come from the field."""
     parse = facts.get('parse')
     if isinstance(parse, tuple):  # of `numbers`
         facts['parse'], facts['check'] = parse
@@ -138,7 +148,7 @@ def option(default: Any, help: str, **facts: Any) -> Any:
 
 
 def option_rows(group: str = '') -> Callable[[T], T]:
-    """Class decorator that collects the fields declared by `option` into the class's `rows`, `{name: Option}`.
+    """Return a class decorator that collects the fields declared by `option` into its `rows`, `{name: Option}`.
 
     They are no class attributes any more: an object has only the options that it was given.
 

@@ -12,7 +12,7 @@ from .errors import UserError
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = re.compile(r'model_(last|best|\d+)\.pth')
-# What a run writes beside its checkpoints; a new run would append to the first two, or mix with them.
+# The files that a run writes beside its checkpoints; a new run would append to the first two, or mix with them.
 RECORDS = ('log.txt', 'logs', 'opt.txt', 'results.json', 'metrics.json')
 
 
@@ -31,18 +31,18 @@ def refuse_used_folder(folder: str) -> None:
 
 
 def free_folder(folder: str) -> str:
-    """The first of the folders FOLDER, FOLDER_2, FOLDER_3, ... without the checkpoints of an earlier run."""
+    """Return the first of the folders FOLDER, FOLDER_2, FOLDER_3, ... without the checkpoints of an earlier run."""
     return next(path for path in numbered(folder) if not checkpoints_in(path))
 
 
 def latest_folder(folder: str) -> str:
-    """The last of the folders FOLDER, FOLDER_2, FOLDER_3, ... with checkpoints before the first without; or FOLDER."""
+    """Return the last of FOLDER, FOLDER_2, ... with checkpoints before the first one without; or FOLDER."""
     used = list(itertools.takewhile(checkpoints_in, numbered(folder)))
     return used[-1] if used else folder
 
 
 def numbered(folder: str) -> Iterator[str]:
-    """FOLDER, FOLDER_2, FOLDER_3 and so on."""
+    """Iterate over FOLDER, FOLDER_2, FOLDER_3 and so on."""
     yield folder
     for number in itertools.count(2):
         yield f'{folder}_{number}'
@@ -65,6 +65,6 @@ def clear_folder(folder: str) -> None:
 
 
 def checkpoints_in(folder: str) -> list[Path]:
-    """The files of a folder that have the name of a run's checkpoint."""
+    """Return the files of a folder that have the name of a run's checkpoint."""
     path = Path(folder)
     return [file for file in path.iterdir() if CHECKPOINT.fullmatch(file.name)] if path.is_dir() else []

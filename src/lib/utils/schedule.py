@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def step_factor(lr_step: Sequence[int], epoch: int) -> float:
-    """The share of the rate that is left after `epoch` epochs, where it drops tenfold after each of `lr_step`."""
+    """Return the share of the rate that is left after `epoch` epochs: it drops tenfold after each of `lr_step`."""
     return 0.1 ** sum(step <= epoch for step in lr_step)
 
 
@@ -44,26 +44,26 @@ class Schedule:
     warmup: int
 
     def __call__(self, done: int) -> float:
-        """The share for the iteration after `done` ones, counted over all epochs."""
+        """Return the share for the iteration after `done` ones, counted over all epochs."""
         rise = min(1, (done + 1) / self.warmup) if self.warmup > 0 else 1
         return rise * (self.cosine(done) if self.kind == 'cosine' else step_factor(self.lr_step, self.epoch(done)))
 
     def epoch(self, done: int) -> int:
-        """Epochs that are over after `done` iterations."""
+        """Return the epochs that are over after `done` iterations."""
         return done // self.epoch_length
 
     def cosine(self, done: int) -> float:
-        """Half a cosine, from 1 at the end of the warm-up to 0 at the end of the run."""
+        """Return a half cosine's value: from 1 at the end of the warm-up to 0 at the end of the run."""
         length = self.epochs * self.epoch_length - self.warmup
         progress = (done - self.warmup) / max(1, length)
         return (1 + math.cos(math.pi * min(1, max(0, progress)))) / 2
 
     def drops_after(self, epoch: int) -> bool:
-        """Whether the rate drops tenfold after that epoch."""
+        """Return whether the rate drops tenfold after that epoch."""
         return self.kind == 'step' and epoch in self.lr_step
 
     def start(self, optimizer: torch.optim.Optimizer, lr: float, done: int) -> LambdaLR:
-        """A scheduler that sets the optimizer's rate, from the iteration after `done` ones on: step it after each."""
+        """Return what sets the optimizer's rate from the iteration after `done` ones on; to be stepped after each."""
         for group in optimizer.param_groups:
             group['lr'] = group['initial_lr'] = lr
         return LambdaLR(optimizer, self, last_epoch=done - 1)

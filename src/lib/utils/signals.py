@@ -12,20 +12,20 @@ INTERRUPTED = 130  # exit status of a program that was stopped by Ctrl-C
 
 
 def exit_on_stop_signals() -> None:
-    """From now on Ctrl-C or SIGTERM ends the program at once, with `interrupted` on stderr and exit status 130."""
+    """Let Ctrl-C or SIGTERM end the program at once, with `interrupted` on stderr and exit status 130."""
     for number in STOPS:
         signal.signal(number, _exit)
 
 
 def interrupt_on_stop_signals() -> None:
-    """From now on Ctrl-C or SIGTERM raises `KeyboardInterrupt`, so that files are left whole and cleanup runs."""
+    """Let Ctrl-C or SIGTERM raise `KeyboardInterrupt`, so that files are left whole and cleanup runs."""
     for number in STOPS:
         signal.signal(number, signal.default_int_handler)
 
 
 @contextlib.contextmanager
 def stop_signals_exit() -> Iterator[None]:
-    """`exit_on_stop_signals` for the length of the block; without effect outside the main thread.
+    """Apply `exit_on_stop_signals` for the length of the block; without effect outside the main thread.
 
     For the start of a program, while it imports: there is nothing to save, and a KeyboardInterrupt inside an import
     ends in a traceback of somebody else's module.
@@ -36,7 +36,7 @@ def stop_signals_exit() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_signals_interrupt() -> Iterator[None]:
-    """`interrupt_on_stop_signals` for the length of the block; without effect outside the main thread."""
+    """Apply `interrupt_on_stop_signals` for the length of the block; without effect outside the main thread."""
     with _handlers_kept(interrupt_on_stop_signals):
         yield
 
@@ -129,7 +129,7 @@ class SignalGate:
 
 @contextlib.contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """Holds Ctrl-C and SIGTERM back for the length of the block, here and in processes that are started in it.
+    """Hold Ctrl-C and SIGTERM back for the length of the block, here and in processes that are started in it.
 
     Such a process lets them through, with `unblock_stop_signals`, when its own handlers are in place.
     """

@@ -21,7 +21,7 @@ Maps = Mapping[str, 'torch.Tensor']
 def add_box_views(
     debugger: Debugger, image: np.ndarray, maps: Maps, rows: np.ndarray, stride: int, thresh: float, name: str
 ) -> None:
-    """ctdet: add the views NAME_hm and NAME_boxes.
+    """Add ctdet's views NAME_hm and NAME_boxes.
 
     Args:
         maps: heatmaps `hm` [B, C, h, w] in [0, 1].
@@ -44,7 +44,7 @@ def add_pose_views(
     thresh: float,
     name: str,
 ) -> None:
-    """multi_pose: add the views NAME_hm, NAME_hmhp and NAME_poses.
+    """Add multi_pose's views NAME_hm, NAME_hmhp and NAME_poses.
 
     Args:
         maps: heatmaps `hm` [B, 1, h, w] and, if there are any, `hm_hp` [B, J, h, w] in [0, 1].
@@ -64,7 +64,7 @@ def add_pose_views(
 
 
 def add_extreme_heatmaps(debugger: Debugger, image: np.ndarray, heats: Maps, all_sides: bool, name: str) -> None:
-    """exdet: add the views NAME_hm_c of the centres, NAME_hm_tlbr of all sides in one, and perhaps of each side.
+    """Add exdet's views NAME_hm_c of the centres, NAME_hm_tlbr of all sides in one, and perhaps of each side.
 
     Args:
         heats: heatmaps `hm_*` [B, C, h, w] in [0, 1].
@@ -80,7 +80,7 @@ def add_extreme_heatmaps(debugger: Debugger, image: np.ndarray, heats: Maps, all
 def add_extreme_view(
     debugger: Debugger, image: np.ndarray, rows: np.ndarray, stride: int, thresh: float, name: str
 ) -> None:
-    """exdet: add a view of boxes and extreme points.
+    """Add exdet's view of boxes and extreme points.
 
     Args:
         rows: [n, 14] of box, score, points, class.
@@ -98,7 +98,7 @@ def add_extreme_view(
 def add_flat_views(
     debugger: Debugger, image: np.ndarray, heat: 'torch.Tensor', rows: np.ndarray, stride: int, thresh: float, name: str
 ) -> None:
-    """ddd: add the view NAME_hm and, where rows have the size of the 2D box, NAME_boxes.
+    """Add ddd's view NAME_hm and, where rows have the size of the 2D box, NAME_boxes.
 
     Args:
         heat: heatmaps [C, h, w] in [0, 1].

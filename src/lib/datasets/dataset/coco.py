@@ -33,6 +33,7 @@ class COCO(Source):
     cat_ids = {category: i for i, category in enumerate(sorted(set(range(1, 91)) - UNUSED_IDS))}
 
     def locate(self, opt: Namespace, split: str, variant: str = '') -> tuple[str, str]:
+        """Return the paths of the annotation file and of the images folder of a split, as `Source.locate`."""
         root = os.path.join(opt.data_dir, 'coco')
         name = f'{self.annotations}{variant}_{split}2017.json'
         if split == 'test':

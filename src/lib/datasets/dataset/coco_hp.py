@@ -34,5 +34,5 @@ class COCOHP(COCO):
     skeleton = COCO_SKELETON
 
     def arrange(self, index: 'AnnotationIndex', split: str) -> 'AnnotationIndex':
-        """Images without people teach nothing about people: training leaves them out, evaluation does not."""
+        """Leave images without people out of training: they teach nothing about people. Evaluation keeps them."""
         return index.select(index.counts().nonzero()[0]) if split == 'train' else index

@@ -50,11 +50,13 @@ class Custom(Source):
         self.skeleton = categories.joints.get('skeleton')
 
     def locate(self, opt: Namespace, split: str, variant: str = '') -> tuple[str, str]:
+        """Return the paths of the annotation file and of the images folder of a split, as `Source.locate`."""
         root = Path(self.folder)
         annotations = root / 'annotations' / f'{"val" if split == "test" else split}.json'
         return str(annotations), str(root / 'images')
 
     def further_files(self, opt: Namespace, split: str) -> list[str]:
+        """Return val.json too when training with `--trainval`."""
         if not (opt.trainval and split == 'train'):
             return []
         logger.info('--trainval: training on train.json and val.json')
@@ -72,6 +74,6 @@ class Custom(Source):
                 )
 
     def slots(self, index: AnnotationIndex) -> int:
-        """The most objects on one image, rounded up to `SLOT_STEP`, at least `LEAST_SLOTS`."""
+        """Return the most objects on one image, rounded up to `SLOT_STEP`, at least `LEAST_SLOTS`."""
         most = int(index.counts().max())
         return max(LEAST_SLOTS, -(-most // SLOT_STEP) * SLOT_STEP)

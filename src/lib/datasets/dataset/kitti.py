@@ -35,6 +35,7 @@ class KITTI(Source):
     max_objs = 50
 
     def locate(self, opt: Namespace, split: str, variant: str = '') -> tuple[str, str]:
+        """Return the paths of the annotation file and of the images folder of a split, as `Source.locate`."""
         root = os.path.join(opt.data_dir, 'kitti')
         name = f'{opt.kitti_split}_{split}'
         if split == 'test' or (opt.trainval and split == 'train'):
@@ -43,5 +44,6 @@ class KITTI(Source):
         return os.path.join(root, 'annotations', f'kitti_{name}.json'), os.path.join(root, 'images', images)
 
     def label_folder(self, opt: Namespace) -> str | None:
+        """Return the folder of KITTI's label files, if it is there."""
         folder = os.path.join(opt.data_dir, 'kitti', 'training', 'label_2')
         return folder if os.path.isdir(folder) else None

@@ -33,10 +33,11 @@ class Pascal(Source):
     max_objs = 50
 
     def locate(self, opt: Namespace, split: str, variant: str = '') -> tuple[str, str]:
+        """Return the paths of the annotation file and of the images folder of a split, as `Source.locate`."""
         root = os.path.join(opt.data_dir, 'voc')
         name = 'pascal_trainval0712.json' if split == 'train' else 'pascal_test2007.json'
         return os.path.join(root, 'annotations', name), os.path.join(root, 'images')
 
     def arrange(self, index: 'AnnotationIndex', split: str) -> 'AnnotationIndex':
-        """Images sorted by id."""
+        """Sort the images by id."""
         return index.select(np.argsort(index.image_ids, kind='stable'))

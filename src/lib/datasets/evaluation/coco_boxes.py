@@ -21,6 +21,7 @@ class CocoBoxes(Metric):
     main = 'AP'
 
     def save(self, results: Results, folder: Path) -> list[dict]:
+        """Write the result rows [n, columns] as COCO's `results.json`; returns its list of detections."""
         detections = coco_results(results, self.cat_ids, self.columns)
         path = folder / 'results.json'
         write_json(path, detections)
@@ -28,6 +29,7 @@ class CocoBoxes(Metric):
         return detections
 
     def score(self, ground_truth: dict, saved: list[dict]) -> dict[str, float]:
+        """Score detections by COCO's box metric: `{metric: value}`."""
         return evaluate_coco(learnt_truth(ground_truth, self.cat_ids), saved, 'bbox')
 
 

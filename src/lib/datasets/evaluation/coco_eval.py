@@ -35,11 +35,11 @@ def evaluate_coco(
     iou_type: str = 'bbox',
     categories: Sequence[dict] | None = None,
 ) -> dict[str, float]:
-    """COCO AP and AR; prints the usual 12 (keypoints: 10) lines.
+    """Compute COCO's AP and AR, and print the usual 12 (keypoints: 10) lines.
 
     Args:
-        ground_truth: a COCO-format object (`images`, `annotations`, `categories`; ids are any integers). What
-            annotations lack is filled in: `iscrowd` 0, `area` that of the box, `num_keypoints` counted. An
+        ground_truth: a COCO-format object (`images`, `annotations`, `categories`; ids are any integers). Keys
+            that annotations lack are filled in: `iscrowd` 0, `area` that of the box, `num_keypoints` counted. An
             annotation without `keypoints` is ignored by the keypoint metric, as COCO does with num_keypoints 0.
             A category's `sigmas` are the OKS tolerances; by default COCO's for 17 joints, else 1/J each.
         detections: `{image_id, category_id, bbox [x, y, w, h], score}`; for keypoints also
@@ -160,7 +160,7 @@ def _count_joints(ground_truth: dict) -> int:
 
 
 def _tolerances(categories: Sequence[dict], num_joints: int, coco: np.ndarray) -> np.ndarray:
-    """The OKS sigmas [J] of the first category that has its own, else COCO's [17], or 1/J each."""
+    """Return the OKS sigmas [J] of the first category that has its own, else COCO's [17], or 1/J each."""
     for category in categories:
         if sigmas := own_sigmas(category, num_joints):
             return np.asarray(sigmas, dtype=np.float64)
@@ -179,7 +179,7 @@ def _complete_truth(row: dict, num_joints: int) -> dict:
 
 
 def _complete_detection(row: dict) -> dict:
-    """A detection's area decides whether one that matches nothing is within a size range."""
+    """Add the area of a detection: it decides whether one that matches nothing is within a size range."""
     if _has_numbers(row.get('bbox'), 4):
         _, _, width, height = row['bbox']
     else:
@@ -188,7 +188,7 @@ def _complete_detection(row: dict) -> dict:
 
 
 def _index(ground_truth: dict, rows: list[dict]) -> 'COCO':
-    """The evaluator's index of `rows`, numbered from 1: pycocotools took a match with id 0 for none."""
+    """Return the evaluator's index of `rows`, numbered from 1: pycocotools took a match with id 0 for none."""
     from faster_coco_eval import COCO
 
     coco = COCO()
@@ -203,7 +203,7 @@ def _index(ground_truth: dict, rows: list[dict]) -> 'COCO':
 
 
 def _class_metrics(evaluation: 'COCOeval_faster', categories: list[dict]) -> dict[str, float]:
-    """AP of each class, over all IoU thresholds, all sizes and 100 detections an image."""
+    """Return the AP of each class, over all IoU thresholds, all sizes and 100 detections an image."""
     names = {category['id']: category.get('name', category['id']) for category in categories}
     precision = evaluation.eval['precision'][:, :, :, 0, -1]  # [IoUs, recalls, classes]
     metrics = {}

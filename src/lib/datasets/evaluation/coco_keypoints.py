@@ -12,5 +12,6 @@ class CocoKeypoints(CocoBoxes):
     main = 'kp_AP'
 
     def score(self, ground_truth: dict, saved: list[dict]) -> dict[str, float]:
+        """Score detections by COCO's box and keypoint metrics: `{metric: value}`."""
         ground_truth = learnt_truth(ground_truth, self.cat_ids)
         return super().score(ground_truth, saved) | evaluate_coco(ground_truth, saved, 'keypoints')

@@ -46,7 +46,7 @@ METRICS = ('2d', 'aos', 'bev', '3d')
 DIFFICULTIES = ('easy', 'moderate', 'hard')
 NEIGHBOURS = {'car': 'van', 'pedestrian': 'person_sitting', 'cyclist': ''}  # neither right nor wrong
 
-# What a ground-truth box must satisfy to count, by difficulty.
+# Conditions for a ground-truth box to count, by difficulty.
 MIN_HEIGHT = (40, 25, 25)  # pixels, at least
 MAX_OCCLUSION = (0, 1, 2)
 MAX_TRUNCATION = (0.15, 0.3, 0.5)
@@ -73,10 +73,11 @@ class Kitti(Metric):
         self.main = f'{first}_3d_moderate_AP40'
 
     def is_headline(self, name: str) -> bool:
+        """Return whether a name is that of a loss, or of a moderate AP over 40 recall points."""
         return name.endswith('_moderate_AP40') or not name.endswith(('_AP11', '_AP40'))
 
     def save(self, results: Results, folder: Path) -> Path:
-        """Write KITTI's result files into `folder/results`; returns that folder."""
+        """Write the result rows [n, columns] as KITTI's result files into `folder/results`; returns that folder."""
         order = np.concatenate([np.r_[self.columns[name]] for name in self.needs])  # [13], as in the files
         rows = {
             image_id: {cls: np.asarray(rows)[:, order] for cls, rows in by_class.items() if len(rows)}
@@ -160,7 +161,7 @@ def evaluate_kitti(
 
 
 def flatten_kitti(metrics: dict[str, dict[str, list[float]]]) -> dict[str, float]:
-    """The metrics of `evaluate_kitti` under flat names: `{'car_3d_moderate_AP40': 12.3, ...}`."""
+    """Give the metrics of `evaluate_kitti` flat names: `{'car_3d_moderate_AP40': 12.3, ...}`."""
     return {
         f'{name}_{level}_{points}': value
         for name, by_points in metrics.items()
@@ -170,13 +171,13 @@ def flatten_kitti(metrics: dict[str, dict[str, list[float]]]) -> dict[str, float
 
 
 def metric_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """The names that `flatten_kitti` gives to the metrics of classes."""
+    """Return the names that `flatten_kitti` gives to the metrics of classes."""
     values = {'AP11': [0.0] * 3, 'AP40': [0.0] * 3}
     return tuple(flatten_kitti({f'{name}_{kind}': values for name in classes for kind in METRICS}))
 
 
 def format_kitti(metrics: dict[str, dict[str, list[float]]]) -> str:
-    """The metrics of `evaluate_kitti` as a table, a line for each class and kind."""
+    """Format the metrics of `evaluate_kitti` as a table, a line for each class and kind."""
     columns = [f'{points} {level}' for points in ('AP11', 'AP40') for level in DIFFICULTIES]
     lines = [f'{"":16}' + ''.join(f'{column:>15}' for column in columns)]
     for name, by_points in metrics.items():
@@ -188,7 +189,7 @@ def format_kitti(metrics: dict[str, dict[str, list[float]]]) -> str:
 def matched_errors(
     gt_dir: str | os.PathLike, result_dir: str | os.PathLike, classes: Sequence[str] = CLASSES
 ) -> dict[str, float]:
-    """How far depth and orientation are off on objects that were found, whatever their score.
+    """Measure how far depth and orientation are off on objects that were found, whatever their score.
 
     An object is found when a detection of its class overlaps its 2D box by `FOUND_OVERLAP` or more; the best
     scored one counts.
@@ -272,7 +273,7 @@ def _check_classes(
 
 
 def _few(names: set[str]) -> str:
-    """Up to five names in the order of the alphabet."""
+    """List up to five names in the order of the alphabet."""
     return ', '.join(sorted(names)[:5]) + (', ...' if len(names) > 5 else '') if names else 'nothing'
 
 
@@ -280,7 +281,7 @@ def _few(names: set[str]) -> str:
 
 
 def _with_overlaps(pairs: list[tuple[LabelLines, LabelLines]]) -> list[Frame]:
-    """Overlaps of every detection with every truth of its frame; the ground areas of all frames in one go."""
+    """Compute the overlaps of every detection with every truth of its frame; the ground areas in one go."""
     sizes = [(len(found.rows), len(truth.rows)) for truth, found in pairs]
     found_rows = [np.repeat(found.rows, len(truth.rows), axis=0) for truth, found in pairs]
     truth_rows = [np.tile(truth.rows, (len(found.rows), 1)) for truth, found in pairs]
@@ -297,7 +298,7 @@ def _with_overlaps(pairs: list[tuple[LabelLines, LabelLines]]) -> list[Frame]:
 
 
 def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection areas of boxes [..., 4] in pixels."""
+    """Return the intersection areas of boxes [..., 4] in pixels."""
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])  # [..., 2]
     return sides.clip(0).prod(-1)
 
@@ -307,7 +308,7 @@ def _area(box: np.ndarray) -> np.ndarray:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, 0 where nothing is shared."""
+    """Divide part [...] by whole [...]; 0 where nothing is shared."""
     return np.divide(part, whole, out=np.zeros_like(part), where=part > 0)
 
 
@@ -317,13 +318,13 @@ def _image_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _share_inside(boxes: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """The largest share of each box [N, 4] that lies in one of the areas [A, 4]: [N]."""
+    """Return the largest share of each box [N, 4] that lies in one of the areas [A, 4]: [N]."""
     shared = _intersection(boxes[:, None], areas[None])  # [N, A]
     return _ratio(shared, np.broadcast_to(_area(boxes)[:, None], shared.shape)).max(1, initial=0)
 
 
 def _ground_iou(a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
-    """Bird's-eye and 3D IoU of P pairs of rows [P, 15]: {'bev': [P], '3d': [P]}."""
+    """Return the bird's-eye and 3D IoU of P pairs of rows [P, 15]: {'bev': [P], '3d': [P]}."""
     shared = np.zeros(len(a))
     centre_distance = np.hypot(*(a[:, LOCATION] - b[:, LOCATION])[:, [0, 2]].T)
     reach = np.hypot(a[:, 8], a[:, 9]) / 2 + np.hypot(b[:, 8], b[:, 9]) / 2
@@ -341,7 +342,7 @@ def _ground_iou(a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _ground_intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Areas in which the rotated ground rectangles of P pairs of rows [P, 15] overlap: [P].
+    """Compute the areas in which the rotated ground rectangles of P pairs of rows [P, 15] overlap: [P].
 
     Green's theorem: the outline of the intersection is what of a's edges lies in b, and what of b's edges
     lies in a. An edge that both share must be counted once: as a's, hence the two signs of `SAME_LINE`.
@@ -353,7 +354,7 @@ def _ground_intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _corners(rows: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    """Ground corners relative to `origin`, anti-clockwise in (x, z): [P, 4, 2]."""
+    """Return the ground corners relative to `origin`, anti-clockwise in (x, z): [P, 4, 2]."""
     along = np.array([1, -1, -1, 1]) * rows[:, 9:10] / 2  # [P, 4]
     across = np.array([1, 1, -1, -1]) * rows[:, 8:9] / 2  # [P, 4]
     axis_l, axis_w = _axes(rows)
@@ -362,7 +363,7 @@ def _corners(rows: np.ndarray, origin: np.ndarray) -> np.ndarray:
 
 
 def _axes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors (x, z) along the length and the width of rectangles rotated about the downward y axis."""
+    """Return the unit vectors (x, z) along the length and the width of rectangles rotated about the downward y axis."""
     cos, sin = np.cos(rows[:, ROTATION]), np.sin(rows[:, ROTATION])
     return np.stack([cos, -sin], -1), np.stack([sin, cos], -1)  # [P, 2] each
 
@@ -448,7 +449,7 @@ def _candidates(frame: Frame, name: str, metric: str, min_overlap: float, level:
 def _curves(
     frames: list[Frame], name: str, metric: str, min_overlap: float, level: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and orientation similarity of one class, metric and difficulty at 41 recalls: [41] each."""
+    """Return the precision and orientation similarity of one class, metric and difficulty at 41 recalls: [41] each."""
     candidates = [_candidates(frame, name, metric, min_overlap, level) for frame in frames]
     scores = np.concatenate([_scores_by_confidence(each) for each in candidates])
     thresholds = _recall_thresholds(scores, sum(each.num_counting for each in candidates))  # [T]
@@ -461,7 +462,7 @@ def _curves(
 
 
 def _scores_by_confidence(candidates: Candidates) -> np.ndarray:
-    """Scores of the true positives when each object takes the most confident of its detections."""
+    """Return the scores of the true positives when each object takes the most confident of its detections."""
     taken = np.zeros(len(candidates.scores), bool)
     scores = []
     for choice in candidates.choices:
@@ -476,7 +477,7 @@ def _scores_by_confidence(candidates: Candidates) -> np.ndarray:
 
 
 def _recall_thresholds(scores: np.ndarray, num_truth: int) -> np.ndarray:
-    """Of the true positives' scores, those at which recall comes nearest to 0, 1/40, ... 1: [T <= 41]."""
+    """Return the true positives' scores at which recall comes nearest to 0, 1/40, ... 1: [T <= 41]."""
     scores = np.sort(scores)[::-1]
     thresholds, aim = [], 0.0
     for i, score in enumerate(scores):
@@ -490,7 +491,7 @@ def _recall_thresholds(scores: np.ndarray, num_truth: int) -> np.ndarray:
 
 
 def _count(candidates: Candidates, thresholds: np.ndarray) -> np.ndarray:
-    """True positives, false positives, summed orientation similarity of a frame at T thresholds: [3, T].
+    """Count a frame's true and false positives and sum the orientation similarity, at T thresholds: [3, T].
 
     Each object, in file order, takes the detection that overlaps it most among those that are free and over
     the threshold; a small one only when there is no other.
@@ -515,7 +516,7 @@ def _count(candidates: Candidates, thresholds: np.ndarray) -> np.ndarray:
 
 
 def _average(curves: np.ndarray) -> dict[str, list[float]]:
-    """AP in percent over 11 and over 40 recall points (the latter without recall 0) of curves [3, 41]."""
+    """Compute the AP in percent over 11 and 40 recall points (the latter without recall 0) of curves [3, 41]."""
     return {
         'AP11': (curves[:, ::4].mean(1) * 100).tolist(),
         'AP40': (curves[:, 1:].mean(1) * 100).tolist(),

@@ -43,15 +43,19 @@ class Metric(ABC):
         self.label_folder = label_folder
 
     def is_headline(self, name: str) -> bool:
-        """Whether a metric or loss is worth a place in the log of every validation."""
+        """Return whether a metric or loss belongs in the log of every validation."""
         return '/' not in name
 
     @abstractmethod
     def save(self, results: Results, folder: Path) -> Any:
-        """Write results to `folder`, in the form in which they are published.
+        """Write results to a folder, in the form in which they are published.
+
+        Args:
+            results: `{image id: {1-based class: rows [n, columns]}}`, laid out as `columns`.
+            folder: where to.
 
         Returns:
-            what `score` takes.
+            The argument `saved` of `score`.
         """
 
     @abstractmethod

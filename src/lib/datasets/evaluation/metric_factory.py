@@ -1,4 +1,4 @@
-"""The metrics by name: those that `--eval_metric` takes."""
+"""The metrics by the names that `--eval_metric` takes."""
 
 from collections.abc import Sequence
 from typing import Any

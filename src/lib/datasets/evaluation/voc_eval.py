@@ -19,11 +19,12 @@ class Voc(CocoBoxes):
     main = 'mAP'
 
     def score(self, ground_truth: dict, saved: list[dict]) -> dict[str, float]:
+        """Score detections by VOC's mAP: `{metric: value}`."""
         return evaluate_voc(learnt_truth(ground_truth, self.cat_ids), saved)
 
 
 def evaluate_voc(ground_truth: dict, detections: Sequence[dict], min_overlap: float = 0.5) -> dict[str, float]:
-    """VOC mean average precision; prints a line a class.
+    """Compute VOC's mean average precision, and print a line a class.
 
     Boxes are scored as the VOC devkit does: corners are pixels that belong to the box, so a side from x1 to x2
     is x2 - x1 + 1 long. This is not COCO's convention; VOC's published values rest on it, and small boxes
@@ -61,7 +62,7 @@ def evaluate_voc(ground_truth: dict, detections: Sequence[dict], min_overlap: fl
 
 
 def average_precision_11(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Mean over recall 0, .1, ... 1 of the best precision at that recall or beyond; recall and precision are [N]."""
+    """Average the best precision at recall 0, .1, ... 1 or beyond; recall and precision are [N]."""
     # [keep] 0.3, 0.6 and 0.7 come out one rounding step above themselves, as in the devkit, so that a recall of
     # exactly 3/10 does not reach them
     reached = recall[None] >= np.arange(0, 1.1, 0.1)[:, None]  # [11, N]
@@ -69,7 +70,7 @@ def average_precision_11(recall: np.ndarray, precision: np.ndarray) -> float:
 
 
 def average_precision_area(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Area under the curve of recall and precision [N], whose precision is made non-increasing."""
+    """Return the area under the curve of recall and precision [N], whose precision is made non-increasing."""
     best = np.maximum.accumulate(precision[::-1])[::-1]
     return float((np.diff(recall, prepend=0) * best).sum())
 
@@ -89,7 +90,7 @@ def _mean(values: dict[str, float]) -> float:
 def _curve(
     truth: list[dict], found: list[dict], min_overlap: float
 ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """Recall and precision of one class after each detection, best score first; None without objects to find."""
+    """Return one class's recall and precision after each detection, best score first; None without objects to find."""
     difficult = np.array([bool(row.get('ignore') or row.get('difficult')) for row in truth], dtype=bool)
     num_truth = int((~difficult).sum())
     if not num_truth:
@@ -111,7 +112,7 @@ def _curve(
 
 
 def _nearest_truth(truth: list[dict], found: list[dict]) -> tuple[np.ndarray, np.ndarray]:
-    """The largest IoU of each detection with an object of its image (0 if none), and that object's position."""
+    """Return each detection's largest IoU with an object of its image (0 if none), and that object's position."""
     truth_boxes, found_boxes = _corners(truth), _corners(found)
     truth_images = _positions_by_image(truth)
     overlaps, nearest = np.zeros(len(found)), np.zeros(len(found), dtype=int)
@@ -137,7 +138,7 @@ def _positions_by_image(rows: list[dict]) -> dict[int, list[int]]:
 
 
 def _pixel_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU [n, m] of boxes [n, 4] and [m, 4] x1 y1 x2 y2 whose corner pixels belong to them."""
+    """Return the IoU [n, m] of boxes [n, 4] and [m, 4] x1 y1 x2 y2 whose corner pixels belong to them."""
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = (high - low + 1).clip(0).prod(-1)  # [n, m]
     areas_a, areas_b = (a[:, 2:] - a[:, :2] + 1).prod(1), (b[:, 2:] - b[:, :2] + 1).prod(1)

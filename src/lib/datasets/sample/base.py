@@ -10,16 +10,12 @@ import torch
 
 from ...utils.errors import UserError
 from ...utils.image import (
-    EIG_VAL,
-    EIG_VEC,
     READ_FLAGS,
     affine_transform,
-    color_transform,
     draw_msra_gaussian,
     draw_umich_gaussian,
     gaussian_radius,
     get_affine_transform,
-    mean_gray,
     normalize,
     read_image,
     reduced_size,
@@ -28,6 +24,7 @@ from ...utils.image import (
 from ...utils.windows import Scale, Window, fixed_window
 from ..index import Objects
 from ..task_dataset import TaskDataset
+from .pixels import augment_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +66,12 @@ class View:
         self.to_output_rotated = get_affine_transform(self.c, self.s, self.rot, self.output_size)
 
     def reduction(self) -> int:
-        """The largest of 1, 2, 4, 8 by which the image can be read smaller and still be shrunk, not enlarged."""
+        """Return the largest of 1, 2, 4, 8 by which the image can be read smaller and still be shrunk, not enlarged."""
         shrinking = np.ravel(self.s)[0] / self.input_size[0]
         return max(factor for factor in READ_FLAGS if factor <= max(shrinking, 1))
 
     def cut(self, image: np.ndarray, reduction: int) -> np.ndarray:
-        """The window, uint8 [H, W, 3] of the network's input size, of an image that was read with that reduction."""
+        """Cut the window, uint8 [H, W, 3] of the input's size, out of an image [h, w, 3] read with that reduction."""
         middle = (reduction - 1) / 2
         place = np.array([[reduction, 0, middle], [0, reduction, middle], [0, 0, 1]])  # of its pixels in the whole
         if self.flipped:  # in the map as well: no pass of its own
@@ -82,7 +79,7 @@ class View:
         return warp_image(image, self.to_input @ place, self.input_size)
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes [n, 4] of the image on the output map, clipped to [0, side - 1]; [n, 4] float32."""
+        """Map boxes [n, 4] of the image to the output map, clipped to [0, side - 1]; [n, 4] float32."""
         boxes = boxes.astype(np.float32)
         if self.flipped:
             boxes[:, [0, 2]] = self.width - boxes[:, [2, 0]] - 1
@@ -90,11 +87,11 @@ class View:
         return self.clip(corners).reshape(-1, 4).astype(np.float32)
 
     def clip(self, points: np.ndarray) -> np.ndarray:
-        """Points [n, 2] moved to the nearest place on the output map."""
+        """Move points [n, 2] to the nearest place on the output map."""
         return np.clip(points, 0, np.array(self.output_size) - 1)
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """Points [n, 2] of the image on the output map, rotated with it, not clipped; [n, 2] float32."""
+        """Map points [n, 2] of the image to the output map, rotated with it, not clipped; [n, 2] float32."""
         points = points.astype(np.float32)
         if self.flipped:
             points[:, 0] = self.width - points[:, 0] - 1
@@ -109,7 +106,7 @@ class Sample(TaskDataset):
     """
 
     recenters_flip = True  # the window's centre is mirrored with the image
-    colors = True  # colours are augmented
+    colors = True  # pixels are augmented
 
     def __init__(self, opt: Namespace, split: str):
         super().__init__(opt, split)
@@ -130,7 +127,7 @@ class Sample(TaskDataset):
         return sample
 
     def look(self, index: int) -> tuple[int, np.random.Generator, View, np.ndarray]:
-        """Image `index`, or the next one that can be read when it is damaged, through its window.
+        """Look at image `index`, or the next one that can be read when it is damaged, through its window.
 
         Returns:
             its index, the sample's random numbers after those of the view, the view, and what is seen: uint8
@@ -166,12 +163,12 @@ class Sample(TaskDataset):
         raise UserError(f"'{self.image_path(index)}' is not of {size[0]} x {size[1]} pixels any more")
 
     def view(self, rng: np.random.Generator, size: tuple[int, int]) -> View:
-        """The window on an image of that width and height: augmented in training, the whole image otherwise."""
+        """Return the window on an image of that width and height: augmented in training, the whole image otherwise."""
         width, height = size
         c, s, input_size = self.whole(width, height)
         flipped, rot = False, 0.0
         if self.split == 'train':
-            c, s = self.moved(rng, c, s, width, height)
+            c, s = self.move(rng, c, s, width, height)
             rot = self.rotation(rng)
             flipped = bool(rng.random() < self.opt.flip)
             if flipped and self.recenters_flip:
@@ -180,18 +177,18 @@ class Sample(TaskDataset):
         return View(c, s, input_size, (input_size[0] // ratio, input_size[1] // ratio), width, flipped, rot)
 
     def whole(self, width: int, height: int) -> Window:
-        """The window round the whole image."""
+        """Return the window round the whole image."""
         return fixed_window((width, height), (self.opt.input_w, self.opt.input_h))
 
-    def moved(self, rng: np.random.Generator, c: np.ndarray, s: Scale, width: int, height: int) -> Place:
-        """Another centre and scale of the window `c`, `s`: a random crop, or a random shift and scale."""
+    def move(self, rng: np.random.Generator, c: np.ndarray, s: Scale, width: int, height: int) -> Place:
+        """Move the window of centre `c` [2] and scale `s`: a random crop, or a random shift and scale."""
         if self.opt.not_rand_crop:
-            return self.jittered(rng, c, s, width, height)
+            return self.jitter(rng, c, s, width, height)
         c = np.array([random_center(rng, width), random_center(rng, height)], np.float32)
         return c, s * rng.choice(np.arange(0.6, 1.4, 0.1))
 
-    def jittered(self, rng: np.random.Generator, c: np.ndarray, s: Scale, width: int, height: int) -> Place:
-        """The window `c`, `s` shifted and scaled at random, by `--shift` and `--scale`."""
+    def jitter(self, rng: np.random.Generator, c: np.ndarray, s: Scale, width: int, height: int) -> Place:
+        """Shift and scale the window of centre `c` [2] and scale `s` at random, by `--shift` and `--scale`."""
         opt = self.opt
         shift = np.clip(rng.standard_normal(2) * opt.shift, -2 * opt.shift, 2 * opt.shift)
         c = c + (self.shift_unit(s, width, height) * shift).astype(np.float32)
@@ -202,14 +199,14 @@ class Sample(TaskDataset):
         return np.broadcast_to(np.asarray(s, np.float32), 2)
 
     def rotation(self, rng: np.random.Generator) -> float:
-        """Rotation of the window in degrees."""
+        """Return the rotation of the window in degrees."""
         return 0.0
 
     def input(self, rng: np.random.Generator, window: np.ndarray) -> np.ndarray:
-        """The network input, float32 [3, H, W]: the window with its colours changed and normalised."""
+        """Make the network input, float32 [3, H, W], of the window [H, W, 3]: augmented and normalised."""
         color = None
-        if self.split == 'train' and self.colors and not self.opt.no_color_aug:
-            color = color_transform(rng, mean_gray(window) / 255, EIG_VAL, EIG_VEC)
+        if self.split == 'train' and self.colors:
+            window, color = augment_pixels(rng, window, self.opt)
         return normalize(window, self.opt.mean, self.opt.std, color)
 
     def targets(self, objects: Objects, view: View, index: int) -> Targets:
@@ -229,17 +226,17 @@ class Sample(TaskDataset):
             draw_umich_gaussian(heatmap, center, radius)
 
     def slots(self, objects: Objects) -> range:
-        """Target slots in use: the k-th is the k-th annotation's."""
+        """Return the target slots in use: the k-th is the k-th annotation's."""
         return range(min(len(objects), self.max_objs))
 
 
 def radius_of(height: float, width: float) -> int:
-    """Radius of the Gaussian of a box of that size on the output map."""
+    """Return the radius of the Gaussian of a box of that size on the output map."""
     return max(0, int(gaussian_radius((math.ceil(height), math.ceil(width)))))
 
 
 def random_center(rng: np.random.Generator, size: int) -> int:
-    """A place along a side, at least a border away from both ends; the border is 128, halved until it fits."""
+    """Draw a place along a side, at least a border away from both ends; the border is 128, halved until it fits."""
     border = 128
     while size - border <= border:
         border //= 2

@@ -17,13 +17,13 @@ class CtdetSample(Sample):
     """
 
     def whole(self, width: int, height: int) -> Window:
-        """The window round the whole image; with `--keep_res` at its resolution, padded for the network."""
+        """Return the window round the whole image; with `--keep_res` at its resolution, padded for the network."""
         if not self.opt.keep_res:
             return super().whole(width, height)
         return unresized_window((width, height), self.opt.pad)
 
     def targets(self, objects: Objects, view: View, index: int) -> Targets:
-        """The targets that the class lists."""
+        """Make the targets that the class lists."""
         opt, slots, (out_w, out_h) = self.opt, self.max_objs, view.output_size
         boxes = view.boxes(objects.boxes[:slots])
         slot = np.flatnonzero(objects.valid[:slots] & (boxes[:, 2:] > boxes[:, :2]).all(1))  # [n], of M

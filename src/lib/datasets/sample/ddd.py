@@ -36,10 +36,12 @@ class DddSample(Sample):
 
     @classmethod
     def annotation_fields(cls) -> dict[str, tuple[int, ...]]:
+        """Return the keys of KITTI's facts of an object, with their shapes."""
         return {'dim': (3,), 'depth': (), 'alpha': (), 'location': (3,), 'rotation_y': ()}
 
     @classmethod
     def image_fields(cls) -> dict[str, tuple[int, ...]]:
+        """Return the key of the camera matrix [3, 4]."""
         return {'calib': (3, 4)}
 
     @classmethod
@@ -50,6 +52,7 @@ class DddSample(Sample):
 
     @classmethod
     def result_columns(cls) -> Columns:
+        """Return the columns of result rows (`rows.Box3d`)."""
         return {
             'alpha': Box3d.ALPHA,
             'box': Box3d.BOX,
@@ -98,24 +101,25 @@ class DddSample(Sample):
         return {'calib': self.index.image_fields['calib'][i]}
 
     def whole(self, width: int, height: int) -> Window:
-        """The window round the whole image, whose sides the scale are; with `--keep_res` those of the input."""
+        """Return the window round the whole image, whose scale is its sides; with `--keep_res` those of the input."""
         opt = self.opt
         return stretched_window((width, height), (opt.input_w, opt.input_h), opt.keep_res)
 
     def view(self, rng: np.random.Generator, size: tuple[int, int]) -> View:
-        """The whole image; in training shifted and scaled with the probability `--aug_ddd`, never mirrored."""
+        """View the whole image; in training shifted and scaled with the probability `--aug_ddd`, never mirrored."""
         width, height = size
         c, s, input_size = self.whole(width, height)
         jittered = bool(self.split == 'train' and rng.random() < self.opt.aug_ddd)
         if jittered:
-            c, s = self.jittered(rng, c, s, width, height)
+            c, s = self.jitter(rng, c, s, width, height)
         return View(c, s, input_size, (self.opt.output_w, self.opt.output_h), width, jittered=jittered)
 
     def shift_unit(self, s: Scale, width: int, height: int) -> np.ndarray:
+        """Return the image's sides, [2], by which a shift of 1 moves the window."""
         return np.array([width, height])
 
     def targets(self, objects: Objects, view: View, index: int) -> Targets:
-        """The targets that the class lists."""
+        """Make the targets that the class lists."""
         out_w, out_h = view.output_size
         slots = self.max_objs
         hm = np.zeros((self.opt.num_classes, out_h, out_w), np.float32)

@@ -29,10 +29,12 @@ class ExdetSample(Sample):
 
     @classmethod
     def annotation_fields(cls) -> dict[str, tuple[int, ...]]:
+        """Return the key of the extreme points [4, 2]."""
         return {'extreme_points': (4, 2)}
 
     @classmethod
     def result_columns(cls) -> Columns:
+        """Return the columns of result rows (`rows.Extremes`)."""
         return {'box': Extremes.BOX, 'score': Extremes.SCORE, 'extreme_points': Extremes.POINTS}
 
     def check_file(self, path: str) -> None:
@@ -55,10 +57,11 @@ class ExdetSample(Sample):
         return index
 
     def shift_unit(self, s: Scale, width: int, height: int) -> np.ndarray:
+        """Return the image's sides, [2], by which a shift of 1 moves the window."""
         return np.array([width, height])
 
     def targets(self, objects: Objects, view: View, index: int) -> Targets:
-        """The targets that the class lists."""
+        """Make the targets that the class lists."""
         out_w, out_h = view.output_size
         num_classes, slots = self.opt.num_classes, self.max_objs
         hm = np.zeros((4, 1 if self.opt.agnostic_ex else num_classes, out_h, out_w), np.float32)
@@ -99,10 +102,10 @@ class ExdetSample(Sample):
 
 
 def known(points: np.ndarray) -> np.ndarray:
-    """Which objects have extreme points [n, 4, 2]; those without hold NaN."""
+    """Return which objects have extreme points [n, 4, 2], bool [n]; the points of the others hold NaN."""
     return np.isfinite(points).all((1, 2))
 
 
 def generator(source: str, target: str) -> str:
-    """The command that makes an annotation file with extreme points from one with segmentations."""
+    """Return the command that makes an annotation file with extreme points from one with segmentations."""
     return f"'python src/tools/gen_coco_extreme_points.py {source} {target}'"

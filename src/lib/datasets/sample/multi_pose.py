@@ -31,6 +31,7 @@ class MultiPoseSample(Sample):
 
     @classmethod
     def annotation_fields(cls) -> dict[str, tuple[int, ...]]:
+        """Return the key of the joints [J, 3]."""
         return {'keypoints': (cls.num_joints, 3)}
 
     @classmethod
@@ -44,6 +45,7 @@ class MultiPoseSample(Sample):
 
     @classmethod
     def result_columns(cls) -> Columns:
+        """Return the columns of result rows (`rows.Box`)."""
         return {'box': Box.BOX, 'score': Box.SCORE, 'keypoints': Box.POINTS}
 
     def check_objects(self, index: AnnotationIndex) -> AnnotationIndex:
@@ -60,13 +62,14 @@ class MultiPoseSample(Sample):
         return index
 
     def rotation(self, rng: np.random.Generator) -> float:
+        """Draw a rotation by `--rotate`, with the probability `--aug_rot`; in degrees."""
         if rng.random() >= self.opt.aug_rot:
             return 0.0
         spread = self.opt.rotate
         return float(np.clip(rng.standard_normal() * spread, -2 * spread, 2 * spread))
 
     def targets(self, objects: Objects, view: View, index: int) -> Targets:
-        """The targets that the class lists."""
+        """Make the targets that the class lists."""
         targets, rotated = self.blank_targets(view.output_size), view.rot != 0
         boxes = view.boxes(objects.boxes)
         sizes, centers = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2  # [n, 2]
@@ -91,7 +94,7 @@ class MultiPoseSample(Sample):
         return self.as_learnt(targets), {'gt_det': gt_det, 'gt_seen': gt_seen}
 
     def blank_targets(self, output_size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """Make the targets of an image of nobody, joints in a dimension of their own; unused dense ones empty."""
+        """Make the targets of an image of nobody, joints in a dimension of their own [J]; unused ones empty."""
         (out_w, out_h), joints, slots = output_size, self.num_joints, self.max_objs
         dense = joints if self.opt.dense_hp else 0
         return {
@@ -150,7 +153,7 @@ class MultiPoseSample(Sample):
         self.draw(targets['hm'][cls], cell, radius)
 
     def as_learnt(self, targets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Choose the targets that the options ask for, and give them the shapes of the class's docstring."""
+        """Choose the targets that the options ask for, and merge [M, J, 2] and the like into the class's shapes."""
         opt, slots = self.opt, self.max_objs
         learnt = {name: targets[name] for name in ('hm', 'reg_mask', 'ind', 'wh')}
         if opt.dense_hp:
@@ -168,7 +171,7 @@ class MultiPoseSample(Sample):
         return learnt
 
     def places(self, objects: Objects, view: View) -> tuple[np.ndarray, np.ndarray]:
-        """Joints [n, J, 2] on the output map, not clipped, and which of them are annotated, [n, J].
+        """Map joints to the output map, [n, J, 2], not clipped; return them and which are annotated, [n, J].
 
         Those that are not keep their coordinates in the image, as published.
         """
@@ -183,5 +186,5 @@ class MultiPoseSample(Sample):
 
 
 def annotated(keypoints: np.ndarray) -> np.ndarray:
-    """Which joints [n, J] of COCO keypoints [n, J, 3] have a place (v over 0); none of a person with a NaN in them."""
+    """Return which joints [n, J] of COCO keypoints [n, J, 3] have a place (v over 0); none where one is NaN."""
     return np.isfinite(keypoints).all((1, 2))[:, None] & (keypoints[..., 2] > 0)

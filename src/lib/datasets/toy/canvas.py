@@ -1,4 +1,4 @@
-"""What the toy images share: textures, colours, and a canvas that knows which object owns each pixel."""
+"""The shared parts of the toy images: textures, colours, and a canvas that knows which object owns each pixel."""
 
 import colorsys
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ class Canvas:
         self.areas = [self.owner.size]
 
     def visible(self) -> np.ndarray:
-        """Share of each thing that can still be seen, 0 to 1: [number of things + 1], the ground first."""
+        """Return the share of each thing that can still be seen, 0 to 1: [number of things + 1], the ground first."""
         return np.bincount(self.owner.ravel(), minlength=len(self.areas)) / np.maximum(self.areas, 1)
 
     def spares(self, region: Region, alpha: np.ndarray, least_visible: float) -> bool:
@@ -62,13 +62,13 @@ class Canvas:
         self.areas.append(int(mask.sum()))
 
     def finish(self, rng: np.random.Generator, noise: float) -> np.ndarray:
-        """The image with sensor noise of that standard deviation: uint8 [H, W, 3]."""
+        """Return the image with sensor noise of that standard deviation: uint8 [H, W, 3]."""
         grain = rng.standard_normal((*self.owner.shape, 1), dtype=np.float32) * noise
         return np.clip(self.image + grain, 0, 255).astype(np.uint8)
 
 
 def region_of(box: np.ndarray, width: int, height: int) -> Region:
-    """The pixels of an image that a box x1, y1, x2, y2 touches, and one more on each side."""
+    """Return the pixels of an image that a box [4] x1 y1 x2 y2 touches, and one more on each side."""
     x1, y1 = np.maximum(np.floor(box[:2]).astype(int) - 1, 0)
     x2, y2 = np.ceil(box[2:]).astype(int) + 1
     return slice(y1, min(y2, height)), slice(x1, min(x2, width))
@@ -88,24 +88,24 @@ def coverage(polygon: np.ndarray, width: int, height: int) -> tuple[Region, np.n
 
 
 def fixed_point(points: np.ndarray) -> np.ndarray:
-    """Points for cv2's drawing with `shift=FRACTION_BITS`; their 0, 0 is the centre of the first pixel."""
+    """Convert points [V, 2] for cv2's drawing with `shift=FRACTION_BITS`; their 0, 0 is the first pixel's centre."""
     return np.round(np.asarray(points) * (1 << FRACTION_BITS)).astype(np.int32)
 
 
 def shrink(fine: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A supersampled uint8 drawing at the image's size: float32, 0 to 1."""
+    """Shrink a supersampled uint8 drawing to the image's size [H, W]: float32, 0 to 1."""
     return cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
 def random_colour(rng: np.random.Generator, hue: float | None = None) -> Colour:
-    """A colour of that hue (0 to 1, or any hue), neither very dark nor very pale."""
+    """Choose a colour of that hue (0 to 1, or any hue), neither very dark nor very pale."""
     hue = rng.uniform() if hue is None else hue % 1
     rgb = colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 1), rng.uniform(0.45, 1))
     return np.array(rgb[::-1], dtype=np.float32) * 255
 
 
 def colour_unlike(rng: np.random.Generator, others: list[Colour], distance: float, hue: float | None = None) -> Colour:
-    """A random colour at least that far (in BGR) from the others, or the furthest of 20 tries."""
+    """Choose a random colour at least that far (in BGR) from the others, or the furthest of 20 tries."""
     best, best_gap = None, -1.0
     for _ in range(20):
         colour = random_colour(rng, hue)
@@ -118,7 +118,7 @@ def colour_unlike(rng: np.random.Generator, others: list[Colour], distance: floa
 
 
 def texture(rng: np.random.Generator, width: int, height: int, a: Colour, b: Colour) -> np.ndarray:
-    """A surface between two colours, by a gradient, blotches, and stripes, waves, checks or none of them.
+    """Draw a surface between two colours, by a gradient, blotches, and stripes, waves, checks or none of them.
 
     Returns:
         float32 [height, width, 3].
@@ -143,14 +143,14 @@ def texture(rng: np.random.Generator, width: int, height: int, a: Colour, b: Col
 
 
 def random_ground(rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarray, list[Colour]]:
-    """A textured ground [H, W, 3] and its two colours."""
+    """Draw a textured ground [H, W, 3]; return it and its two colours."""
     a = rng.uniform(40, 215, 3).astype(np.float32)
     b = np.clip(a + rng.normal(0, 40, 3), 0, 255).astype(np.float32)
     return texture(rng, width, height, a, b), [a, b]
 
 
 def box_overlap(a: list[float], b: list[float]) -> float:
-    """IoU of two boxes given as COCO's x, y, w, h."""
+    """Return the IoU of two boxes given as COCO's x, y, w, h."""
     w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     both = max(w, 0) * max(h, 0)
@@ -158,7 +158,7 @@ def box_overlap(a: list[float], b: list[float]) -> float:
 
 
 def tight_box(polygons: list[np.ndarray]) -> list[float]:
-    """COCO's x, y, w, h round polygons [V, 2] whose coordinates have 2 decimals."""
+    """Return COCO's x, y, w, h round polygons [V, 2] whose coordinates have 2 decimals."""
     points = np.concatenate(polygons)
     low, high = points.min(0), points.max(0)
     return [round(float(v), 2) for v in (*low, *(high - low))]

@@ -22,14 +22,15 @@ class OwnFolder:
         self.root = root
 
     def annotation_file(self, split: str) -> Path:
+        """Return the path of a split's annotation file."""
         return self.root / 'annotations' / f'{split}.json'
 
     def holds_images(self) -> bool:
-        """Whether there is anything in the place of the images."""
+        """Return whether there is anything in the place of the images."""
         return any((self.root / 'images').glob('*/*'))
 
     def name(self, split: str, image_id: int) -> str:
-        """File name of an image: a folder a split."""
+        """Return the file name of an image: a folder a split."""
         return f'{split}/{image_id:06d}.jpg'
 
     def add(self, name: str, scene: Scene) -> None:
@@ -57,14 +58,15 @@ class KittiFolder:
             link.symlink_to('../training/image_2', target_is_directory=True)
 
     def annotation_file(self, split: str) -> Path:
+        """Return the path of a split's annotation file."""
         return self.root / 'annotations' / f'kitti_3dop_{split}.json'
 
     def holds_images(self) -> bool:
-        """Whether there is anything in the place of images, labels and calibrations."""
+        """Return whether there is anything in the place of images, labels and calibrations."""
         return any(self.training.glob('*/*'))
 
     def name(self, split: str, image_id: int) -> str:
-        """File name of an image: KITTI keeps all splits in one folder."""
+        """Return the file name of an image: KITTI keeps all splits in one folder."""
         return f'{image_id:06d}.png'
 
     def add(self, name: str, scene: Scene) -> None:
@@ -83,7 +85,7 @@ class KittiFolder:
 
 
 def calibration(camera: np.ndarray) -> str:
-    """A KITTI calibration file whose four cameras are one, with its lidar at the same place."""
+    """Format a KITTI calibration file whose four cameras are one [3, 4], with its lidar at the same place."""
     axes = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]])  # lidar: x forward, y left, z up
     matrices = {f'P{number}': camera for number in range(4)}
     matrices |= {'R0_rect': np.eye(3), 'Tr_velo_to_cam': axes, 'Tr_imu_to_velo': np.eye(3, 4)}

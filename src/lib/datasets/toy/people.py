@@ -1,4 +1,4 @@
-"""Toy data for multi_pose: stick figures with joints, seen from the front and from behind."""
+"""Toy data for multi_pose: stick people with joints, seen from the front and from behind."""
 
 import cv2
 import numpy as np
@@ -45,8 +45,8 @@ SKIN = [(150, 190, 240), (110, 160, 215), (80, 115, 170), (50, 75, 115)]
 class PeopleScenes:
     """Images of 1 to 3 people in random poses, sizes and colours, some behind another or behind a block.
 
-    Left and right are told by the face and the tie, or by the backpack that is seen from behind, and
-    a mirrored image (`--flip`) stays a true one. Boxes and outlines are those of the whole figure as far
+    Left and right show by the face and the tie, or by the backpack that is seen from behind, and
+    a mirrored image (`--flip`) stays a true one. Boxes and outlines are those of the whole person as far
     as it is inside the image, hidden or not. A joint is visible (v = 2), hidden by something (v = 1: the
     face seen from behind, an arm behind the back), or outside the image (v = 0, at 0, 0).
 
@@ -66,7 +66,7 @@ class PeopleScenes:
         self.categories = [person | {'skeleton': [[a + 1, b + 1] for a, b in skeleton]}]
 
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Scene:
-        """An image of that size."""
+        """Draw an image of that size."""
         ground, ground_colours = random_ground(rng, width, height)
         canvas, figures = Canvas(ground), []
         for _ in range(rng.integers(1, 4)):
@@ -80,7 +80,7 @@ class PeopleScenes:
         return Scene(canvas.finish(rng, noise=5), annotations)
 
     def _place(self, rng, canvas, figures, ground_colours) -> 'Figure | None':
-        """A figure at a place where it hides nobody too much, or None."""
+        """Return a person at a place where it hides nobody too much, or None."""
         height, width = canvas.owner.shape
         for attempt in range(TRIES):
             joints, behind = random_pose(rng)
@@ -127,7 +127,7 @@ def put_block(rng: np.random.Generator, canvas: Canvas, box: list[float], others
 
 
 def random_pose(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], bool]:
-    """Joints {name: x, y} of a figure of height 1 with its hips at 0, 0; is it seen from behind?"""
+    """Draw the joints {name: [2]} of a person of height 1, hips at 0, 0, and whether it is seen from behind."""
     behind = bool(rng.uniform() < FROM_BEHIND)
     lean, yaw = rng.normal(0, 0.12), rng.uniform(-0.6, 0.6)
     up = np.array((np.sin(lean), -np.cos(lean)))  # along the spine
@@ -152,12 +152,12 @@ def random_pose(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], bool]:
 
 
 def limb(angle: float, out: int) -> np.ndarray:
-    """Direction of a limb raised sideways by an angle from hanging down; `out` is 1 to our right, -1 left."""
+    """Return the direction [2] of a limb raised sideways from hanging by an angle; `out` is 1 to our right, -1 left."""
     return np.array((out * np.sin(angle), np.cos(angle)))
 
 
 def shows_on(joint: str) -> set[str]:
-    """The parts of the body on which a joint can be seen: elsewhere something lies over it."""
+    """Return the parts of the body on which a joint can be seen: elsewhere something lies over it."""
     side, _, kind = joint.partition('_')
     if kind not in LIMBS:
         return {'head'}
@@ -193,7 +193,7 @@ class Figure:
         self.area = round(float(alpha.sum()), 2)
 
     def keypoint(self, name: str, covered: np.ndarray) -> tuple[float, float, int]:
-        """COCO's x, y, v of a joint; `covered` [H, W] is true where later things lie over this figure."""
+        """Return COCO's x, y, v of a joint; `covered` [H, W] is true where later things lie over this person."""
         x, y = (round(float(v), 2) for v in self.points[name])
         width, height = self.image
         if not (0 <= x < width and 0 <= y < height):
@@ -242,7 +242,7 @@ class Figure:
                 arm(name)
 
     def _stroke(self, part, points, thickness, colour, rim=RIM, filled=False) -> None:
-        """A thick line through points (or a filled polygon with round corners), with a dark rim round it."""
+        """Draw a thick line through points [V, 2] (or a filled polygon with round corners) with a dark rim."""
         path = [fixed_point(np.array(points) * SUPERSAMPLE - 0.5)]
         layers = ((thickness + rim, colour * 0.35), (thickness, colour)) if rim else ((thickness, colour),)
         for width, shade in layers:

@@ -48,7 +48,7 @@ GLASS, LAMP, TAIL, BLACK = (70, 55, 45), (190, 245, 250), (30, 20, 225), (25, 25
 SKIN, HAIR, FRAME = (120, 165, 220), (25, 40, 60), (150, 150, 150)
 OWN, SECOND = 'own', 'second'  # the object's own two colours
 
-# What is painted on the faces: (from and to along the bottom, from and to upwards, colour), as shares of the face.
+# The paint on the faces: (from and to along the bottom, from and to upwards, colour), as shares of the face.
 _WHEELS = [(0.1, 0.28, 0, 0.3, BLACK), (0.72, 0.9, 0, 0.3, BLACK)]
 _CAR_SIDE = [(0.08, 0.6, 0.58, 0.93, GLASS), *_WHEELS]
 _WALKER = [(0, 1, 0, 0.45, SECOND), (0, 1, 0.85, 1, HAIR)]
@@ -93,7 +93,7 @@ class RoadScenes:
     categories = [{'id': number, 'name': name} for number, name in enumerate(CATEGORIES, start=1)]
 
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Scene:
-        """An image of that size; its annotations have KITTI's facts, and `facts['calib']` is P2."""
+        """Draw an image of that size; its annotations have KITTI's facts, and `facts['calib']` is P2."""
         camera = scaled_camera(rng, width, height)
         objects = place_objects(rng, camera, width, height)
         image = draw_ground(rng, camera, width, height)
@@ -126,7 +126,7 @@ class Thing:
 
 
 def scaled_camera(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """One of KITTI's P2 matrices for an image of another size: float64 [3, 4]."""
+    """Choose one of KITTI's P2 matrices and scale it to an image of another size: float64 [3, 4]."""
     focal, cx, cy, last = CAMERAS[rng.integers(len(CAMERAS))]
     scale = width / KITTI_WIDTH
     camera = np.array(
@@ -140,7 +140,7 @@ def scaled_camera(rng: np.random.Generator, width: int, height: int) -> np.ndarr
 
 
 def place_objects(rng: np.random.Generator, camera: np.ndarray, width: int, height: int) -> list[Thing]:
-    """1 to 7 labelled objects and up to 3 far ones, the furthest first, without those that others hide."""
+    """Place up to 7 labelled objects and 3 far ones before a camera [3, 4], the furthest first, none hidden."""
     things: list[Thing] = []
     for _ in range(rng.integers(1, 8)):
         kind = str(rng.choice(list(KINDS), p=[share for *_, share in KINDS.values()]))
@@ -160,7 +160,7 @@ def place_objects(rng: np.random.Generator, camera: np.ndarray, width: int, heig
 def random_thing(
     rng: np.random.Generator, kind: str, depths: tuple[float, float], camera: np.ndarray, width: int, height: int
 ) -> Thing:
-    """An object of a kind somewhere in view; every number rounded as in KITTI's label files."""
+    """Place an object of a kind in view of a camera [3, 4]; every number rounded as in KITTI's label files."""
     dim = np.round(np.array(KINDS[kind][1]) * rng.normal(1, 0.06, 3).clip(0.85, 1.15), 2)
     depth = np.exp(rng.uniform(*np.log(depths)))
     x = (rng.uniform(0.02, 0.98) * width - camera[0, 2]) * depth / camera[0, 0]
@@ -197,7 +197,7 @@ def visible_shares(things: list[Thing], width: int, height: int) -> np.ndarray:
 
 
 def annotation(thing: Thing, visible: float) -> dict:
-    """KITTI's facts of an object in COCO's format."""
+    """Return KITTI's facts of an object in COCO's format."""
     x, _, depth = thing.location
     facts = {'category_id': CATEGORIES.index(thing.kind) + 1, 'bbox': thing.box, 'iscrowd': 0}
     facts['area'] = round(thing.box[2] * thing.box[3], 2)
@@ -215,7 +215,7 @@ def annotation(thing: Thing, visible: float) -> dict:
 
 
 def draw_ground(rng: np.random.Generator, camera: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A road between meadows under a sky with houses at the horizon: uint8 [H, W, 3]."""
+    """Draw a road between meadows under a sky with houses at the horizon: uint8 [H, W, 3]."""
     horizon = int(camera[1, 2]) + 1  # first row of the ground
     image = np.empty((height, width, 3), np.float32)
     sky, haze = rng.uniform((190, 150, 120), (255, 215, 190)), rng.uniform(170, 230, 3)
@@ -244,7 +244,7 @@ def draw_ground(rng: np.random.Generator, camera: np.ndarray, width: int, height
 
 
 def draw_shadows(image: np.ndarray, things: list[Thing], camera: np.ndarray) -> None:
-    """Darken the ground under the objects, and a little round them, in place."""
+    """Darken the ground [H, W, 3] under the objects, and a little round them, in place; the camera is [3, 4]."""
     mask = np.zeros(image.shape[:2], np.uint8)
     for thing in things:
         corners = compute_box_3d(thing.dim * (1, 1.15, 1.08), thing.location, thing.rotation_y)[:4]
@@ -253,7 +253,7 @@ def draw_shadows(image: np.ndarray, things: list[Thing], camera: np.ndarray) -> 
 
 
 def draw_object(rng: np.random.Generator, image: np.ndarray, thing: Thing, camera: np.ndarray) -> None:
-    """Paint the faces of an object that the camera sees."""
+    """Paint the faces of an object that the camera [3, 4] sees onto an image [H, W, 3], in place."""
     kind = 'Car' if thing.kind == 'DontCare' else thing.kind
     own = random_colour(rng)
     colours = {OWN: own, SECOND: colour_unlike(rng, [own], 80)}
@@ -271,7 +271,7 @@ def draw_object(rng: np.random.Generator, image: np.ndarray, thing: Thing, camer
 
 
 def on_face(quad: np.ndarray, u: float, v: float) -> np.ndarray:
-    """The point of a face [4, 3] at shares u along its bottom and v of its height: [3]."""
+    """Return the point of a face [4, 3] at shares u along its bottom and v of its height: [3]."""
     return quad[0] + u * (quad[1] - quad[0]) + v * (quad[3] - quad[0])
 
 

@@ -53,7 +53,7 @@ class ShapeScenes:
         self.colors = colors
 
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Scene:
-        """An image of that size."""
+        """Draw an image of that size."""
         ground, ground_colours = random_ground(rng, width, height)
         canvas, annotations = Canvas(ground), []
         most_overlap = MOST_OVERLAP if rng.uniform() < CROWDED else 0
@@ -67,7 +67,7 @@ class ShapeScenes:
         return Scene(canvas.finish(rng, noise=6), annotations)
 
     def _place(self, rng, label, canvas, annotations, most_overlap) -> np.ndarray | None:
-        """The outline of a new object [V, 2] at a place where it hides nothing too much, or None."""
+        """Return the outline of a new object [V, 2] at a place where it hides nothing too much, or None."""
         height, width = canvas.owner.shape
         side = min(width, height)
         for _ in range(TRIES):
@@ -117,23 +117,25 @@ class ExtremeShapeScenes(ShapeScenes):
 
 
 def rotate(points: np.ndarray, angle: float) -> np.ndarray:
-    """Points [V, 2] turned about the origin by an angle in radians."""
+    """Rotate points [V, 2] about the origin by an angle in radians."""
     cos, sin = np.cos(angle), np.sin(angle)
     return points @ np.array([[cos, sin], [-sin, cos]])
 
 
 def regular(radii: list[float]) -> np.ndarray:
-    """A polygon with vertices at equal angles and these distances from the centre: [V, 2]."""
+    """Return a polygon with vertices at equal angles and these distances from the centre: [V, 2]."""
     angles = np.arange(len(radii)) * 2 * np.pi / len(radii)
     return np.stack([np.sin(angles), -np.cos(angles)], axis=1) * np.array(radii)[:, None]
 
 
 def cross() -> np.ndarray:
+    """Return the outline [V, 2] of a cross."""
     arm = np.array([(0.3, 0.3), (0.3, 1), (-0.3, 1)])
     return np.concatenate([rotate(arm, turn * np.pi / 2) for turn in range(4)])
 
 
 def heart() -> np.ndarray:
+    """Return the outline [V, 2] of a heart."""
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     x = 16 * np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
@@ -141,6 +143,7 @@ def heart() -> np.ndarray:
 
 
 def crescent() -> np.ndarray:
+    """Return the outline [V, 2] of a crescent."""
     t = np.linspace(-1.9, 1.9, 24)
     outer = np.stack([np.cos(t), np.sin(t)], axis=1)
     tip = outer[0, 0]
@@ -149,11 +152,12 @@ def crescent() -> np.ndarray:
 
 
 def arrow() -> np.ndarray:
+    """Return the outline [V, 2] of an arrow."""
     right = np.array([(0, -1), (0.75, -0.1), (0.28, -0.1), (0.28, 1)])
     return np.concatenate([right, right[:0:-1] * (-1, 1)])
 
 
-# In order of how easily they are told apart: `classes=3` takes the first three.
+# In order of how easily they are distinguished: `classes=3` takes the first three.
 SHAPES: dict[str, Callable[[], np.ndarray]] = {
     'disc': lambda: regular([1] * 40),
     'triangle': lambda: regular([1] * 3),

@@ -69,19 +69,19 @@ class CenterNet(nn.Module):
             self.add_module(name, head)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, 3, H, W] -> the map at stride 4 that the (last stack's) heads read, [B, c, H/4, W/4]."""
+        """Map [B, 3, H, W] -> the map at stride 4 that the (last stack's) heads read, [B, c, H/4, W/4]."""
         raise NotImplementedError
 
     def stack_features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """[B, 3, H, W] -> the map that each stack's heads read, [B, c, H/4, W/4] each."""
+        """Map [B, 3, H, W] -> the map that each stack's heads read, [B, c, H/4, W/4] each."""
         return [self.features(images)]
 
     def head(self, name: str, stack: int) -> nn.Module:
-        """The head called `name` of a stack; [B, c, h, w] -> [B, channels, h, w]."""
+        """Return the head called `name` of a stack; [B, c, h, w] -> [B, channels, h, w]."""
         return getattr(self, name)
 
     def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
-        """Raw outputs (logits, no activation), one dict a stack.
+        """Return the raw outputs (logits, no activation), one dict a stack.
 
         Args:
             images: normalised images, float [B, 3, H, W].
@@ -101,7 +101,7 @@ class CenterNet(nn.Module):
 
 
 def is_heatmap(head: str) -> bool:
-    """Whether a head of this name is a keypoint heatmap (hm, hm_hp, hm_t, ...)."""
+    """Return whether a head of this name is a keypoint heatmap (hm, hm_hp, hm_t, ...)."""
     return 'hm' in head
 
 
@@ -130,7 +130,7 @@ def kaiming_convs(module: nn.Module) -> None:
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
-    """Convolution without bias (padded to keep the size at stride 1), then batch norm."""
+    """Make a convolution without bias (padded to keep the size at stride 1), then batch norm."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -138,7 +138,7 @@ def conv_bn(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
-    """`conv_bn`, then ReLU."""
+    """Build `conv_bn`, then ReLU."""
     return nn.Sequential(*conv_bn(in_channels, out_channels, kernel, stride), nn.ReLU(inplace=True))
 
 
@@ -159,14 +159,14 @@ class BasicBlock(nn.Module):
 
 
 def bilinear_kernel(size: int) -> torch.Tensor:
-    """The [size, size] kernel with which a transposed convolution of stride size / 2 interpolates linearly."""
+    """Return the [size, size] kernel with which a transposed convolution of stride size / 2 interpolates linearly."""
     centre = (size - 1) / 2
     ramp = 1 - (torch.arange(size) - centre).abs() / (size / 2)  # [size]
     return ramp[:, None] * ramp  # [size, size]
 
 
 def upsampling_conv(in_channels: int, out_channels: int, factor: int = 2, groups: int = 1) -> nn.ConvTranspose2d:
-    """Transposed convolution without bias that makes maps `factor` (even) times as large."""
+    """Make a transposed convolution without bias that makes maps `factor` (even) times as large."""
     return nn.ConvTranspose2d(
         in_channels, out_channels, 2 * factor, factor, padding=factor // 2, groups=groups, bias=False
     )

@@ -12,7 +12,7 @@ from .native_dcn import native_deform_conv2d
 
 
 def torchvision_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
-    """torchvision's operator, which lacks bfloat16 and computes in float32 then.
+    """Call torchvision's operator, which lacks bfloat16 and computes in float32 then.
 
     Args:
         x: [B, in, H, W].
@@ -28,12 +28,12 @@ def torchvision_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
 
 
 def has_native(x: torch.Tensor) -> bool:
-    """Whether our operator takes tensors of the device and the type of `x`, of any shape."""
+    """Return whether our operator takes tensors of the device and the type of `x` [B, in, H, W]."""
     return x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16)
 
 
 def own_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
-    """`native_deform_conv2d`.
+    """Call `native_deform_conv2d`.
 
     Args:
         x (float32 or bfloat16 [B, in, H, W]): on the CPU.
@@ -53,7 +53,7 @@ def own_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
 
 
 def best_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
-    """Our operator where it takes `x`, else torchvision's.
+    """Call our operator where it takes `x`, else torchvision's.
 
     Args:
         x: [B, in, H, W].
@@ -133,6 +133,6 @@ class DCN(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """The line that `print(model)` shows of the layer."""
+        """Return the line that `print(model)` shows of the layer."""
         out_channels, in_channels, kernel, _ = self.weight.shape
         return f'{in_channels}, {out_channels}, kernel_size={kernel}, stride={self.stride}, backend={self.backend}'

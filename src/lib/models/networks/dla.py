@@ -73,7 +73,7 @@ class Tree(nn.Module):
         self.project = conv_bn(in_channels, out_channels) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: torch.Tensor, extra: tuple[torch.Tensor, ...] = ()) -> torch.Tensor:
-        """[B, in, h, w] -> [B, out, h / stride, w / stride]; `extra` maps, of the output's size, go to the root."""
+        """Map [B, in, h, w] -> [B, out, h / stride, w / stride]; `extra` maps, of the output's size, go to the root."""
         bottom = self.downsample(x)  # [B, in, h / stride, w / stride]
         if self.level_root:
             extra = (*extra, bottom)
@@ -101,7 +101,7 @@ class DLA34(nn.Module):
         kaiming_convs(self)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """[B, 3, H, W] -> levels 2 to 5, [B, 64, H/4, W/4] to [B, 512, H/32, W/32]."""
+        """Map [B, 3, H, W] -> levels 2 to 5, [B, 64, H/4, W/4] to [B, 512, H/32, W/32]."""
         x = self.level1(self.level0(self.base_layer(images)))  # [B, 32, H/2, W/2]
         maps = []
         for level in (self.level2, self.level3, self.level4, self.level5):
@@ -137,7 +137,7 @@ class IDAUp(nn.Module):
 
     @staticmethod
     def merge(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Two [B, out_channels, h, w] -> what a node reads."""
+        """Map two [B, out_channels, h, w] -> what a node reads."""
         raise NotImplementedError
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -178,7 +178,7 @@ class DLAUp(nn.Module):
 
 
 def bilinear_upsampling(channels: int, factor: int) -> nn.ConvTranspose2d:
-    """A transposed convolution a channel that starts as bilinear interpolation by `factor`."""
+    """Return a transposed convolution a channel that starts as bilinear interpolation by `factor`."""
     up = upsampling_conv(channels, channels, factor, groups=channels)
     with torch.no_grad():
         up.weight.copy_(bilinear_kernel(2 * factor))

@@ -19,7 +19,7 @@ class ConcatIDAUp(IDAUp):
 
     @staticmethod
     def merge(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Two [B, c, h, w] -> [B, 2c, h, w]."""
+        """Map two [B, c, h, w] -> [B, 2c, h, w]."""
         return torch.cat([x, y], dim=1)
 
 
@@ -33,7 +33,7 @@ class DLASeg(DLACenterNet):
         self.add_heads(heads, CHANNELS[FIRST_LEVEL], head_conv, small_normal)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, 3, H, W] -> [B, 64, H/4, W/4]."""
+        """Map [B, 3, H, W] -> [B, 64, H/4, W/4]."""
         return self.dla_up(self.base(images))[0]
 
 

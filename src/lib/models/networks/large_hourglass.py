@@ -22,7 +22,7 @@ class Convolution(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, in, h, w] -> [B, out, h / stride, w / stride]."""
+        """Map [B, in, h, w] -> [B, out, h / stride, w / stride]."""
         return self.relu(self.bn(self.conv(x)))
 
 
@@ -35,12 +35,12 @@ class Residual(BasicBlock):
         self.skip = nn.Identity() if same else conv_bn(in_channels, out_channels, stride=stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, in, h, w] -> [B, out, h / stride, w / stride]."""
+        """Map [B, in, h, w] -> [B, out, h / stride, w / stride]."""
         return super().forward(x, self.skip(x))
 
 
 def residuals(*channels: int, stride: int = 1) -> nn.Sequential:
-    """Residual blocks from each number of channels to the next; `stride` is the first one's."""
+    """Make residual blocks from each number of channels to the next; `stride` is the first one's."""
     steps = zip(channels, channels[1:], strict=False)
     return nn.Sequential(*[Residual(i, o, stride if n == 0 else 1) for n, (i, o) in enumerate(steps)])
 
@@ -64,7 +64,7 @@ class Hourglass(nn.Module):
         self.low3 = residuals(*[below] * count, here)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, c, h, w] -> the same shape."""
+        """Map [B, c, h, w] -> the same shape."""
         low = self.low3(self.low2(self.low1(x)))  # [B, c, h/2, w/2]
         return self.up1(x) + F.interpolate(low, scale_factor=2.0, mode='nearest')
 
@@ -90,11 +90,11 @@ class HourglassNet(CenterNet):
             self.add_module(name, nn.ModuleList(hourglass_head(name, channels) for _ in range(STACKS)))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, 3, H, W] -> the map that the last stack's heads read, [B, 256, H/4, W/4]."""
+        """Map [B, 3, H, W] -> the map that the last stack's heads read, [B, 256, H/4, W/4]."""
         return self.stack_features(images)[-1]
 
     def stack_features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """[B, 3, H, W] -> the map that each stack's heads read, [B, 256, H/4, W/4] each."""
+        """Map [B, 3, H, W] -> the map that each stack's heads read, [B, 256, H/4, W/4] each."""
         x = self.pre(images)  # [B, 256, h, w]
         features = []
         for stack in range(STACKS):
@@ -105,12 +105,12 @@ class HourglassNet(CenterNet):
         return features
 
     def head(self, name: str, stack: int) -> nn.Module:
-        """The head called `name` of a stack; [B, 256, h, w] -> [B, channels, h, w]."""
+        """Return the head called `name` of a stack; [B, 256, h, w] -> [B, channels, h, w]."""
         return getattr(self, name)[stack]
 
 
 def hourglass_head(name: str, channels: int) -> nn.Sequential:
-    """3x3 convolution to 256 channels, ReLU, 1x1 convolution; PyTorch's initial values but a heatmap's bias."""
+    """Make a 3x3 convolution to 256 channels, ReLU, 1x1 convolution; initialized as by PyTorch but a heatmap's bias."""
     last = nn.Conv2d(HEAD_CHANNELS, channels, 1)
     if is_heatmap(name):
         nn.init.constant_(last.bias, HEATMAP_BIAS)

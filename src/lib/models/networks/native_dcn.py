@@ -30,7 +30,7 @@ def native_deform_conv2d(
     dilation: int,
     mask: torch.Tensor,
 ) -> torch.Tensor:
-    """`torchvision.ops.deform_conv2d` on the CPU, for square kernels without weight groups.
+    """Compute `torchvision.ops.deform_conv2d` on the CPU, for square kernels without weight groups.
 
     Args:
         x (float32 or bfloat16 [B, in, H, W]): the maps; fastest when channels-last.
@@ -80,7 +80,7 @@ def native_deform_conv2d_backward(
     padding: int,
     dilation: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of `native_deform_conv2d`.
+    """Compute the gradients of `native_deform_conv2d`.
 
     Args:
         grad (any float type [B, out, h, w]): the gradient of the output.
@@ -154,6 +154,11 @@ def check_arguments(
 ) -> None:
     """Refuse arguments of the operators that do not go together: the kernel reads memory by their shapes.
 
+    Args:
+        x (float32 or bfloat16 [B, in, H, W]), weight [out, in, k, k]: the maps and the kernel.
+        offset [B, 2 * k * k, h, w], mask [B, k * k, h, w], bias [out], grad [B, out, h, w]: of x's type.
+        stride, padding, dilation: of the convolution.
+
     Raises:
         TypeError: tensors of types that the operators do not take.
         ValueError: shapes or numbers that do not go together, or maps without cells.
@@ -184,7 +189,11 @@ def check_arguments(
 def expected_shapes(
     x: torch.Tensor, weight: torch.Tensor, mask: torch.Tensor, stride: int, padding: int, dilation: int
 ) -> dict[str, list[int]]:
-    """The shape of each tensor of the operators as x, weight and the channels of mask have it; {} if they cannot be."""
+    """Return the shape that each tensor of the operators must have.
+
+    It follows from x [B, in, H, W], weight [out, in, k, k] and the channels of mask [B, k * k, h, w]; {} where they
+    do not go together.
+    """
     if not x.dim() == weight.dim() == mask.dim() == 4 or not (all(x.shape[1:]) and all(weight.shape)):
         return {}
     batch, in_channels, *sides = x.shape
@@ -204,7 +213,7 @@ def expected_shapes(
 
 
 def empty_channels_last(tensor: torch.Tensor) -> torch.Tensor:
-    """A new tensor like one of [B, C, H, W], channels-last in memory."""
+    """Return a new tensor like one of [B, C, H, W], channels-last in memory."""
     return tensor.new_empty(tensor.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
 
 
@@ -232,22 +241,22 @@ def strips(mask: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> Iter
 
 
 def channels_last(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The maps x [B, C, H, W] as contiguous [B, H, W, C] of that type, copied only where it must be."""
+    """Return the maps x [B, C, H, W] as contiguous [B, H, W, C] of that type, copied only where it must be."""
     return x.permute(0, 2, 3, 1).to(dtype).contiguous()
 
 
 def as_matrix(weight: torch.Tensor) -> torch.Tensor:
-    """The weight [out, in, k, k] as [out, k * k * in]; no copy when it is channels-last."""
+    """Return the weight [out, in, k, k] as [out, k * k * in]; no copy when it is channels-last."""
     return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
-    """A view of a tensor of any shape; NumPy has no bfloat16, so that becomes its bits, uint16."""
+    """Return a view [...] of a tensor [...]; NumPy has no bfloat16, so that becomes its bits, uint16."""
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def computing_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The type that the operator computes in: bfloat16 only where the processor can, elsewhere float32 is faster."""
+    """Return the type that the operator computes in: bfloat16 only where the processor can, else float32."""
     if dtype == torch.bfloat16 and not cpu_has_bfloat16():
         return torch.float32
     return dtype

@@ -16,7 +16,7 @@ class DeformConv(nn.Module):
         self.conv = DCN(in_channels, out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, in, h, w] -> [B, out, h, w]."""
+        """Map [B, in, h, w] -> [B, out, h, w]."""
         return self.actf(self.conv(x))
 
 
@@ -31,7 +31,7 @@ class SumIDAUp(IDAUp):
 
     @staticmethod
     def merge(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Two [B, c, h, w] -> [B, c, h, w]."""
+        """Map two [B, c, h, w] -> [B, c, h, w]."""
         return x + y
 
 
@@ -47,7 +47,7 @@ class DLASeg(DLACenterNet):
         self.add_heads(heads, merged[0], head_conv, zero_biases)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, 3, H, W] -> [B, 64, H/4, W/4]."""
+        """Map [B, 3, H, W] -> [B, 64, H/4, W/4]."""
         maps = self.dla_up(self.base(images))
         return self.ida_up(maps[:-1])[-1]
 

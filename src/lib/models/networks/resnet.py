@@ -30,7 +30,7 @@ class ResNetCenterNet(CenterNet):
         self.imagenet = ImageNetWeights(url, file.name, sha256_prefix=file.stem.split('-')[-1])
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, 3, H, W] -> [B, c, H/4, W/4]."""
+        """Map [B, 3, H, W] -> [B, c, H/4, W/4]."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # [B, 64, H/4, W/4]
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # [B, backbone_channels, H/32, W/32]
         return self.deconv_layers(x)

@@ -57,7 +57,7 @@ def fit_text(image: np.ndarray, text: str) -> tuple[str, float, int, tuple[int, 
 
 
 def places(image: np.ndarray, corners: list[tuple[int, int]], size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return the upper left corners where a label of `size` (width, height) may stand in the image, best first."""
+    """Return the upper left corners where a label of `size` (width, height) may stand in `image` [H, W, 3]."""
     (x1, y1), (x2, y2) = corners
     width, height = size
     pad = line_width(image) // 2

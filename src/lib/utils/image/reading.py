@@ -147,8 +147,13 @@ def open_lazily(file: str | os.PathLike | BinaryIO) -> Iterator[Image.Image]:
 
     Unlike `PIL.Image.open`, it neither warns of images over 89 megapixels nor refuses those over 179: the caller
     has a budget of its own.
+
+    Raises:
+        OSError, UnidentifiedImageError, SyntaxError, ValueError: it is no image, or no file at all.
     """
     global _limit_holders, _limit_before
+    if isinstance(file, str | os.PathLike) and not stat.S_ISREG(os.stat(file).st_mode):
+        raise OSError(f"'{file}' is no file")  # a pipe would wait for its writer
     with _limit_lock:  # Pillow has one limit for all threads
         if _limit_holders == 0:
             _limit_before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None

@@ -1,4 +1,4 @@
-"""What the demo leaves: drawn images or videos, and the list of all detections."""
+"""The outputs of the demo: drawn images or videos, and the list of all detections."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What the demo looks at: an image, a folder of images, a video or a camera, as frames one after another."""
+"""The inputs of the demo: an image, a folder of images, a video or a camera, as frames one after another."""
 
 import logging
 import time
