@@ -385,6 +385,25 @@ def test_explosion_is_said_with_the_rate(train, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
+    ('spoil', 'words'),
+    [
+        (lambda weight: weight * math.nan, 'holds NaN'),
+        (lambda weight: weight.to_sparse(), 'sparse'),
+        (lambda weight: weight.to(torch.complex64), 'not a dense tensor'),
+    ],
+)
+def test_spoilt_weights_beside_an_average_are_refused(train, spoil, words):
+    """The weights that training goes on with are checked as the average is."""
+    name = f'spoilt_{words}'.replace(' ', '_')
+    folder = train(name, '--num_epochs', 1, '--ema', 0.9)
+    checkpoint = load(folder)
+    checkpoint['raw_state_dict']['hm.weight'] = spoil(checkpoint['raw_state_dict']['hm.weight'])
+    torch.save(checkpoint, folder / 'model_last.pth')
+    with pytest.raises(UserError, match=words):
+        train(name)
+
+
+@pytest.mark.parametrize(
     ('args', 'words'),
     [
         (['--save_minutes', '-1'], '--save_minutes'),

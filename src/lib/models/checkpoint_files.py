@@ -261,13 +261,21 @@ def unwrap(path: str | os.PathLike, content: Any) -> dict[str, Any]:
         )
     if key not in ('', 'state_dict'):
         logger.info("'%s': its weights are under the key '%s'", path, key)
+    state = published_state(path, weights)
     checkpoint = {} if key == '' else {name: value for name, value in content.items() if name not in WRAPPERS}
     check_fact(path, 'epoch', checkpoint.setdefault('epoch', 0))
-    return {**checkpoint, 'state_dict': published_state(path, weights)}
+    return {**checkpoint, 'state_dict': state}
 
 
 def published_state(path: str | os.PathLike, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights `{name: tensor}` under their published names.
+    """Give weights their published names.
+
+    Args:
+        path: the file that they are from.
+        weights: `{name: tensor [...]}`.
+
+    Returns:
+        The same tensors, without the prefixes before their names.
 
     Raises:
         UserError: one is not a dense real tensor, or has no name that a parameter can have.
