@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from helpers import options
+from helpers import batch_of, options
 from lib.datasets.toy import make_toy_data
 from lib.models import model
 from lib.models.model import create_model
@@ -58,6 +58,16 @@ def tiny_networks():
 def data(tmp_path_factory):
     """A ctdet toy folder: 12 images to train on, 2 to validate, 64 px."""
     return str(make_toy_data(tmp_path_factory.mktemp('data') / 'toy', train=12, val=2, size=64))
+
+
+@pytest.fixture(scope='module')
+def sources(data, tmp_path_factory):
+    """The options that name each task's toy data."""
+    made = {'ctdet': ['--dataset', data]}
+    for task in ('multi_pose', 'exdet', 'ddd'):
+        folder = make_toy_data(tmp_path_factory.mktemp(task) / 'toy', task, train=4, val=1, size=(128, 64))
+        made[task] = ['--dataset', 'kitti', '--data_dir', str(folder)] if task == 'ddd' else ['--dataset', str(folder)]
+    return made
 
 
 @pytest.fixture(scope='module')
@@ -135,35 +145,29 @@ class NoUpdate(torch.optim.SGD):
         """Do nothing."""
 
 
-def one_iteration(data, network, images, *args):
-    """Gradients and buffers of a copy of `network` after an iteration on the first `images` of the data."""
-    opt, dataset = options('ctdet', data, *TINY, *map(str, args))
+def one_iteration(task, source, images, *args):
+    """Gradients, buffers and losses of an iteration on these images of the data, from the weights of a seed."""
+    opt, dataset = options(task, *source[1:], *TINY, *map(str, args))
     samples = dataset(opt, 'train')
-    batch = torch.utils.data.default_collate([samples[i] for i in images])
-    copy = TinyNet(opt.heads)
-    copy.load_state_dict(network)
-    trainer = train_factory['ctdet'](opt, copy, NoUpdate(copy.parameters(), 1))
-    trainer.set_device(opt.device)
-    copy.train()
-    stats = trainer.train_iteration(batch)
-    return {name: p.grad for name, p in copy.named_parameters()}, dict(copy.named_buffers()), stats
-
-
-@pytest.fixture(scope='module')
-def network(data):
-    """The weights of a small network."""
-    opt, _ = options('ctdet', data, *TINY)
     torch.manual_seed(0)
-    return TinyNet(opt.heads).state_dict()
+    network = TinyNet(opt.heads)
+    trainer = train_factory[task](opt, network, NoUpdate(network.parameters(), 1))
+    trainer.set_device(opt.device)
+    trainer.start_learning()
+    stats = trainer.train_iteration(batch_of(*(samples[i] for i in images)))
+    return {name: p.grad for name, p in network.named_parameters()}, dict(network.named_buffers()), stats
 
 
-@pytest.mark.parametrize('master', [-1, 1])
-def test_accumulated_gradient_is_the_mean_over_chunks(data, network, master):
+@pytest.mark.parametrize(
+    ('task', 'master'), [('ctdet', -1), ('ctdet', 1), ('multi_pose', 3), ('exdet', -1), ('ddd', 1)]
+)
+def test_accumulated_gradient_is_the_mean_over_chunks(sources, task, master):
     """Each chunk's loss is averaged on its own; the running statistics are the first chunk's."""
-    first = 2 if master == -1 else master
-    gradients, buffers, stats = one_iteration(data, network, range(4), '--accumulate', 2, '--master_batch_size', master)
+    args, first = ['--accumulate', 2, '--master_batch_size', master], 2 if master == -1 else master
+    gradients, buffers, stats = one_iteration(task, sources[task], range(4), *args)
     (one, one_buffers, one_stats), (two, _, two_stats) = (
-        one_iteration(data, network, images, '--batch_size', len(images)) for images in (range(first), range(first, 4))
+        one_iteration(task, sources[task], images, '--batch_size', len(images))
+        for images in (range(first), range(first, 4))
     )
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, (one[name] + two[name]) / 2)
@@ -172,10 +176,11 @@ def test_accumulated_gradient_is_the_mean_over_chunks(data, network, master):
         assert value.item() == pytest.approx((one_stats[name] + two_stats[name]).item() / 2)
 
 
-def test_short_batch_fills_the_first_chunks(data, network):
+def test_short_batch_fills_the_first_chunks(sources):
     """Of 3 images in chunks of 2, 2 and 2 the second chunk gets one and the third none."""
-    gradients, _, _ = one_iteration(data, network, range(3), '--batch_size', 6, '--accumulate', 3)
-    one, two = (one_iteration(data, network, images, '--batch_size', 6)[0] for images in (range(2), range(2, 3)))
+    args = ['--batch_size', 6]
+    gradients, _, _ = one_iteration('ctdet', sources['ctdet'], range(3), *args, '--accumulate', 3)
+    one, two = (one_iteration('ctdet', sources['ctdet'], images, *args)[0] for images in (range(2), range(2, 3)))
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, (one[name] + two[name]) / 2)
 
@@ -183,12 +188,12 @@ def test_short_batch_fills_the_first_chunks(data, network):
 # ------------------------------------------------------------------------------------------ one option each
 
 
-def test_gradient_is_clipped_to_its_norm(data, network):
+def test_gradient_is_clipped_to_its_norm(sources):
     """--clip_grad scales the gradient as a whole: its direction stays. One that is shorter stays as it is."""
-    whole, _, _ = one_iteration(data, network, range(4))
+    whole, _, _ = one_iteration('ctdet', sources['ctdet'], range(4))
     norm = torch.cat([gradient.flatten() for gradient in whole.values()]).norm()
     for most in (norm / 3, 3 * norm):
-        clipped, _, _ = one_iteration(data, network, range(4), '--clip_grad', most.item())
+        clipped, _, _ = one_iteration('ctdet', sources['ctdet'], range(4), '--clip_grad', most.item())
         for name, gradient in clipped.items():
             torch.testing.assert_close(gradient, whole[name] * min(1, most / norm))
 
@@ -205,7 +210,7 @@ def rates(patch):
     return found
 
 
-def test_rates_of_the_schedules(train, monkeypatch):
+def test_rates_of_the_schedules(train, monkeypatch, capsys):
     """3 iterations an epoch at --lr 1e-3: tenfold drops, a warm-up before them, half a cosine, and both."""
     found = rates(monkeypatch)
     train('drops', '--lr_step', 1)
@@ -216,6 +221,7 @@ def test_rates_of_the_schedules(train, monkeypatch):
     after = [(1 + math.cos(math.pi * t / 4)) / 2 for t in range(4)]
     expected = [1, 1, 1, 0.1, 0.1, 0.1, 0.25, 0.5, 0.75, 0.1, 0.1, 0.1, *cosine, 0.5, 1, *after]
     assert found == pytest.approx([1e-3 * share for share in expected])
+    assert 'learning rate 0.0005 (rising to 0.001 for 2 iterations)' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('choice', 'learnt'), [('backbone', ['neck', 'heads']), ('all-but-heads', ['heads'])])

@@ -59,12 +59,14 @@ class Run:
             self.best_epoch = opt.facts.get('best_epoch', self.epoch) if same_metric else self.epoch
         done = self.epoch * self.schedule.epoch_length + self.iteration
         self.trainer.scheduler = self.schedule.start(self.trainer.optimizer, opt.lr, done)
-        self.watch = LossWatch(skip=max(0, opt.warmup - done))
         (rate,) = self.trainer.scheduler.get_last_lr()
+        rising = self.schedule.warmup_left(done)
+        self.watch = LossWatch(skip=rising)
+        warmup = f' (rising to {opt.lr:g} for {rising} iterations)' if rising else ''
         self.logger.say(
             f'{opt.task}, {opt.arch}, {opt.num_classes} classes, input {opt.input_h} x {opt.input_w} on {opt.device}: '
-            f'learning rate {rate:g} for batches of {opt.batch_size}, epochs {self.epoch + 1} to {opt.num_epochs}; '
-            f'outputs in {opt.save_dir}'
+            f'learning rate {rate:g}{warmup} for batches of {opt.batch_size}, '
+            f'epochs {self.epoch + 1} to {opt.num_epochs}; outputs in {opt.save_dir}'
         )
 
     def is_over(self) -> bool:

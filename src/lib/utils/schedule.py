@@ -48,6 +48,10 @@ class Schedule:
         rise = min(1, (done + 1) / self.warmup) if self.warmup > 0 else 1
         return rise * (self.cosine(done) if self.kind == 'cosine' else step_factor(self.lr_step, self.epoch(done)))
 
+    def warmup_left(self, done: int) -> int:
+        """Return the iterations of the warm-up that are to come after `done` ones."""
+        return max(0, self.warmup - done)
+
     def epoch(self, done: int) -> int:
         """Return the epochs that are over after `done` iterations."""
         return done // self.epoch_length
