@@ -320,27 +320,33 @@ class PowerCut(Exception):
     """Stands for what ends a program at once."""
 
 
-def test_epochs_are_saved_in_their_middle(train, plain, monkeypatch):
-    """--save_minutes: a program that is ended at once goes on, exactly, from an iteration and not from an epoch."""
-    step = BaseTrainer.train_iteration
+def cut_power_after(iterations, patch):
+    """End the program at once when it begins the iteration after so many."""
+    step, left = BaseTrainer.train_iteration, iter(range(iterations, -1, -1))
 
     def until_power_cut(trainer, batch):
         if next(left) == 0:
             raise PowerCut
         return step(trainer, batch)
 
-    monkeypatch.setattr(BaseTrainer, 'train_iteration', until_power_cut)
-    for name, minutes, reached in (('often', 1e-9, (1, 1)), ('never', 0, (1, 0)), ('seldom', 30, (1, 0))):
-        left = iter(range(4, -1, -1))
-        with pytest.raises(PowerCut):
-            train(name, '--save_minutes', minutes)
-        with monkeypatch.context() as patch:
-            patch.setattr(BaseTrainer, 'train_iteration', step)
-            folder = plain.parent / name
-            assert (load(folder)['epoch'], load(folder)['iteration']) == reached
-            train(name)
-        assert not differences(load(folder)['state_dict'], load(plain)['state_dict'])
-        assert load(folder)['best'] == load(plain)['best']
+    patch.setattr(BaseTrainer, 'train_iteration', until_power_cut)
+
+
+@pytest.mark.parametrize(
+    ('minutes', 'reached', 'args'), [(1e-9, 1, []), (1e-9, 1, RUNS['all']), (0, 0, []), (30, 0, [])]
+)
+def test_epochs_are_saved_in_their_middle(train, minutes, reached, args):
+    """--save_minutes: a program that is ended at once goes on, exactly, from an iteration and not from an epoch."""
+    name = f'cut_{minutes}_{len(args)}'
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
+        cut_power_after(4, patch)
+        train(name, '--save_minutes', minutes, *args)
+    whole = train(f'{name}_whole', '--save_minutes', minutes, *args)
+    folder = whole.parent / name
+    assert (load(folder)['epoch'], load(folder)['iteration']) == (1, reached)
+    train(name)
+    for file in ('model_last.pth', 'model_best.pth'):
+        assert not differences(load(whole, file), load(folder, file))
 
 
 def test_broken_network_is_not_saved_in_time(train, plain, monkeypatch):

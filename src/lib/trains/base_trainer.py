@@ -221,13 +221,12 @@ class BaseTrainer:
             UserError: the loss is not finite, or the loader raised it in validation.
         """
         training = phase == 'train'
-        if training:
-            self.start_learning()
-        else:
-            self.result.eval()
         total = start + len(loader)
         if training:
+            self.start_learning()
             total = self.epoch_length(total)
+        else:
+            self.result.eval()
         meter = LossMeter(self.loss.stats)
         results: dict = {}
         with EpochLog(self.opt, phase, epoch, total, start) as log:
