@@ -43,4 +43,4 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
 
 def mean_over_chunks(stats: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Return `{name: scalar}`, the mean of each scalar over the chunks."""
-    return {name: sum(of_chunk[name] for of_chunk in stats) / len(stats) for name in stats[0]}
+    return {name: torch.stack([of_chunk[name] for of_chunk in stats]).mean() for name in stats[0]}
