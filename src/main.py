@@ -56,13 +56,13 @@ def train(opt: 'Options', Dataset: type) -> None:
     optimizer = torch.optim.Adam(model.parameters(), opt.lr, fused=True)
     trainer = train_factory[opt.task](opt, model, optimizer)
     with Logger(opt) as logger, StopSignals(trainer.request_stop):
-        run = Run(opt, trainer, logger, Dataset.create_metric(opt.eval_metric).main)
+        run = Run(opt, trainer, logger, Dataset.create_metric(opt.eval_metric).main, len(train_loader))
         run.start()
         trainer.set_device(opt.device)
         try:
             if validates and run.owes_validation():
                 run.validate(validation)
-            while run.epoch < opt.num_epochs:
+            while not run.is_over():
                 run.train_epoch(train_loader)
                 if validates and run.owes_validation():
                     run.validate(validation)

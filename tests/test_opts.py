@@ -150,6 +150,8 @@ def test_chunk_sizes():
     [
         ['ctdet', '--dense_hp'],
         ['ctdet', '--master_batch_size', '4'],
+        ['ctdet', '--lr_schedule', 'cosine', '--lr_step', '90'],
+        ['ctdet', '--val_intervals', '0', '--patience', '5'],
         ['ctdet', '--arch', 'hourglass', '--head_conv', '64'],
         ['ctdet', '--shift', '0.2'],
         ['ctdet', '--hm_gauss', '3'],

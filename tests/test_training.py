@@ -151,12 +151,12 @@ def test_run_leaves_what_was_promised(uninterrupted):
 
 
 def test_learning_rate_drops_after_the_epoch(uninterrupted):
-    """Epochs 1 and 2 run at lr, epoch 3 at a tenth."""
+    """Checkpoints hold the rate of the next iteration: a tenth of --lr from the end of epoch 2 on."""
     rates = {
-        name: torch.load(uninterrupted / f'{name}.pth', weights_only=True)['optimizer']['param_groups'][0]['lr']
-        for name in ('model_2', 'model_last')
+        epoch: torch.load(uninterrupted / f'{name}.pth', weights_only=True)['optimizer']['param_groups'][0]['lr']
+        for epoch, name in {2: 'model_2', 3: 'model_last'}.items()
     }
-    assert rates == {'model_2': pytest.approx(1e-3), 'model_last': pytest.approx(1e-4)}
+    assert rates == {2: pytest.approx(1e-4), 3: pytest.approx(1e-4)}
 
 
 def test_resumed_run_tells_the_rate_in_force(toy, uninterrupted, scripts, tmp_path, capsys):

@@ -191,20 +191,75 @@ class Options(Namespace):
         'epochs after which the rate drops tenfold',
         group='train',
         parse=numbers(int, 'epochs such as 90,120'),
+        idle=lambda opt: '' if opt.lr_schedule == 'step' else 'acts only with --lr_schedule step',
         **TRAINING,
+    )
+    lr_schedule: str = option(
+        'step',
+        'step: the rate drops at --lr_step; cosine: it falls to 0 along half a cosine',
+        group='train',
+        choices=('step', 'cosine'),
+        **TRAINING,
+    )
+    warmup: int = option(
+        0, 'first iterations of the run, over which the rate rises from 0', group='train', check=at_least(0), **TRAINING
     )
     num_epochs: int = option(140, 'epochs of training', group='train', check=at_least(1), **TRAINING)
     batch_size: int = option(32, 'images a step', group='train', check=at_least(1), **TRAINING)
     master_batch_size: int = option(
         -1,
-        "the first GPU's share of the batch: without effect, as this version runs on one device",
+        "the first chunk's share of the batch, with --accumulate; -1: as large as the others",
         group='train',
         check=positive_or_default(),
-        idle=lambda opt: 'does not act on one device' if len(opt.gpus) == 1 else '',
+        idle=lambda opt: 'does not act on one device without --accumulate' if len(opt.chunk_sizes) == 1 else '',
+        **TRAINING,
+    )
+    accumulate: int = option(
+        1,
+        'chunks of the batch that go through the network one after the other, for less memory; the step is by their '
+        'mean gradient',
+        group='train',
+        check=at_least(1),
+        **TRAINING,
+    )
+    freeze: str = option(
+        'none',
+        'part of the network that stays as it is, batch norm statistics too',
+        group='train',
+        choices=('none', 'backbone', 'all-but-heads'),
+        **TRAINING,
+    )
+    clip_grad: float = option(
+        0.0,
+        'most norm of the gradient, which is scaled down to it; 0: any',
+        group='train',
+        check=at_least(0),
+        **TRAINING,
+    )
+    ema: float = option(
+        0.0,
+        'decay of the average of the weights, such as 0.9998, which is validated and saved in their place; 0: none',
+        group='train',
+        check=Check(lambda value: 0 <= value < 1, 'at least 0 and less than 1'),
         **TRAINING,
     )
     num_iters: int = option(-1, 'iterations an epoch; -1: all', group='train', check=positive_or_default(), **TRAINING)
     val_intervals: int = option(5, 'epochs between validations; 0: never', group='train', check=at_least(0), **TRAINING)
+    patience: int = option(
+        0,
+        'epochs without a better --metric after which training ends; 0: none',
+        group='train',
+        check=at_least(0),
+        idle=lambda opt: '' if opt.val_intervals > 0 else 'does not act without validation',
+        **TRAINING,
+    )
+    save_minutes: float = option(
+        30.0,
+        'minutes after which model_last.pth is written within an epoch, too; 0: at the end of epochs alone',
+        group='train',
+        check=at_least(0),
+        **TRAINING,
+    )
     trainval: bool = option(
         False, 'no validation; own data and kitti train on val too', group='train', programs=(MAIN, TEST)
     )
@@ -351,7 +406,7 @@ class Options(Namespace):
     record: dict[str, Any]  # each option as it was given, or taken from the run that is resumed
     facts: dict[str, Any]  # of the checkpoint, where the run takes them
     gpus_str: str
-    chunk_sizes: list[int]  # images for each device
+    chunk_sizes: list[int]  # images for each device, or in each chunk of --accumulate
     root_dir: str
     save_dir: str  # exp_dir/EXP_ID, or the folder of the run that the checkpoint lies in
     debug_dir: str
@@ -732,9 +787,9 @@ def derive_options(opt: Options) -> None:
         opt.val_intervals = 0
     if opt.debug > 0:
         opt.batch_size, opt.num_workers, opt.gpus, opt.master_batch_size = 1, 0, opt.gpus[:1], -1
-        opt.test_batch_size = 1
+        opt.test_batch_size = opt.accumulate = 1
     opt.num_workers = min(opt.num_workers, os.cpu_count() or 1)
-    opt.chunk_sizes = chunk_sizes(opt.batch_size, opt.master_batch_size, len(opt.gpus))
+    opt.chunk_sizes = chunk_sizes(opt.batch_size, opt.master_batch_size, max(len(opt.gpus), opt.accumulate))
     if opt.master_batch_size == -1:
         opt.master_batch_size = opt.chunk_sizes[0]
 
@@ -765,14 +820,14 @@ def acts_in_task(row: Option, task: str) -> bool:
     return row.name in TASKS[task].options.rows
 
 
-def chunk_sizes(batch_size: int, master_batch_size: int, num_gpus: int) -> list[int]:
-    """Split a batch over devices: the master's share first, the rest split evenly, its remainder one each to the
+def chunk_sizes(batch_size: int, master_batch_size: int, count: int) -> list[int]:
+    """Split a batch into `count` chunks: the master's share first, the rest split evenly, its remainder one each to the
     first of the rest."""
-    if num_gpus == 1:
+    if count == 1:
         return [batch_size]
-    master = master_batch_size if master_batch_size != -1 else batch_size // num_gpus
-    share, extra = divmod(batch_size - master, num_gpus - 1)
-    return [master] + [share + (i < extra) for i in range(num_gpus - 1)]
+    master = master_batch_size if master_batch_size != -1 else batch_size // count
+    share, extra = divmod(batch_size - master, count - 1)
+    return [master] + [share + (i < extra) for i in range(count - 1)]
 
 
 def set_resolution(opt: Options, default: list[int]) -> None:
@@ -806,10 +861,13 @@ def check_combinations(opt: Options) -> None:
     ways = [f'--{name}' for name in ('norm_wh', 'dense_wh', 'cat_spec_wh') if getattr(opt, name)]
     if len(ways) > 1:
         raise UserError(f'{" and ".join(ways)} are different ways to learn box sizes: choose one')
+    if len(opt.gpus) > 1 and opt.accumulate > 1:
+        raise UserError(f'--gpus {opt.gpus_str} and --accumulate {opt.accumulate} both share out a batch: choose one')
     if min(opt.chunk_sizes) < 1:
+        chunk = f'device of --gpus {opt.gpus_str}' if len(opt.gpus) > 1 else f'chunk of --accumulate {opt.accumulate}'
         raise UserError(
-            f'--batch_size {opt.batch_size} with --master_batch_size {opt.master_batch_size} leaves a device of '
-            f'--gpus {opt.gpus_str} without images'
+            f'--batch_size {opt.batch_size} with --master_batch_size {opt.master_batch_size} leaves a {chunk} '
+            'without images'
         )
     if opt.overwrite and 'resume' in opt.given:
         raise UserError('--overwrite starts a run over and --resume goes on with it: choose one')

@@ -194,6 +194,10 @@ class TrainLoader:
             **worker_options(opt),
         )
 
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        return max(1, len(self.dataset) // self.batch_size)
+
     def epoch(self, epoch: int, start: int = 0) -> Batches:
         """Return the batches of that epoch (its number from 1), without the first `start`."""
         self.sampler.epoch, self.sampler.skip = epoch, start * self.batch_size

@@ -262,6 +262,25 @@ def unwrap(path: str | os.PathLike, content: Any) -> dict[str, Any]:
         )
     if key not in ('', 'state_dict'):
         logger.info("'%s': its weights are under the key '%s'", path, key)
+    state = published_state(path, weights)
+    checkpoint = {} if key == '' else {name: value for name, value in content.items() if name not in WRAPPERS}
+    check_fact(path, 'epoch', checkpoint.setdefault('epoch', 0))
+    return {**checkpoint, 'state_dict': state}
+
+
+def published_state(path: str | os.PathLike, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give weights their published names.
+
+    Args:
+        path: the file that they are from.
+        weights: `{name: tensor [...]}`.
+
+    Returns:
+        The same tensors, without the prefixes before their names.
+
+    Raises:
+        UserError: one is not a dense real tensor, or has no name that a parameter can have.
+    """
     state: dict[str, torch.Tensor] = {}
     for name, value in weights.items():
         published = PREFIXES.sub('', name)
@@ -272,9 +291,7 @@ def unwrap(path: str | os.PathLike, content: Any) -> dict[str, Any]:
         if not is_dense(value) or value.is_complex():
             raise Refusal(path, f"'{published}' is not a dense tensor of real numbers; save dense weights")
         state[published] = value
-    checkpoint = {} if key == '' else {name: value for name, value in content.items() if name not in WRAPPERS}
-    check_fact(path, 'epoch', checkpoint.setdefault('epoch', 0))
-    return {**checkpoint, 'state_dict': state}
+    return state
 
 
 def find_weights(content: Any) -> tuple[str, dict[str, torch.Tensor] | None]:

@@ -14,7 +14,7 @@ from torch import nn
 from ..utils.errors import UserError
 from ..utils.files import atomic_path
 from ..utils.schedule import set_learning_rate
-from .checkpoint_files import is_dense, load_checkpoint, read_checkpoint
+from .checkpoint_files import is_dense, is_state_dict, load_checkpoint, published_state, read_checkpoint
 from .facts import check_facts, shorten
 from .families import family_of
 from .recognition import head_of, infer_facts, is_counter
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 NETWORK_FACTS = ('arch', 'heads', 'head_conv', 'task')
 # Published dla checkpoints carry the ImageNet classifier, which their network does not have.
 SILENTLY_DROPPED = {'base.fc.weight', 'base.fc.bias'}
+RAW_WEIGHTS = 'raw_state_dict'  # key of the weights as they are trained, where `state_dict` is their average
 ADAM_STATE = ('step', 'exp_avg', 'exp_avg_sq')
 
 
@@ -145,7 +146,8 @@ def load_model(
         model: the network, wrapped or not; filled in place.
         path: the checkpoint, or a bare state dict.
         optimizer: of this model's parameters; with `resume` it gets the checkpoint's state where that fits.
-        resume: go on after the checkpoint's epoch.
+        resume: go on after the checkpoint's epoch, with the weights as they were trained where the checkpoint holds
+            their average (`--ema`).
         lr: learning rate of the start; with `resume` the optimizer gets the rate that is due after the checkpoint's
             epoch (`set_learning_rate`). None keeps the optimizer's own.
         lr_step: epochs after which the rate drops.
@@ -159,6 +161,8 @@ def load_model(
             `strict`, something is left unfilled.
     """
     checkpoint = load_checkpoint(path)
+    if resume and is_state_dict(checkpoint.get(RAW_WEIGHTS)):
+        checkpoint['state_dict'] = published_state(path, checkpoint[RAW_WEIGHTS])
     network = unwrap_model(model)
     fit = Fit(network, checkpoint)
     if all(is_counter(name) for name in fit.usable):

@@ -121,6 +121,8 @@ FACTS: dict[str, Fact] = {
         Fact('batch_size', *COUNT),
         Fact('validated', *COUNT),
         Fact('best', *NUMBER),
+        Fact('best_epoch', *COUNT),
+        Fact('averaged', *FLAG),
         Fact('metric', *TEXT),
         Fact('options', are_options, 'a dict of options'),
     )

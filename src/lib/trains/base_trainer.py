@@ -9,17 +9,23 @@ from functools import partial
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..models.checkpoints import load_model
 from ..models.utils import Output
 from ..utils.cli import Progress
 from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.device import to_channels_last, to_device
 from ..utils.errors import UserError
 from ..utils.oracle_utils import gen_oracle_map
+from .chunks import mean_over_chunks, running_statistics_kept, split_batch
+from .freezing import freeze
 
 logger = logging.getLogger(__name__)
 
 Spread = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+AfterIteration = Callable[[int, 'LossMeter'], None]
 
 
 class Interrupted(Exception):
@@ -104,10 +110,17 @@ class BaseTrainer:
         opt: options, with `device`.
         model: the network; moved to the device by `set_device`.
         optimizer: None when only validating.
+
+    Attributes:
+        scheduler: sets the optimizer's rate for each step; without one it stays as it is.
+        averaged: the average of the weights over all steps (`--ema`); without one there is none.
     """
 
     def __init__(self, opt: Namespace, model: nn.Module, optimizer: torch.optim.Optimizer | None = None):
         self.opt, self.model, self.optimizer = opt, model, optimizer
+        self.frozen_norms = freeze(model, opt.freeze)
+        self.scheduler: LRScheduler | None = None
+        self.averaged: AveragedModel | None = None
         self.loss = self.create_loss(opt)
         self.stop_requested = False
         self.images_shown = 0
@@ -132,9 +145,28 @@ class BaseTrainer:
         """
         raise NotImplementedError
 
+    @property
+    def result(self) -> nn.Module:
+        """The network that is validated and saved: the averaged one with `--ema`, else the one that is trained."""
+        return self.model if self.averaged is None else self.averaged.module
+
+    def start_averaging(self, resumed: str = '') -> None:
+        """With `--ema`, average the weights from now on.
+
+        Args:
+            resumed: the checkpoint with the average to go on from; '' to begin with the next step's weights.
+        """
+        if self.opt.ema == 0:
+            return
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.opt.ema), use_buffers=True)
+        if resumed:
+            load_model(self.averaged.module, resumed)
+            self.averaged.n_averaged.fill_(1)  # at 0 the next step's weights would replace the average
+
     def set_device(self, device: torch.device) -> None:
         """Move the network, the loss and the optimizer's state to `device`, channels-last in memory."""
-        self.model.to(device, memory_format=torch.channels_last)
+        for network in {self.model, self.result}:
+            network.to(device, memory_format=torch.channels_last)
         self.loss.to(device)
         if self.optimizer is not None:
             for state in self.optimizer.state.values():
@@ -142,14 +174,19 @@ class BaseTrainer:
                     if torch.is_tensor(value):
                         state[name] = to_channels_last(value, device)  # the fused step goes by memory, not by index
 
-    def train(self, epoch: int, loader: Iterable, start: int = 0) -> tuple[dict[str, float], dict]:
+    def train(
+        self, epoch: int, loader: Iterable, start: int = 0, after_iteration: AfterIteration | None = None
+    ) -> tuple[dict[str, float], dict]:
         """Train one epoch, from iteration `start` on; returns (averages, {}).
+
+        Args:
+            epoch, loader, start, after_iteration: as for `run_epoch`.
 
         Raises:
             Interrupted: `request_stop` was called, or the loader raised a `UserError`.
             UserError: the loss is not finite any more.
         """
-        return self.run_epoch('train', epoch, loader, start)
+        return self.run_epoch('train', epoch, loader, start, after_iteration=after_iteration)
 
     def val(self, epoch: int, loader: Iterable, collect: bool = False) -> tuple[dict[str, float], dict]:
         """Validate; returns (averages, `{image_id: results}` when `collect`, else {})."""
@@ -157,7 +194,13 @@ class BaseTrainer:
             return self.run_epoch('val', epoch, loader, collect=collect)
 
     def run_epoch(
-        self, phase: str, epoch: int, loader: Iterable, start: int = 0, collect: bool = False
+        self,
+        phase: str,
+        epoch: int,
+        loader: Iterable,
+        start: int = 0,
+        collect: bool = False,
+        after_iteration: AfterIteration | None = None,
     ) -> tuple[dict[str, float], dict]:
         """Go through the loader once, or `--num_iters` iterations of training.
 
@@ -167,6 +210,7 @@ class BaseTrainer:
             loader: batches from iteration `start` on.
             start: iterations of the epoch that are done already.
             collect: keep the detections ('val').
+            after_iteration: is called with the number of iterations that are done of the epoch, and their losses.
 
         Returns:
             `{name: average}` of the loss and its parts and of `time` in minutes; `{image_id: results}`, empty unless
@@ -177,10 +221,12 @@ class BaseTrainer:
             UserError: the loss is not finite, or the loader raised it in validation.
         """
         training = phase == 'train'
-        self.model.train(training)
         total = start + len(loader)
-        if training and self.opt.num_iters > 0:
-            total = min(total, self.opt.num_iters)
+        if training:
+            self.start_learning()
+            total = self.epoch_length(total)
+        else:
+            self.result.eval()
         meter = LossMeter(self.loss.stats)
         results: dict = {}
         with EpochLog(self.opt, phase, epoch, total, start) as log:
@@ -195,24 +241,59 @@ class BaseTrainer:
                 if self.stop_requested:
                     meter.averages()  # raises before a broken network is kept
                     raise Interrupted(epoch, iteration + 1)
+                if after_iteration is not None:
+                    after_iteration(iteration + 1, meter)
                 fetched = time.time()
         averages = meter.averages()
         return {**averages, 'time': log.minutes()}, results
 
+    def start_learning(self) -> None:
+        """Put the network into training mode, but for what `--freeze` names."""
+        self.model.train()
+        for norm in self.frozen_norms:
+            norm.eval()
+
+    def epoch_length(self, batches: int) -> int:
+        """Return the iterations of an epoch of training with so many batches: all, or `--num_iters`."""
+        return min(batches, self.opt.num_iters) if self.opt.num_iters > 0 else batches
+
     def train_iteration(self, batch: dict) -> dict[str, torch.Tensor]:
-        """Do one step on a batch (`input` [B, 3, H, W] and the targets): forward, loss, backward, update.
+        """Do one step on a batch (`input` [B, 3, H, W] and the targets): mean gradient of its chunks, then update.
+
+        The running statistics of batch norms are of the first chunk.
 
         Returns:
-            `{name: scalar}` of the loss and its parts.
+            `{name: scalar}` of the loss and its parts, as means over the chunks.
         """
-        batch = to_device(batch, self.opt.device)
-        outputs = self.forward(batch['input'])
-        loss, stats = self.loss(outputs, batch)
+        chunks = split_batch(to_device(batch, self.opt.device), self.opt.chunk_sizes)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        stats = [self.add_gradient(chunks[0], len(chunks))]
+        with running_statistics_kept(self.model):
+            stats += [self.add_gradient(chunk, len(chunks)) for chunk in chunks[1:]]
+        self.update()
+        return mean_over_chunks(stats)
+
+    def add_gradient(self, chunk: dict, count: int) -> dict[str, torch.Tensor]:
+        """Add the gradient of one of `count` chunks, a batch, to the weights': forward, loss, backward.
+
+        Returns:
+            `{name: scalar}` of the chunk's loss and its parts.
+        """
+        outputs = self.forward(chunk['input'])
+        loss, stats = self.loss(outputs, chunk)
+        (loss / count).backward()
+        self.look(outputs, chunk)
+        return {name: value.detach() for name, value in stats.items()}
+
+    def update(self) -> None:
+        """Change the weights by the gradient, which `--clip_grad` clips before; then their average, and the rate."""
+        if self.opt.clip_grad > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.opt.clip_grad)
         self.optimizer.step()
-        self.look(outputs, batch)
-        return stats
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+        if self.scheduler is not None:
+            self.scheduler.step()
 
     def forward(self, images: torch.Tensor) -> list[Output]:
         """Run the network on a batch of images [B, 3, H, W] to train on.
@@ -231,7 +312,8 @@ class BaseTrainer:
             count, _, height, width = images.shape
             raise UserError(
                 f'batch norm needs more than one value a channel, but {count} image of {width} x {height} pixels '
-                f'leaves one in the deepest layers: train with --batch_size 2 or more, or a larger --input_res'
+                f'leaves one in the deepest layers: train with --batch_size 2 or more (in each chunk of --accumulate), '
+                f'or a larger --input_res'
             ) from None
 
     def val_iteration(self, batch: dict, results: dict, collect: bool) -> dict[str, torch.Tensor]:
@@ -245,7 +327,7 @@ class BaseTrainer:
             `{name: scalar}` of the loss and its parts.
         """
         batch = to_device(batch, self.opt.device)
-        outputs = self.model(batch['input'])
+        outputs = self.result(batch['input'])
         _, stats = self.loss(outputs, batch)
         self.look(outputs, batch)
         if collect:
@@ -302,6 +384,9 @@ class LossMeter:
     """Keeps running averages of the loss and its parts on the device; only reading them waits for it.
 
     The parts of the first loss that is not finite are kept for the message.
+
+    Attributes:
+        latest: the loss of the batch that was counted last, a scalar on the device.
     """
 
     def __init__(self, names: list[str]):
@@ -309,10 +394,12 @@ class LossMeter:
         self.total: torch.Tensor | None = None
         self.count = 0
         self.first_bad: torch.Tensor | None = None
+        self.latest: torch.Tensor | None = None
 
     def add(self, stats: Mapping[str, torch.Tensor], images: int) -> None:
         """Count the scalars `stats` of a batch of so many images; never waits for the device."""
         values = torch.stack([stats[name].detach().float() for name in self.names])
+        self.latest = values[self.names.index('loss')]
         if self.total is None:
             self.total, self.first_bad = torch.zeros_like(values), values
         else:

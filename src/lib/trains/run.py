@@ -1,33 +1,44 @@
 """One training run: where it stands, and the checkpoints from which it can go on."""
 
 import os
+import time
 
 from ..datasets.loaders import Batches, TrainLoader
 from ..logger import Logger
-from ..models.model import load_model, save_model
+from ..models.checkpoints import RAW_WEIGHTS, load_model, save_model, unwrap_model
 from ..opts import Options, model_facts
-from ..utils.schedule import set_learning_rate
-from .base_trainer import BaseTrainer, Interrupted
+from ..utils.schedule import Schedule
+from .base_trainer import BaseTrainer, Interrupted, LossMeter
+from .loss_watch import FACTOR, LENGTH, LossWatch
 
 
 class Run:
     """Keeps epoch, best metric and learning rate together with the files of `save_dir`.
 
-    `model_last.pth` is written after every epoch, `model_best.pth` at the best metric, `model_N.pth` after the
-    epochs of `--lr_step` (and after each with `--save_all`).
+    `model_last.pth` is written after every epoch and every `--save_minutes` within one, `model_best.pth` at the best
+    metric, `model_N.pth` after the epochs of `--lr_step` (and after each with `--save_all`).
+
+    Args:
+        batches: of an epoch of training.
 
     Attributes:
+        schedule: of the learning rate.
         epoch: epochs done.
         iteration: iterations done of the epoch after it (a run that was stopped in its middle).
         best: best value of the metric so far, None before the first.
+        best_epoch: epoch of that value; where there is none yet, the one that the run started after.
         validated: epoch that was validated last.
     """
 
-    def __init__(self, opt: Options, trainer: BaseTrainer, logger: Logger, main_metric: str):
+    def __init__(self, opt: Options, trainer: BaseTrainer, logger: Logger, main_metric: str, batches: int):
         self.opt, self.trainer, self.logger = opt, trainer, logger
+        length = trainer.epoch_length(batches)
+        self.schedule = Schedule(opt.lr_schedule, opt.lr_step, opt.num_epochs, length, opt.warmup)
         self.metric = main_metric if opt.metric == 'AP' else opt.metric
         self.epoch, self.iteration, self.validated = 0, 0, 0
         self.best: float | None = None
+        self.best_epoch = 0
+        self.saved = time.monotonic()  # when model_last.pth was written last, or the run began
 
     def start(self) -> None:
         """Load the checkpoint to start from, if any, and log the settings of the run."""
@@ -35,6 +46,7 @@ class Run:
         if opt.load_model:
             model, optimizer = self.trainer.model, self.trainer.optimizer
             _, _, self.epoch = load_model(model, opt.load_model, optimizer, opt.resume)
+        self.trainer.start_averaging(opt.load_model if opt.resume and opt.facts.get('averaged') else '')
         if opt.resume:
             self.iteration = opt.facts.get('iteration', 0)
             if self.iteration and opt.facts.get('batch_size') != opt.batch_size:
@@ -42,28 +54,58 @@ class Run:
                 self.logger.say(f'another --batch_size than before: {again}')
                 self.iteration = 0
             self.validated = opt.facts.get('validated', self.epoch)
-            self.best = opt.facts.get('best') if opt.facts.get('metric') == self.metric else None
-        rate = self.set_learning_rate()
+            same_metric = opt.facts.get('metric') == self.metric
+            self.best = opt.facts.get('best') if same_metric else None
+            self.best_epoch = opt.facts.get('best_epoch', self.epoch) if same_metric else self.epoch
+        done = self.epoch * self.schedule.epoch_length + self.iteration
+        self.trainer.scheduler = self.schedule.start(self.trainer.optimizer, opt.lr, done)
+        (rate,) = self.trainer.scheduler.get_last_lr()
+        rising = self.schedule.warmup_left(done)
+        self.watch = LossWatch(skip=rising)
+        warmup = f' (rising to {opt.lr:g} for {rising} iterations)' if rising else ''
         self.logger.say(
             f'{opt.task}, {opt.arch}, {opt.num_classes} classes, input {opt.input_h} x {opt.input_w} on {opt.device}: '
-            f'learning rate {rate:g} for batches of {opt.batch_size}, epochs {self.epoch + 1} to {opt.num_epochs}; '
-            f'outputs in {opt.save_dir}'
+            f'learning rate {rate:g}{warmup} for batches of {opt.batch_size}, '
+            f'epochs {self.epoch + 1} to {opt.num_epochs}; outputs in {opt.save_dir}'
         )
 
-    def set_learning_rate(self) -> float:
-        """Set and return the rate for the next epoch, by `--lr` and `--lr_step`."""
-        return set_learning_rate(self.trainer.optimizer, self.opt.lr, self.opt.lr_step, self.epoch)
+    def is_over(self) -> bool:
+        """Return whether all epochs are done, or `--patience` is at its end."""
+        return self.epoch >= self.opt.num_epochs or self.lost_patience()
+
+    def lost_patience(self) -> bool:
+        """Return whether the last validation was `--patience` epochs or more after the best."""
+        return 0 < self.opt.patience <= self.validated - self.best_epoch
 
     def train_epoch(self, loader: TrainLoader) -> None:
         """Train one epoch (or the rest of one), and write its checkpoint."""
         epoch = self.epoch + 1
-        averages, _ = self.trainer.train(epoch, loader.epoch(epoch, self.iteration), self.iteration)
+        batches = loader.epoch(epoch, self.iteration)
+        averages, _ = self.trainer.train(epoch, batches, self.iteration, self.after_iteration)
         self.epoch, self.iteration = epoch, 0
         self.logger.scalars('train', epoch, averages)
-        if epoch in self.opt.lr_step or self.opt.save_all:
+        if self.schedule.drops_after(epoch) or self.opt.save_all:
             self.save(f'model_{epoch}.pth')
-        self.set_learning_rate()
-        self.save('model_last.pth')
+        self.save_last()
+
+    def after_iteration(self, iteration: int, meter: LossMeter) -> None:
+        """Look after the run when `iteration` iterations of an epoch are done."""
+        explosion = self.watch.add(meter.latest)
+        if explosion is not None:
+            (rate,) = self.trainer.scheduler.get_last_lr()
+            self.logger.say(
+                f'warning: the loss is {explosion.loss:.4g}, and was over {FACTOR} times its median '
+                f'({explosion.median:.4g}) for {LENGTH} iterations, with a learning rate of {rate:g}: try a lower '
+                '--lr, --warmup or --clip_grad'
+            )
+        self.save_in_time(iteration, meter)
+
+    def save_in_time(self, iteration: int, meter: LossMeter) -> None:
+        """Keep the state after `iteration` iterations of an epoch, `--save_minutes` after it was kept last."""
+        if 0 < self.opt.save_minutes * 60 < time.monotonic() - self.saved:
+            meter.averages()  # raises before a broken network is kept
+            self.iteration = iteration
+            self.save_last()
 
     def owes_validation(self) -> bool:
         """Return whether the last epoch is to be validated (every `--val_intervals`, and the last) and was not."""
@@ -81,36 +123,51 @@ class Run:
         self.validated = self.epoch
         value = values[self.metric]
         if self.best is None or (value < self.best if by_loss else value > self.best):
-            self.best = value
+            self.best, self.best_epoch = value, self.epoch
             self.save('model_best.pth')
             self.logger.say(f'epoch {self.epoch}: {self.metric} {value:.4f} is the best so far')
-        self.save('model_last.pth')
+        self.save_last()
 
     def save(self, name: str) -> None:
         """Write the checkpoint of that file name: the network, the optimizer, and where the run stands."""
+        trainer = self.trainer
+        facts = model_facts(self.opt)
+        if trainer.averaged is not None:
+            facts |= {'averaged': True, RAW_WEIGHTS: unwrap_model(trainer.model).state_dict()}
         save_model(
             os.path.join(self.opt.save_dir, name),
             self.epoch,
-            self.trainer.model,
-            self.trainer.optimizer,
+            trainer.result,
+            trainer.optimizer,
             iteration=self.iteration,
             batch_size=self.opt.batch_size,
             best=self.best,
+            best_epoch=self.best_epoch,
             metric=self.metric,
             validated=self.validated,
-            **model_facts(self.opt),
+            **facts,
         )
+
+    def save_last(self) -> None:
+        """Write `model_last.pth`, from which a run is resumed."""
+        self.save('model_last.pth')
+        self.saved = time.monotonic()
 
     def save_interrupted(self, stop: Interrupted) -> None:
         """Keep the state in the middle of an epoch, where iterations were done since the last checkpoint."""
         if stop.epoch == self.epoch + 1 and stop.iteration > self.iteration:
             self.iteration = stop.iteration
-            self.save('model_last.pth')
+            self.save_last()
         self.logger.say(f'{stop}: go on with --resume')
         self.logger.close()
 
     def finish(self) -> None:
         """Say that the run is done, and close its log; there is a model_best.pth from now on."""
+        if self.epoch < self.opt.num_epochs:
+            self.logger.say(
+                f'{self.metric} has not become better since epoch {self.best_epoch}: training ends (--patience '
+                f'{self.opt.patience})'
+            )
         if self.best is None:
             self.save('model_best.pth')  # a run without validation: the last is the best that is known
         self.logger.say(f'done: {self.epoch} epochs, checkpoints in {self.opt.save_dir}')
