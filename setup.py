@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent
 # The lines of requirements.txt that the library runs without.
 DEV_TOOLS = {
     'Cython',
+    'mypy',
     'pytest',
     'pytest-xdist',
     'ruff',

@@ -9,7 +9,6 @@ image, Esc ends.
 Functions import what they need, once the command line is found right: torch takes seconds to load.
 """
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ def demo(opt: 'Options', detector: 'BaseDetector', source: 'Source', outputs: 'O
     from lib.utils.media import has_display, show_images
 
     window = has_display() and not opt.no_display
-    seconds: Counter[str] = Counter()
+    seconds = dict.fromkeys(TIMES, 0.0)
     try:
         for frame in track(source, 'demo', source.total) if source.total else source:
             try:
@@ -60,8 +59,8 @@ def demo(opt: 'Options', detector: 'BaseDetector', source: 'Source', outputs: 'O
             detections = detector.describe(found)
             drawings = detector.draw(frame.image, detections, meta, outputs.least_side)
             outputs.add(frame, detections, drawings)
-            seconds.update({stage: found[stage] for stage in TIMES})
-            seconds.update(tot=frame.seconds, load=frame.seconds)
+            for stage in TIMES:
+                seconds[stage] += found[stage] + (frame.seconds if stage in ('tot', 'load') else 0)
             if window and show_images(drawings, pause=source.video is None):
                 break
     finally:
@@ -71,7 +70,7 @@ def demo(opt: 'Options', detector: 'BaseDetector', source: 'Source', outputs: 'O
         raise UserError(f"nothing could be read from '{opt.demo}'")
 
 
-def report(source: 'Source', outputs: 'Outputs', seconds: Counter[str]) -> None:
+def report(source: 'Source', outputs: 'Outputs', seconds: dict[str, float]) -> None:
     """Print the last lines: what was left out, where the results are, and the mean time of each stage."""
     if source.skipped:
         print(f'skipped {source.skipped} image(s)')

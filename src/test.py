@@ -47,15 +47,15 @@ def detect_all(opt: 'Options', dataset: Any, detector: 'BaseDetector') -> dict[i
     batches = iterate_test_images(dataset, detector.pre_process.prefetch, workers, opt.test_batch_size)
     with Progress(len(dataset), f'{opt.task}/{opt.exp_id} test') as progress:
         for batch in batches:
-            readable = [image for image in batch if image.input is not None]
+            readable = {image.image_id: image.input for image in batch if image.input is not None}
             for image in batch:
                 if image.input is None:
                     skipped += 1
                     print(f'skipped: {image.problem}')
                     progress.step()
-            found = detector.run_batch([image.input for image in readable])
-            for image, done in zip(readable, found, strict=True):
-                results[image.image_id] = done['results']
+            found = detector.run_batch(list(readable.values()))
+            for image_id, done in zip(readable, found, strict=True):
+                results[image_id] = done['results']
                 for stage in TIMES:
                     seconds[stage] += done[stage]
                 means = {stage: seconds[stage] / len(results) for stage in TIMES}

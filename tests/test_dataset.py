@@ -16,7 +16,7 @@ from lib.datasets import test_images
 from lib.datasets.dataset_factory import get_dataset
 from lib.datasets.image_headers import DAMAGED, MISSING, OK, read_headers
 from lib.datasets.loaders import EpochSampler
-from lib.detectors.base_detector import given
+from lib.detectors.base_detector import read_given
 from lib.opts import opts
 from lib.utils.errors import UserError
 
@@ -451,10 +451,10 @@ def test_max_pixels_holds_wherever_images_are_read(tmp_path):
         build(path, 'val', '--max_pixels', str(64 * 48 - 1))
     dataset = build(path, 'val', '--max_pixels', str(64 * 48))
     image = dataset.image_path(0)
-    assert dataset[0]['input'].shape == (3, 64, 64) and given(image, None, 64 * 48).image.shape == (48, 64, 3)
+    assert dataset[0]['input'].shape == (3, 64, 64) and read_given(image, None, 64 * 48).image.shape == (48, 64, 3)
     dataset.opt.max_pixels -= 1
     assert '--max_pixels' in test_images.TestImages(dataset, None)[0].problem
     with pytest.raises(UserError, match='none of the images'):
         dataset[0]
     with pytest.raises(UserError, match='--max_pixels'):
-        given(image, None, 64 * 48 - 1)
+        read_given(image, None, 64 * 48 - 1)

@@ -433,7 +433,7 @@ def test_calib_file_is_the_detectors(folder, tmp_path, capsys):
     np.testing.assert_allclose(found.calib, CAMERAS[1], rtol=1e-6)
     assert 'published' not in capsys.readouterr().out
     file.write_text('P2: 1 2 3')
-    for path, words in ((file, "expected 'P2:' and 12 numbers"), (tmp_path / 'none.txt', 'cannot read')):
+    for path, words in ((file, "expected 'P2:' and 12 numbers"), (tmp_path / 'none.txt', 'no such file')):
         with pytest.raises(UserError, match=words):
             detector_factory['ddd'](options(folder, '--calib', str(path))[0])
 

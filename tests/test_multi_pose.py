@@ -269,8 +269,9 @@ def test_unusable_joints_are_named_and_counted(tmp_path, capsys):
     person = {'bbox': [30, 30, 80, 90]}
     bad = [person, {**person, 'keypoints': [50, 50, 2] * 4}, {**person, 'keypoints': [50, float('nan'), 2] * 5}]
     dataset = make_dataset(write_folder(tmp_path / 'own', [[p, {**person, 'keypoints': [50, 60, 2] * 5}] for p in bad]))
-    line = next(line for line in capsys.readouterr().out.splitlines() if 'keypoints' in line)
-    assert "3 objects without usable 'keypoints' (15 numbers; ids): 0, 2, 4" in line
+    said = capsys.readouterr().out
+    assert "3 objects without usable 'keypoints' (15 numbers; ids): 0, 2, 4" in said
+    assert "1 annotations with an unusable 'keypoints', taken as absent (ids): 4" in said
     for i in range(3):
         sample = dataset[i]
         assert sample['reg_mask'][:2].tolist() == [0, 1] and sample['hps_mask'].sum() == 10

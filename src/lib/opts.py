@@ -13,7 +13,7 @@ import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -76,6 +76,8 @@ class Options(Namespace):
 
     Tasks' own options (`tasks.py`) are attributes too.
     """
+
+    rows: ClassVar[dict[str, Option]]
 
     task: str
 
@@ -749,7 +751,7 @@ def demo_facts(opt: Options) -> Any:
         default_resolution=dataset.default_resolution,
         mean=dataset.mean,
         std=dataset.std,
-        class_names=[f'class {number}' for number in range(1, count + 1)],
+        class_names=[f'class {number}' for number in range(1, facts['num_classes'] + 1)],
         num_joints=joints,
         flip_idx=[] if joints else None,
         skeleton=[] if joints else None,

@@ -8,7 +8,7 @@ import importlib
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def fixed(channels: int) -> Callable[[Namespace], int]:
 class NoOptions:
     """A task without options of its own."""
 
-    rows: dict[str, Option] = {}
+    rows: ClassVar[dict[str, Option]] = {}
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Task:
     merges_views: bool = True
     optional_nms: bool = True
     chooses_regression_loss: bool = True
-    options: type = NoOptions
+    options: type[Any] = NoOptions
     example: str = '[--dataset FOLDER]'
 
     def recorded_options(self) -> list[tuple[str, Option]]:

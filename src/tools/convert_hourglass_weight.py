@@ -33,7 +33,8 @@ def convert(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], 
     Raises:
         UserError: no hourglass backbone among them.
     """
-    converted, unknown = {}, {}
+    converted: dict[str, torch.Tensor] = {}
+    unknown: dict[str, None] = {}
     for name, value in weights.items():
         module, _, rest = name.partition('.')
         if module in NEW_NAMES:

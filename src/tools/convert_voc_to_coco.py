@@ -220,10 +220,10 @@ def split_images(
     for path in split_files:
         names = Tally('names', Findings(path))
         for entry in read_names(path):
-            xml_file = find_entry(entry, Path(os.path.realpath(path)), images, by_stem, names)
-            if xml_file is not None:
+            entry_file = find_entry(entry, Path(os.path.realpath(path)), images, by_stem, names)
+            if entry_file is not None:
                 names.use()
-                splits[split_of[Path(path).stem]][xml_file] = images[xml_file]
+                splits[split_of[Path(path).stem]][entry_file] = images[entry_file]
         names.findings.report()
         names.require_used('names of images')
         names.require_most_used('names of images')

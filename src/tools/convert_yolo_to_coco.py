@@ -71,7 +71,7 @@ def find_names(folder: Path) -> tuple[dict[int, str], tuple[int, int] | None]:
     raise UserError(f"no class names in '{folder}': expected data.yaml with `names` or classes.txt; or give --classes")
 
 
-def joint_shape(value: object) -> tuple[int, int] | None:
+def joint_shape(value: Any) -> tuple[int, int] | None:
     """Read `kpt_shape` as two integers; None where there is none."""
     try:
         joints, values = map(int, value)
@@ -103,9 +103,9 @@ def find_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
         ):
             if split not in splits and (folder / images).is_dir():
                 splits[split] = (folder / images, folder / labels)
-    for images, labels in (('images', 'labels'), ('obj_train_data', 'obj_train_data'), ('.', 'labels')):
-        if not splits and (folder / images).is_dir() and (images != '.' or any(map(is_image, folder.iterdir()))):
-            splits[''] = (folder / images, folder / labels)
+    for place, beside in (('images', 'labels'), ('obj_train_data', 'obj_train_data'), ('.', 'labels')):
+        if not splits and (folder / place).is_dir() and (place != '.' or any(map(is_image, folder.iterdir()))):
+            splits[''] = (folder / place, folder / beside)
     if not splits:
         raise UserError(f"expected images/train, train/images or images in '{folder}': found none of them")
     return splits

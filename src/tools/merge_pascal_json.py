@@ -32,7 +32,7 @@ def merge(files: Sequence[tuple[str, dict]]) -> dict:
     categories: dict[str, dict] = {}
     images: dict[int, dict] = {}
     file_names: set[str] = set()
-    annotations = []
+    annotations: list[dict] = []
     new_ids = free_ids({image['id'] for _, coco in files for image in coco['images']})
     for source, coco in files:
         findings = Findings(source)
@@ -77,7 +77,7 @@ def add_category(categories: dict[str, dict], category: Mapping) -> int:
     if category['name'] not in categories:
         used = {known['id'] for known in categories.values()}
         new_id = category['id'] if category['id'] not in used else next(free_ids(used))
-        categories[category['name']] = category | {'id': new_id}
+        categories[category['name']] = {**category, 'id': new_id}
     return categories[category['name']]['id']
 
 

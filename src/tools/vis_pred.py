@@ -152,7 +152,8 @@ def main(args: list[str] | None = None) -> None:
     names = locate_images(opt.images_dir, [image['file_name'] for image in images])
     paths = [Path(opt.images_dir) / name for name in names]
     read = ReadPaths([opt.annotations, opt.results, *paths])
-    skipped, taken = 0, set()
+    skipped = 0
+    taken: set[str] = set()
     for info, name, path in track(list(zip(images, names, paths, strict=True)), 'vis_pred'):
         size = (info['width'], info['height']) if 'width' in info else None
         try:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any
 
 from ..utils.errors import UserError
@@ -121,4 +120,4 @@ def own_sigmas(category: Mapping, num_joints: int) -> list[float] | None:
 
 def is_number(value: Any) -> bool:
     """Return whether a value of a JSON file is a number that a float can hold."""
-    return isinstance(value, Real) and -sys.float_info.max <= value <= sys.float_info.max
+    return isinstance(value, (int, float)) and -sys.float_info.max <= value <= sys.float_info.max

@@ -157,8 +157,8 @@ def _categories(rows: list, findings: Findings) -> list[dict]:
             raise UserError(f"'{findings.source}' lists a category id twice: {category['id']} is {names}")
         if other is not category:
             findings.add('categories left out, that are listed twice', category['id'])
-    names = distinct_names({category['id']: category['name'] for category in categories.values()})
-    for category_id, name in names.items():
+    distinct = distinct_names({category['id']: category['name'] for category in categories.values()})
+    for category_id, name in distinct.items():
         if name != categories[category_id]['name']:
             findings.add('categories renamed, for another has their name', name)
             categories[category_id] = categories[category_id] | {'name': name}

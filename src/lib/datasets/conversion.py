@@ -249,7 +249,8 @@ def _to_coco(images: Sequence[AnnotatedImage], classes: Mapping[Any, str], file_
     """Convert images to a COCO object; image ids count through `file_names`, so they differ between splits."""
     image_ids = {path: i for i, path in enumerate(file_names, start=1)}
     category_ids = {key: i for i, key in enumerate(classes, start=1)}
-    rows, annotations = [], []
+    rows: list[dict] = []
+    annotations: list[dict] = []
     for image in images:
         image_id = image_ids[image.path]
         rows.append({'id': image_id, 'file_name': file_names[image.path], 'width': image.width, 'height': image.height})

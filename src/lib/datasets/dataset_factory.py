@@ -32,7 +32,7 @@ def get_dataset(dataset: str, task: str) -> type[Sample]:
     built_in = source_factory.get(dataset)
     source = built_in() if built_in else Custom(dataset, sample.choose_categories)
 
-    class SourceSample(sample):
+    class SourceSample(sample):  # type: ignore[valid-type, misc]  # a class is chosen at run time
         def __reduce__(self):
             return rebuild, (dataset, task, self.__dict__)
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import UnidentifiedImageError
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 OK, MISSING, DAMAGED, TOO_LARGE = 0, 1, 2, 3
 EXIF_ORIENTATION = 0x0112
-NORMAL_FORMS = ('NFC', 'NFD')  # macOS decomposes the accents of file names
+NORMAL_FORMS: tuple[Literal['NFC', 'NFD'], ...] = ('NFC', 'NFD')  # macOS decomposes the accents of file names
 # Errors that numpy and zipfile raise on archives whose bytes were changed.
 BROKEN_ARCHIVE = (
     *(OSError, ValueError, LookupError, EOFError, MemoryError, RuntimeError, TypeError, AttributeError, SyntaxError),

@@ -326,7 +326,7 @@ def pack_checked(
 
 def pack(rows: list[dict], key: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
     """Pack `row[key]` of all rows into one array [n, *shape]; NaN where it is absent or of another length."""
-    packed = np.full((len(rows), *shape), np.nan, dtype)
+    packed: np.ndarray = np.full((len(rows), *shape), np.nan, dtype)
     size = int(np.prod(shape))
     for i, row in enumerate(rows):
         value = row.get(key)

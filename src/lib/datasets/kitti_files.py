@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,14 @@ from .index import Findings
 
 CATEGORIES = ['Pedestrian', 'Car', 'Cyclist', 'Van', 'Truck', 'Person_sitting', 'Tram', 'Misc', 'DontCare']
 # The values that the files give of an object that is only marked in the image, such as a DontCare area.
-UNKNOWN = {'truncated': -1, 'occluded': -1, 'alpha': -10, 'dim': [-1] * 3, 'location': [-1000] * 3, 'rotation_y': -10}
+UNKNOWN: dict[str, Any] = {
+    'truncated': -1,
+    'occluded': -1,
+    'alpha': -10,
+    'dim': [-1] * 3,
+    'location': [-1000] * 3,
+    'rotation_y': -10,
+}
 NO_ORIENTATION = -10  # the alpha of a detector that does not estimate orientation
 LABEL_FIELDS, RESULT_FIELDS = 15, 16  # on a line; a result's last one is its score
 
@@ -80,7 +88,7 @@ def read_frames(folder: Path, names: Sequence[str], num_fields: int) -> list[Lab
 
 def label_line(name: str, annotation: Mapping, decimals: int = 2) -> str:
     """Format an annotation (COCO's, with KITTI's facts, those unknown left out) as the 15 fields of a label."""
-    facts = UNKNOWN | annotation
+    facts = {**UNKNOWN, **annotation}
     x, y, w, h = facts['bbox']
     numbers = [facts['alpha'], x, y, x + w, y + h, *facts['dim'], *facts['location'], facts['rotation_y']]
     words = [field_name(name), f'{facts["truncated"]:.{decimals}f}', str(int(facts['occluded']))]

@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing
+import os
 import signal
 import weakref
 from argparse import Namespace
@@ -57,14 +58,16 @@ class NotedDataset(Dataset):
         notes (int64 [workers, 2], in shared memory): process id and index of the image, -1 before the first.
     """
 
-    def __init__(self, dataset: Dataset, notes: torch.Tensor):
+    def __init__(self, dataset: Any, notes: torch.Tensor):
         self.dataset, self.notes = dataset, notes
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        self.notes[get_worker_info().id, 1] = index
+        worker = get_worker_info()
+        assert worker is not None  # it is made for loader processes
+        self.notes[worker.id, 1] = index
         try:
             return self.dataset[index]
         except UserError as error:  # raised in the main process, as it is; PyTorch would wrap it into a traceback
@@ -98,7 +101,7 @@ class Batches:
     gate: ClassVar[SignalGate] = SignalGate(signal.SIGCHLD)  # PyTorch's handler raises wherever the program is
     alive: ClassVar['weakref.WeakSet[Batches]'] = weakref.WeakSet()
 
-    def __init__(self, dataset: Dataset, num_workers: int, collate_fn: Callable = default_collate, **options: Any):
+    def __init__(self, dataset: Any, num_workers: int, collate_fn: Callable = default_collate, **options: Any):
         self.dataset = dataset
         self.processes: list[BaseProcess] = []
         if num_workers > 0:
@@ -126,7 +129,7 @@ class Batches:
         others = set(multiprocessing.active_children())
         with stop_signals_blocked():
             batches = iter(self.loader)
-        self.processes += sorted(set(multiprocessing.active_children()) - others, key=lambda process: process.pid)
+        self.processes += sorted(set(multiprocessing.active_children()) - others, key=lambda process: process.pid or 0)
         self.alive.add(self)
         self.gate.install()
         return batches
@@ -159,7 +162,7 @@ class Batches:
 
     def _death(self, process: BaseProcess) -> str:
         """Describe how a loader process died, at which image, and what to do."""
-        number = -process.exitcode
+        number = -(process.exitcode or 0)
         if number == signal.SIGBUS:
             return NO_MEMORY_TO_SHARE
         at = [index for pid, index in self.notes.tolist() if pid == process.pid and index >= 0]
@@ -180,7 +183,7 @@ class TrainLoader:
     The last short batch is dropped when there is a full one.
     """
 
-    def __init__(self, opt: Namespace, dataset: Dataset):
+    def __init__(self, opt: Namespace, dataset: Any):
         self.dataset, self.batch_size = dataset, opt.batch_size
         self.sampler = EpochSampler(len(dataset), opt.seed)
         self.batches = Batches(
@@ -202,7 +205,7 @@ class TrainLoader:
         return self.batches
 
 
-def val_loader(opt: Namespace, dataset: Dataset) -> Batches:
+def val_loader(opt: Namespace, dataset: Any) -> Batches:
     """Return validation batches of one image each, in order."""
     return Batches(dataset, batch_size=1, shuffle=False, **worker_options(opt))
 
@@ -218,7 +221,7 @@ def worker_options(opt: Namespace) -> dict[str, Any]:
 
 def init_noted_worker(notes: torch.Tensor, worker: int) -> None:
     """Note the process's id in `notes` (int64 [workers, 2]), then `init_worker`."""
-    notes[worker, 0] = multiprocessing.current_process().pid
+    notes[worker, 0] = os.getpid()
     init_worker(worker)
 
 

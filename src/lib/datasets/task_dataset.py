@@ -56,6 +56,10 @@ class TaskDataset(Dataset):
     main_metric: ClassVar[str]
     cat_ids: ClassVar[dict[int, int]]
     class_names: ClassVar[list[str]]
+    num_classes: ClassVar[int]
+    default_resolution: ClassVar[list[int]]
+    mean: ClassVar[np.ndarray]
+    std: ClassVar[np.ndarray]
     num_joints: ClassVar[int | None] = None
     max_objs: int
 

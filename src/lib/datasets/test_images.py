@@ -63,6 +63,7 @@ def iterate_test_images(
         num_workers: loader processes; with 0 this process reads, and leaves the inputs to the detector.
         batch_size: images a list.
     """
+    items: Iterator[TestImage]
     if num_workers == 0:
         images = TestImages(dataset, None)
         items = (images[i] for i in range(len(images)))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import PIL.Image
 import torch
+from torch import nn
 
 from ..models.fuse import FastNetwork, network_dtype
 from ..models.model import create_model, load_model
@@ -18,6 +19,7 @@ from ..models.utils import Output
 from ..tasks import TASKS
 from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.detections import Detection, detections_from_results
+from ..utils.device import module_to_channels_last
 from ..utils.drawing import draw_detections
 from ..utils.image import as_bgr_image
 from ..utils.post_process import Detections
@@ -61,12 +63,12 @@ class BaseDetector:
     def __init__(self, opt: Namespace):
         self.opt = opt
         self.fast = FastNetwork(network_dtype(opt.dtype, opt.device))
-        self.model = create_model(opt.arch, opt.heads, opt.head_conv)
+        self.model: nn.Module = create_model(opt.arch, opt.heads, opt.head_conv)
         if opt.load_model:
-            self.model = load_model(self.model, opt.load_model, strict=True)
+            load_model(self.model, opt.load_model, strict=True)
         else:
             logger.warning('no --load_model: the network is random')
-        self.model = self.model.to(opt.device, memory_format=torch.channels_last).eval()
+        module_to_channels_last(self.model, device=opt.device).eval()
         self.pre_process = self.preprocessor(
             (opt.input_w, opt.input_h), opt.mean, opt.std, opt.down_ratio, opt.pad, opt.keep_res, opt.test_scales
         )
@@ -145,7 +147,7 @@ class BaseDetector:
         """
         return self.fast(self.model, images)
 
-    def process(self, output: Output) -> Sequence[np.ndarray]:
+    def process(self, output: Output) -> Sequence[np.ndarray] | np.ndarray:
         """Decode a raw output, `{head: [B, c, h, w]}`, to rows [n, columns] of each image, on the output map."""
         raise NotImplementedError
 
@@ -174,7 +176,7 @@ class BaseDetector:
         """Show one image's maps [1, c, h, w] over its input [3, H, W], and the rows [n, columns] decoded from them
         (`--debug` 2 and more)."""
         debugger = Debugger.of(self.opt)
-        image = network_input_to_image(pixels.cpu(), self.opt.mean, self.opt.std)
+        image = network_input_to_image(pixels.cpu().numpy(), self.opt.mean, self.opt.std)
         self.add_views(debugger, image, output, rows)
         debugger.finish(self.opt.debug, self.opt.debug_dir, name)
 
@@ -232,7 +234,7 @@ def read_given(image: Image, meta: Mapping | None, max_pixels: int = 0) -> Given
     Raises:
         UserError: as `run`.
     """
-    parts = image if isinstance(image, Mapping) else {'image': image, 'meta': meta or {}}
+    parts: Mapping = image if isinstance(image, Mapping) else {'image': image, 'meta': meta or {}}
     return Given(as_bgr_image(parts['image'], max_pixels), parts['meta'], parts.get('inputs'))
 
 

@@ -151,7 +151,7 @@ def verify_archive(path: str | os.PathLike, size: int, verify: bool) -> None:
             has_checksums = any(member.CRC for member in members)  # torch.save can be asked to leave them out
             for member in members:
                 if not has_checksums:
-                    member.CRC = None  # zipfile then checks none
+                    member.CRC = None  # type: ignore[assignment]  # zipfile then checks none
                 if member.filename.endswith('/data.pkl'):
                     check_pickle(path, io.BytesIO(read_member(path, archive, member)))
                 elif verify and has_checksums:
@@ -209,6 +209,7 @@ def check_pickle(path: str | os.PathLike, file: BinaryIO) -> None:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if count > MAX_OPCODES:
                 raise Refusal(path, 'it holds too much beside its tensors; save weights and facts only')
+            argument = str(argument)
             if opcode.name != 'GLOBAL' or HARMLESS_GLOBALS.fullmatch(argument):
                 continue
             name = describe(argument.replace(' ', '.')).strip("'")

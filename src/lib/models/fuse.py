@@ -8,7 +8,7 @@ from operator import is_
 import torch
 from torch import fx, nn
 
-from ..utils.device import cpu_has_bfloat16
+from ..utils.device import cpu_has_bfloat16, module_to_channels_last
 from ..utils.errors import UserError
 from .networks.common import check_sides
 from .networks.dcn import DCN
@@ -36,18 +36,18 @@ class FastNetwork:
     def __init__(self, dtype: torch.dtype = torch.float32):
         self.dtype = dtype
         self.weights: Weights | None = None
-        self.copy: nn.Module | None = None
+        self.copy: nn.Module = nn.Identity()  # until the first call
 
     def __call__(self, network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Images [B, 3, H, W] -> raw outputs of the last stack, {head: float32 [B, c, h, w], contiguous}."""
         if self.weights is None or not self.weights.are_those_of(network):
-            self.copy = fast_copy(network).to(self.dtype, memory_format=torch.channels_last)
+            copied = module_to_channels_last(fast_copy(network), dtype=self.dtype)
             if images.device.type == 'cpu':
                 if self.dtype == torch.float32:
-                    use_winograd(self.copy)
+                    use_winograd(copied)
                 else:
-                    widen_grouped_up_sampling(self.copy)
-            self.weights = Weights(network)
+                    widen_grouped_up_sampling(copied)
+            self.copy, self.weights = copied, Weights(network)
         with torch.inference_mode():
             output = self.copy(images.to(self.dtype, memory_format=torch.channels_last))
             return {head: maps.float().contiguous() for head, maps in output.items()}
@@ -131,7 +131,9 @@ def fast_copy(network: nn.Module) -> nn.Module:
 
 def shared_copy(model: nn.Module) -> nn.Module:
     """Copy a model so that its tensors are its own, but lie in the same memory; without gradients."""
-    tensors = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
+    tensors: dict[int, torch.Tensor] = {
+        id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()
+    }
     tensors |= {id(b): b.detach() for b in model.buffers()}
     return copy.deepcopy(model, tensors)
 
@@ -193,10 +195,12 @@ class Tracer(fx.Tracer):
 
 def fold(conv: nn.Conv2d | nn.ConvTranspose2d | DCN, norm: nn.BatchNorm2d) -> None:
     """Give `conv` the weight and bias with which it does what `norm` does after it, in place."""
-    scale = (norm.running_var.double() + norm.eps).rsqrt()  # [out]
+    mean, var = norm.running_mean, norm.running_var  # [out]
+    assert mean is not None and var is not None  # `folds` asks for statistics
+    scale = (var.double() + norm.eps).rsqrt()  # [out]
     if norm.weight is not None:
         scale = scale * norm.weight
-    shift = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean  # [out]
+    shift = -mean if conv.bias is None else conv.bias - mean  # [out]
     bias = shift * scale if norm.bias is None else shift * scale + norm.bias
     dtype = conv.weight.dtype
     scale, bias = scale.to(dtype), bias.to(dtype)

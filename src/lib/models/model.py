@@ -63,12 +63,17 @@ def create_model(arch: str, heads: dict[str, int], head_conv: int, pretrained: s
     """
     _, layers = split_arch(arch)
     network = family_of(arch).build(layers, heads, head_conv)
-    if pretrained == 'imagenet' and network.imagenet is None:
+    if pretrained == 'none':
+        return network
+    if pretrained != 'imagenet':
+        path = Path(pretrained)
+    elif network.imagenet is not None:
+        path = fetch_weights(network.imagenet)
+    else:
         logger.info('%s: there are no ImageNet weights for its backbone, which starts from random ones', arch)
-    elif pretrained != 'none':
-        path = fetch_weights(network.imagenet) if pretrained == 'imagenet' else pretrained
-        load_backbone(network, path)
-        logger.info("%s: the backbone starts from '%s'", arch, path)
+        return network
+    load_backbone(network, path)
+    logger.info("%s: the backbone starts from '%s'", arch, path)
     return network
 
 

@@ -4,7 +4,10 @@ An output is `{head: [B, channels, h, w]}` of the network's last stack. Rows are
 columns have names in `utils/rows.py`.
 """
 
+from collections.abc import Callable
+
 import numpy as np
+import torch
 
 from ..utils.rows import Box
 from .decode import agnex_ct_decode, ctdet_decode, ddd_decode, exct_decode, multi_pose_decode
@@ -54,8 +57,10 @@ def decode_poses(maps: Output, K: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Rows float32 [B, K, 6 + 2J] of box, score, joints, class, and scores of the joints [B, K, J].
     """
-    heads = (maps.get(head) for head in ('hm', 'wh', 'hps', 'reg', 'hm_hp', 'hp_offset'))
-    rows, joint_scores = multi_pose_decode(*heads, K=K, return_keypoint_scores=True)
+    reg, hm_hp, hp_offset = maps.get('reg'), maps.get('hm_hp'), maps.get('hp_offset')
+    rows, joint_scores = multi_pose_decode(
+        maps['hm'], maps['wh'], maps['hps'], reg, hm_hp, hp_offset, K, return_keypoint_scores=True
+    )
     return rows.cpu().numpy(), joint_scores.cpu().numpy()
 
 
@@ -78,20 +83,11 @@ def decode_extremes(
     Returns:
         float32 [B, 1000, 14] of box, score, points, class; rows with a score of 0 are no detections.
     """
-    decode = agnex_ct_decode if agnostic else exct_decode
-    heats = extreme_heatmaps(output)
-    return (
-        decode(
-            *(heats[f'hm_{part}'] for part in (*SIDES, 'c')),
-            *(output.get(f'reg_{side}') for side in SIDES),
-            K=K,
-            scores_thresh=scores_thresh,
-            center_thresh=center_thresh,
-            aggr_weight=aggr_weight,
-        )
-        .cpu()
-        .numpy()
-    )
+    decode: Callable[..., torch.Tensor] = agnex_ct_decode if agnostic else exct_decode
+    heats = [extreme_heatmaps(output)[f'hm_{part}'] for part in (*SIDES, 'c')]
+    offsets = [output.get(f'reg_{side}') for side in SIDES]
+    thresholds = {'scores_thresh': scores_thresh, 'center_thresh': center_thresh, 'aggr_weight': aggr_weight}
+    return decode(*heats, *offsets, K=K, **thresholds).cpu().numpy()
 
 
 def keep_detected(rows: np.ndarray) -> np.ndarray:

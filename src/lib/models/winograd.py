@@ -4,6 +4,8 @@ F(4 x 4, 3 x 3) of Lavin and Gray (2016): input tiles and weights are transforme
 Our kernel transforms, torch multiplies; a strip of rows at a time, so that the tiles stay in the cache.
 """
 
+from typing import TypeGuard
+
 import torch
 from torch import nn
 
@@ -37,6 +39,10 @@ class WinogradConv2d(nn.Module):
         ValueError: another convolution.
     """
 
+    weight: torch.Tensor
+    bias: torch.Tensor
+    zeros: torch.Tensor
+
     def __init__(self, conv: nn.Conv2d):
         if not is_plain(conv):
             raise ValueError(f'expected a 3 x 3 convolution, stride 1, padding 1 of zeros, one group; found {conv}')
@@ -67,8 +73,8 @@ class WinogradConv2d(nn.Module):
         for first in range(0, images * down, rows):
             if first + rows > images * down:  # the last strip has fewer rows
                 rows = images * down - first
-                tiles, products = (t.flatten()[: 36 * rows * across * t.shape[2]] for t in (tiles, products))
-                tiles, products = tiles.view(36, -1, channels), products.view(36, -1, out_channels)
+                tiles = tiles.flatten()[: 36 * rows * across * channels].view(36, -1, channels)
+                products = products.flatten()[: 36 * rows * across * out_channels].view(36, -1, out_channels)
             winograd.transform(x.numpy(), self.zeros.numpy(), tiles.numpy(), first, threads)
             torch.bmm(tiles, self.weight, out=products)
             winograd.finish(products.numpy(), self.bias.numpy(), out.numpy(), first, threads)
@@ -91,7 +97,7 @@ def transform_weight(weight: torch.Tensor) -> torch.Tensor:
     return transformed
 
 
-def is_plain(conv: nn.Module) -> bool:
+def is_plain(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Return whether Winograd's algorithm can do this convolution: 3 x 3, stride 1, padding 1 of zeros, one group."""
     return (
         type(conv) is nn.Conv2d
@@ -102,7 +108,7 @@ def is_plain(conv: nn.Module) -> bool:
     )
 
 
-def suits(conv: nn.Module) -> bool:
+def suits(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Return whether Winograd's algorithm can do this convolution, and pays."""
     return (
         is_plain(conv)

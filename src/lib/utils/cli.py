@@ -71,7 +71,9 @@ class OneLineParser(argparse.ArgumentParser):
         """Raise argparse's complaint as a `UserError`."""
         raise UserError(f'{message} (--help lists the options)')
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
+    def parse_args(  # type: ignore[override]  # typeshed overloads it for namespaces of other classes
+        self, args: Sequence[str] | None = None, namespace: Namespace | None = None
+    ) -> Namespace:
         """Parse as argparse does, but name the nearest option to an argument that it does not know."""
         words = sys.argv[1:] if args is None else args
         for word in words:
@@ -134,8 +136,8 @@ def clock(seconds: float) -> str:
 
 
 def track(items: Iterable, label: str, total: int | None = None) -> Iterator:
-    """Iterate over `items` with a `Progress`."""
-    with Progress(len(items) if total is None else total, label) as progress:
+    """Iterate over `items` with a `Progress`; those without a length need their `total`."""
+    with Progress(len(items) if total is None else total, label) as progress:  # type: ignore[arg-type]  # see above
         for item in items:
             yield item
             progress.step()

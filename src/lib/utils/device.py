@@ -1,6 +1,9 @@
 """The device that a run computes on."""
 
+from typing import Any
+
 import torch
+from torch import nn
 
 from .errors import UserError
 
@@ -44,6 +47,11 @@ def to_channels_last(tensor: torch.Tensor, device: torch.device) -> torch.Tensor
     """Copy a tensor to `device` without waiting; one of shape [B, C, H, W] lies channels-last in memory."""
     layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
     return tensor.to(device, non_blocking=True, memory_format=layout)
+
+
+def module_to_channels_last(module: nn.Module, **target: Any) -> nn.Module:
+    """Move a module to a `device` or `dtype`, its weights of four dimensions channels-last in memory; returns it."""
+    return module.to(**target, memory_format=torch.channels_last)
 
 
 def cpu_has_bfloat16() -> bool:

@@ -68,7 +68,7 @@ def _from_polygons(polygons: list[np.ndarray]) -> np.ndarray:
 def _polygon_touch(polygons: list[np.ndarray], axis: int, where: float) -> np.ndarray:
     """Return the midpoint of the longest chain of vertices that lies on the line `coordinate[axis] == where`."""
     along = 1 - axis
-    start = end = None
+    start = end = np.nan  # of the longest chain so far
     for polygon in polygons:
         on_line = np.abs(polygon[:, axis] - where) <= FLAT
         if on_line[0] and on_line[-1] and not on_line.all():
@@ -76,7 +76,7 @@ def _polygon_touch(polygons: list[np.ndarray], axis: int, where: float) -> np.nd
             polygon, on_line = np.roll(polygon, shift, axis=0), np.roll(on_line, shift)
         for first, last in _runs(on_line):
             chain = polygon[first:last, along]
-            if start is None or np.ptp(chain) > end - start:
+            if np.isnan(start) or np.ptp(chain) > end - start:
                 start, end = chain.min(), chain.max()
     point = np.empty(2)
     point[axis], point[along] = where, (start + end) / 2

@@ -101,7 +101,7 @@ def remove_abandoned(folder: str | os.PathLike) -> int:
         The bytes that were freed.
     """
     freed = 0
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in os.walk(os.fspath(folder)):
         for name in names:
             path = os.path.join(parent, name)
             if TEMPORARY.fullmatch(name) and os.path.isfile(path) and not os.path.islink(path):

@@ -2,6 +2,7 @@
 
 import logging
 
+SCREEN = 'screen'
 PACKAGES = ('lib', 'centernet')  # the package's name beside the programs of src/, and where it is installed
 
 
@@ -18,5 +19,7 @@ def configure_logging() -> None:
     for package in PACKAGES:
         logger = logging.getLogger(package)
         logger.setLevel(logging.INFO)
-        if not any(isinstance(handler, ScreenHandler) for handler in logger.handlers):
-            logger.addHandler(ScreenHandler())
+        if not any(handler.name == SCREEN for handler in logger.handlers):
+            handler = ScreenHandler()
+            handler.set_name(SCREEN)  # by which a second import of the package, under its other name, knows it
+            logger.addHandler(handler)

@@ -164,7 +164,7 @@ def option_rows(group: str = '') -> Callable[[T], T]:
                 kind = kind if kind in (bool, int, float) else str
                 rows[name] = replace(row, name=name, kind=kind, group=row.group or group)
                 delattr(cls, name)
-        cls.rows = rows
+        setattr(cls, 'rows', rows)  # noqa: B010  the classes' own annotation is `rows: ClassVar`
         return cls
 
     return collect

@@ -34,7 +34,7 @@ class Custom(Source):
         """
         self.folder = os.path.abspath(folder)
         path = annotation_file(self.folder)
-        rows = [check_category(row, path) for row in read_coco(path).get('categories', [])]
+        rows = [dict(check_category(row, path)) for row in read_coco(path).get('categories', [])]
         if len({row['id'] for row in rows}) < len(rows):
             raise UserError(f"'{path}' lists a category id twice")
         categories = choose_categories(rows, path)

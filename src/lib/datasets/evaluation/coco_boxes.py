@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,8 +17,8 @@ logger = logging.getLogger(__name__)
 class CocoBoxes(Metric):
     """AP and AR of boxes at IoU .5 to .95, as COCO defines them; results are COCO's `results.json`."""
 
-    needs = ('box', 'score')
-    names = BOX_METRICS
+    needs: ClassVar[tuple[str, ...]] = ('box', 'score')
+    names: tuple[str, ...] = BOX_METRICS
     main = 'AP'
 
     def save(self, results: Results, folder: Path) -> list[dict]:

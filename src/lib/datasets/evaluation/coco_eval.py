@@ -91,7 +91,7 @@ def evaluate_coco(
     evaluation.summarize()
     metrics = dict(zip(METRICS[iou_type], map(float, evaluation.stats), strict=False))
     if iou_type == 'bbox':
-        metrics |= _class_metrics(evaluation, categories)
+        metrics |= _class_metrics(evaluation, list(categories))
     return metrics
 
 

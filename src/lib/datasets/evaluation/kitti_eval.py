@@ -215,7 +215,7 @@ def matched_errors(
                     turn = np.mod(best[ROTATION] - true[ROTATION] + np.pi, 2 * np.pi) - np.pi
                     depth = true[LOCATION][2]
                     errors[name].append((100 * abs(best[LOCATION][2] - depth) / depth, abs(np.degrees(turn))))
-    medians = {}
+    medians: dict[str, float] = {}
     for name, pairs in errors.items():
         if pairs:
             depth_error, rotation_error = np.median(pairs, 0)

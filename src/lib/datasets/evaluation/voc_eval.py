@@ -50,7 +50,7 @@ def evaluate_voc(ground_truth: dict, detections: Sequence[dict], min_overlap: fl
     for category in ground_truth.get('categories', []):
         name, category_id = category.get('name', category['id']), category['id']
         recall, precision = _curve(truth_of[category_id], found_of[category_id], min_overlap)
-        if recall is None:
+        if recall is None or precision is None:
             eleven_point[name] = area[name] = -1.0
         else:
             eleven_point[name] = average_precision_11(recall, precision)

@@ -4,6 +4,7 @@ import logging
 import math
 from argparse import Namespace
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +120,7 @@ class Sample(TaskDataset):
 
     def __getitem__(self, index: int) -> dict:
         index, rng, view, window = self.look(index)
-        sample = {'input': self.input(rng, window)}
+        sample: dict[str, Any] = {'input': self.input(rng, window)}
         targets, truth = self.targets(self.index.objects(index), view, index)
         sample.update(targets)
         if self.split != 'train' or self.opt.debug > 0:

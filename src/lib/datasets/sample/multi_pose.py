@@ -1,5 +1,7 @@
 """The targets of pose estimation: people as centres, joints as offsets and heatmaps (paper, section 4.2)."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from ...models.utils import swapped_joints
@@ -28,6 +30,8 @@ class MultiPoseSample(Sample):
     """
 
     task_metric = 'keypoints'
+    num_joints: ClassVar[int]
+    flip_idx: ClassVar[list]
 
     @classmethod
     def annotation_fields(cls) -> dict[str, tuple[int, ...]]:

@@ -4,6 +4,7 @@ import inspect
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from .road import RoadScenes
 from .shapes import ExtremeShapeScenes, ShapeScenes
 
 # Task -> (what draws its images, how they lie on disk, width and height).
-KINDS = {
+KINDS: dict[str, tuple[type[Any], type[Any], tuple[int, int]]] = {
     'ctdet': (ShapeScenes, OwnFolder, (160, 160)),
     'exdet': (ExtremeShapeScenes, OwnFolder, (160, 160)),
     'multi_pose': (PeopleScenes, OwnFolder, (160, 160)),

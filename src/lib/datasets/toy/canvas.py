@@ -106,7 +106,7 @@ def random_colour(rng: np.random.Generator, hue: float | None = None) -> Colour:
 
 def colour_unlike(rng: np.random.Generator, others: list[Colour], distance: float, hue: float | None = None) -> Colour:
     """Choose a random colour at least that far (in BGR) from the others, or the furthest of 20 tries."""
-    best, best_gap = None, -1.0
+    best, best_gap = others[0], -1.0
     for _ in range(20):
         colour = random_colour(rng, hue)
         gap = min(float(np.linalg.norm(colour - other)) for other in others)

@@ -68,7 +68,8 @@ class PeopleScenes:
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Scene:
         """Draw an image of that size."""
         ground, ground_colours = random_ground(rng, width, height)
-        canvas, figures = Canvas(ground), []
+        canvas = Canvas(ground)
+        figures: list[Figure] = []
         for _ in range(rng.integers(1, 4)):
             figure = self._place(rng, canvas, figures, ground_colours)
             if figure is not None:
@@ -118,12 +119,13 @@ def put_block(rng: np.random.Generator, canvas: Canvas, box: list[float], others
     """Paste a textured board over a part of a box, unless it would hide somebody too much."""
     height, width = canvas.owner.shape
     centre = np.array(box[:2]) + np.array(box[2:]) * rng.uniform(0.1, 0.9, 2)
-    half = np.array(box[2:]) * rng.uniform((0.3, 0.08), (0.6, 0.2))
-    corners = centre + half * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])  # [4, 2]
+    half = np.array(box[2:]) * rng.uniform(np.array((0.3, 0.08)), np.array((0.6, 0.2)))
+    signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
+    corners = centre + half * signs  # [4, 2]
     region, alpha = coverage(corners, width, height)
     if canvas.spares(region, alpha, LEAST_VISIBLE):
         colour = colour_unlike(rng, others, 80)
-        canvas.paste(region, texture(rng, *alpha.shape[::-1], colour, colour * 0.6), alpha)
+        canvas.paste(region, texture(rng, alpha.shape[1], alpha.shape[0], colour, colour * 0.6), alpha)
 
 
 def random_pose(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], bool]:

@@ -55,7 +55,7 @@ _WALKER = [(0, 1, 0, 0.45, SECOND), (0, 1, 0.85, 1, HAIR)]
 _WALKER_SIDE = [*_WALKER, (0.5, 1, 0.83, 0.96, SKIN), (0.4, 0.6, 0.45, 0.78, SKIN)]
 _RIDER = [(0, 1, 0, 0.45, FRAME), (0, 1, 0.85, 1, HAIR)]
 _RIDER_SIDE = [*_RIDER, (0.02, 0.4, 0, 0.38, BLACK), (0.6, 0.98, 0, 0.38, BLACK), (0.5, 1, 0.83, 0.96, SKIN)]
-PAINT = {
+PAINT: dict[str, dict[str, list[tuple]]] = {
     'Car': {
         'front': [(0, 1, 0, 0.15, BLACK), (0.1, 0.9, 0.58, 0.93, GLASS)]
         + [(0.04, 0.26, 0.3, 0.47, LAMP), (0.74, 0.96, 0.3, 0.47, LAMP)],
@@ -180,7 +180,7 @@ def random_thing(
 def too_near(thing: Thing, other: Thing) -> bool:
     """Return whether two objects touch on the ground, or nearly coincide in the image."""
     gap = np.linalg.norm(thing.location - other.location)
-    return gap < thing.reach + other.reach + 0.5 or box_overlap(thing.box, other.box) > MOST_OVERLAP
+    return bool(gap < thing.reach + other.reach + 0.5) or box_overlap(thing.box, other.box) > MOST_OVERLAP
 
 
 def visible_shares(things: list[Thing], width: int, height: int) -> np.ndarray:
@@ -225,7 +225,7 @@ def draw_ground(rng: np.random.Generator, camera: np.ndarray, width: int, height
         left = rng.integers(-w // 2, width - w // 2)
         house = image[horizon - h : horizon, max(left, 0) : left + w]
         wall = rng.uniform(60, 200, 3).astype(np.float32)
-        house[:] = texture(rng, *house.shape[1::-1], wall, wall * 0.8)
+        house[:] = texture(rng, house.shape[1], house.shape[0], wall, wall * 0.8)
 
     row, column = np.ogrid[horizon:height, :width]
     depth = (camera[1, 1] * CAMERA_HEIGHT / (row - camera[1, 2])).astype(np.float32)  # [h, 1], metres

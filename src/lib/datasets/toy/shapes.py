@@ -55,7 +55,8 @@ class ShapeScenes:
     def draw(self, rng: np.random.Generator, width: int, height: int) -> Scene:
         """Draw an image of that size."""
         ground, ground_colours = random_ground(rng, width, height)
-        canvas, annotations = Canvas(ground), []
+        canvas = Canvas(ground)
+        annotations: list[dict] = []
         most_overlap = MOST_OVERLAP if rng.uniform() < CROWDED else 0
         for _ in range(rng.integers(1, 7)):
             label = int(rng.integers(len(self.outlines)))
@@ -92,7 +93,7 @@ class ShapeScenes:
         hue = None if self.colors == 'random' else label / len(self.outlines) + rng.normal(0, 0.08)
         colour = colour_unlike(rng, ground_colours, 110, hue)
         region, alpha = coverage(polygon, width, height)
-        fill = texture(rng, *alpha.shape[::-1], colour, colour * rng.uniform(0.6, 0.9))
+        fill = texture(rng, alpha.shape[1], alpha.shape[0], colour, colour * rng.uniform(0.6, 0.9))
         rim = alpha - cv2.erode(alpha, np.ones((3, 3), np.uint8))
         fill *= 1 - rng.uniform(0.2, 0.6) * rim[..., None]
         canvas.paste(region, fill, alpha)

@@ -55,6 +55,7 @@ class CenterNet(nn.Module):
         """
         self.heads = dict(heads)
         for name, channels in heads.items():
+            head: nn.Module
             if head_conv > 0:
                 hidden = nn.Conv2d(in_channels, head_conv, 3, padding=1)
                 last = nn.Conv2d(head_conv, channels, 1)
@@ -63,7 +64,7 @@ class CenterNet(nn.Module):
                 last = head = nn.Conv2d(in_channels, channels, 1)
                 convs = [last]
             if is_heatmap(name):
-                nn.init.constant_(last.bias, HEATMAP_BIAS)
+                nn.init.constant_(bias_of(last), HEATMAP_BIAS)
             else:
                 initialise(convs)
             self.add_module(name, head)
@@ -100,6 +101,12 @@ class CenterNet(nn.Module):
         ]
 
 
+def bias_of(layer: nn.Conv2d) -> torch.Tensor:
+    """Return the bias [out] of a layer that has one."""
+    assert layer.bias is not None
+    return layer.bias
+
+
 def is_heatmap(head: str) -> bool:
     """Return whether a head of this name is a keypoint heatmap (hm, hm_hp, hm_t, ...)."""
     return 'hm' in head
@@ -119,7 +126,7 @@ def small_normal(convs: list[nn.Conv2d]) -> None:
     """Start weights from N(0, 0.001) and biases from zero."""
     for conv in convs:
         nn.init.normal_(conv.weight, std=0.001)
-        nn.init.zeros_(conv.bias)
+        nn.init.zeros_(bias_of(conv))
 
 
 def kaiming_convs(module: nn.Module) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 from ...utils.errors import UserError
+from .common import bias_of
 from .native_dcn import native_deform_conv2d
 
 
@@ -22,8 +23,8 @@ def torchvision_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
         [B, out, h, w] in the type of `x`.
     """
     if x.dtype == torch.bfloat16:
-        arguments = [a.float() if isinstance(a, torch.Tensor) else a for a in arguments]
-        return deform_conv2d(x.float(), *arguments).to(x.dtype)
+        wide = [a.float() if isinstance(a, torch.Tensor) else a for a in arguments]
+        return deform_conv2d(x.float(), *wide).to(x.dtype)
     return deform_conv2d(x, *arguments)
 
 
@@ -112,7 +113,7 @@ class DCN(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         self.conv_offset_mask = nn.Conv2d(in_channels, sum(self.split), kernel_size, stride, padding, dilation)
         nn.init.zeros_(self.conv_offset_mask.weight)
-        nn.init.zeros_(self.conv_offset_mask.bias)
+        nn.init.zeros_(bias_of(self.conv_offset_mask))
 
     @property
     def backend(self) -> str:

@@ -62,6 +62,8 @@ class Tree(nn.Module):
         if level_root:
             extra_channels += in_channels
         self.downsample = nn.MaxPool2d(stride) if stride > 1 else nn.Identity()
+        self.tree1: nn.Module
+        self.tree2: nn.Module
         if self.is_leaf:
             self.tree1 = BasicBlock(in_channels, out_channels, stride)
             self.tree2 = BasicBlock(out_channels, out_channels)

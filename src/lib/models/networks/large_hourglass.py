@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .common import HEATMAP_BIAS, BasicBlock, CenterNet, conv_bn, is_heatmap
+from .common import HEATMAP_BIAS, BasicBlock, CenterNet, bias_of, conv_bn, is_heatmap
 
 STACKS = 2
 CHANNELS = (256, 256, 384, 384, 384, 512)  # at strides 4, 8, ... 128
@@ -34,9 +34,9 @@ class Residual(BasicBlock):
         same = stride == 1 and in_channels == out_channels
         self.skip = nn.Identity() if same else conv_bn(in_channels, out_channels, stride=stride)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map [B, in, h, w] -> [B, out, h / stride, w / stride]."""
-        return super().forward(x, self.skip(x))
+    def forward(self, x: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
+        """Map [B, in, h, w] -> [B, out, h / stride, w / stride], round its own shortcut where none is given."""
+        return super().forward(x, self.skip(x) if shortcut is None else shortcut)
 
 
 def residuals(*channels: int, stride: int = 1) -> nn.Sequential:
@@ -57,6 +57,7 @@ class Hourglass(nn.Module):
         (here, below), count = channels[:2], blocks[0]
         self.up1 = residuals(*[here] * (count + 1))
         self.low1 = residuals(here, *[below] * count, stride=2)
+        self.low2: nn.Module
         if len(channels) > 2:
             self.low2 = Hourglass(channels[1:], blocks[1:])
         else:
@@ -113,7 +114,7 @@ def hourglass_head(name: str, channels: int) -> nn.Sequential:
     """Make a 3x3 convolution to 256 channels, ReLU, 1x1 convolution; initialized as by PyTorch but a heatmap's bias."""
     last = nn.Conv2d(HEAD_CHANNELS, channels, 1)
     if is_heatmap(name):
-        nn.init.constant_(last.bias, HEATMAP_BIAS)
+        nn.init.constant_(bias_of(last), HEATMAP_BIAS)
     return nn.Sequential(Convolution(CHANNELS[0], HEAD_CHANNELS, norm=False), last)
 
 

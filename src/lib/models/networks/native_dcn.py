@@ -165,8 +165,8 @@ def check_arguments(
     """
     if x.dtype not in (torch.float32, torch.bfloat16):
         raise TypeError(f'expected x in float32 or bfloat16, found {x.dtype}')
-    tensors = {'x': x, 'offset': offset, 'weight': weight, 'bias': bias, 'mask': mask, 'grad': grad}
-    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    named = {'x': x, 'offset': offset, 'weight': weight, 'bias': bias, 'mask': mask, 'grad': grad}
+    tensors = {name: tensor for name, tensor in named.items() if tensor is not None}
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise TypeError(f'expected {name} in a float type, found {tensor.dtype}')

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from .common import bias_of
 from .dcn import DCN
 from .dla import CHANNELS, DLA34, FIRST_LEVEL, DLACenterNet, DLAUp, IDAUp
 
@@ -55,7 +56,7 @@ class DLASeg(DLACenterNet):
 def zero_biases(convs: list[nn.Conv2d]) -> None:
     """Start a head's biases from zero; its weights keep PyTorch's default."""
     for conv in convs:
-        nn.init.zeros_(conv.bias)
+        nn.init.zeros_(bias_of(conv))
 
 
 def get_pose_net(num_layers: int, heads: dict[str, int], head_conv: int) -> DLASeg:

@@ -4,6 +4,7 @@ from pathlib import PurePosixPath
 
 import torch
 import torchvision
+from torch import nn
 
 from .common import CenterNet, ImageNetWeights
 
@@ -18,6 +19,16 @@ class ResNetCenterNet(CenterNet):
     """
 
     backbone_prefixes = tuple(f'{name}.' for name in BACKBONE)
+
+    conv1: nn.Module
+    bn1: nn.Module
+    relu: nn.Module
+    maxpool: nn.Module
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+    deconv_layers: nn.Module
 
     def __init__(self, num_layers: int):
         super().__init__()

@@ -10,7 +10,7 @@ from ..detections import Detection
 from .colors import BLACK, WHITE, Color, text_color
 from .detections import box_corners, detection_color
 from .shapes import draw_line
-from .sizes import FONT, font_scale, line_width, pixels
+from .sizes import FONT, font_scale, line_width, pixel, pixels
 
 BIRD_SIDE = 512  # pixels of the image
 
@@ -34,9 +34,9 @@ def bird_view(
     Returns:
         BGR uint8 [512, 512, 3].
     """
-    predicted = _grounds(each for each in predicted if each.get('score', 1.0) >= thresh)
-    truth = _grounds(truth)
-    every = np.concatenate([corners for corners, _ in predicted + truth] or [np.zeros((1, 2))])  # [n, 2]
+    found = _grounds(each for each in predicted if each.get('score', 1.0) >= thresh)
+    true = _grounds(truth)
+    every = np.concatenate([corners for corners, _ in found + true] or [np.zeros((1, 2))])  # [n, 2]
     needed = max(2 * np.abs(every[:, 0]).max(), every[:, 1].max())
     extent = float(np.clip(np.ceil(needed / 10) * 10, 20, 100))
     ground, lines, filled = (WHITE, 215, 170) if theme == 'white' else (BLACK, 60, 110)
@@ -46,14 +46,14 @@ def bird_view(
         x, z = np.asarray(corners, np.float64).T
         return np.stack([x / extent + 0.5, 1 - z / extent], 1) * (BIRD_SIDE - 1)  # [n, 2]
 
-    for corners, _ in truth:
+    for corners, _ in true:
         cv2.fillPoly(image, [np.array(pixels(to_pixels(corners)))], (filled,) * 3, cv2.LINE_AA)
     _draw_grid(image, extent, to_pixels, (lines,) * 3, text_color(ground))
     width = line_width(image)
-    for corners, _ in truth:
+    for corners, _ in true:
         _draw_ground(image, to_pixels(corners), (filled // 2,) * 3, 1)
-    for corners, color in predicted:
-        _draw_ground(image, to_pixels(corners), color, width)
+    for corners, box_color in found:
+        _draw_ground(image, to_pixels(corners), box_color, width)
     return image
 
 
@@ -77,10 +77,11 @@ def _draw_grid(image: np.ndarray, extent: float, to_pixels: Callable, color: Col
         draw_line(image, left, right, color, 1)
         for side in (-metres, metres):
             if abs(side) <= half:
-                draw_line(image, *to_pixels([(side, 0), (side, extent)]), color, 1)
+                near, far = to_pixels([(side, 0), (side, extent)])
+                draw_line(image, near, far, color, 1)
         if 0 < metres < extent:
-            (corner,) = pixels(left)
+            corner = pixel(left)
             text, scale = f'{metres:.0f} m', font_scale(image)
             cv2.putText(image, text, (corner[0] + 3, corner[1] - 3), FONT, scale, ink, 1, cv2.LINE_AA)
-    (camera,) = pixels(to_pixels([(0, 0)]))
+    camera = pixel(to_pixels([(0, 0)]))
     cv2.circle(image, camera, 3 * line_width(image), ink, cv2.FILLED, cv2.LINE_AA)

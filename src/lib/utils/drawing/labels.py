@@ -18,7 +18,7 @@ def draw_labels(image: np.ndarray, labels: Iterable[tuple[Sequence[float], str, 
             the box's upper left corner; later ones go to a free place near their box, never cover earlier
             ones, and are left out where these would hide most of them.
     """
-    placed = []
+    placed: list[tuple] = []
     for box, text, color in labels:
         corners = pixels(box)
         text, scale, thickness, size = fit_text(image, text)

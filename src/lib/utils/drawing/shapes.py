@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from .colors import BLACK, WHITE, Color, rainbow
 from .labels import draw_labels
-from .sizes import line_width, pixels
+from .sizes import line_width, pixel, pixels
 
 HIDDEN, VISIBLE = 1, 2  # COCO's visibility flags; 0 is a joint without a place
 
@@ -32,7 +32,7 @@ def draw_box(image: np.ndarray, box: Sequence[float], label: str = '', color: Co
 
 def draw_line(image: np.ndarray, start: ArrayLike, end: ArrayLike, color: Color, width: int) -> None:
     """Draw a smooth line between two points [2] on an image [H, W, 3], in place."""
-    ends = pixels([start, end])
+    ends = pixels(np.stack([start, end]))
     if ends is not None:
         cv2.line(image, ends[0], ends[1], color, width, cv2.LINE_AA)
 
@@ -57,14 +57,14 @@ def draw_keypoints(
         return image
     colors = rainbow(count)
     visibility = [VISIBLE] * count if visibility is None else visibility
-    shown = [flag > 0 and np.isfinite(point).all() for flag, point in zip(visibility, points, strict=True)]
+    shown = (np.asarray(visibility) > 0) & np.isfinite(points).all(1)  # [J]
     width = line_width(image)
     for first, second in skeleton:
         if min(first, second) >= 0 and max(first, second) < count and shown[first] and shown[second]:
             draw_line(image, points[first], points[second], colors[second], width)
     radius = max(1, round(1.6 * width))
-    for index in np.flatnonzero(shown):
-        (center,) = pixels(points[index])
+    for index in np.flatnonzero(shown).tolist():
+        center = pixel(points[index])
         if visibility[index] >= VISIBLE:
             cv2.circle(image, center, radius + max(1, width // 2), BLACK, cv2.FILLED, cv2.LINE_AA)
             cv2.circle(image, center, radius, colors[index], cv2.FILLED, cv2.LINE_AA)

@@ -33,6 +33,12 @@ def enlarge_small(image: np.ndarray, least: int) -> tuple[np.ndarray, int]:
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST), factor
 
 
+def pixel(point: ArrayLike) -> tuple[int, int]:
+    """Round a finite point [2] to a whole pixel for cv2."""
+    x, y = np.clip(np.rint(np.asarray(point, np.float64).reshape(2)), -FARTHEST_PIXEL, FARTHEST_PIXEL).astype(int)
+    return int(x), int(y)
+
+
 def pixels(points: ArrayLike) -> list[tuple[int, int]] | None:
     """Round `points` [n, 2] to whole pixels for cv2; None when one of them isn't finite."""
     points = np.asarray(points, np.float64).reshape(-1, 2)  # [n, 2]

@@ -10,8 +10,8 @@ LARGEST_WARPED = 32_766  # pixels a side: OpenCV 4 refuses larger images in its 
 
 
 def get_affine_transform(
-    center: Sequence[float],
-    scale: float | Sequence[float],
+    center: Sequence[float] | np.ndarray,
+    scale: float | Sequence[float] | np.ndarray,
     rot: float,
     output_size: Sequence[int],
     shift: Sequence[float] = (0, 0),
@@ -51,7 +51,10 @@ def affine_transform(pt: np.ndarray | Sequence[float], t: np.ndarray) -> np.ndar
 
 
 def transform_preds(
-    coords: np.ndarray, center: Sequence[float], scale: float | Sequence[float], output_size: Sequence[int]
+    coords: np.ndarray,
+    center: Sequence[float] | np.ndarray,
+    scale: float | Sequence[float] | np.ndarray,
+    output_size: Sequence[int],
 ) -> np.ndarray:
     """Map points of the output map to the image.
 
@@ -91,7 +94,9 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> 
             piece = warped[top : top + block, left : left + block]
             height, width = piece.shape[:2]
             right, bottom = left + width, top + height
-            corners = affine_transform([(left, top), (right, top), (left, bottom), (right, bottom)], back)  # [4, 2]
+            corners = affine_transform(
+                np.array([(left, top), (right, top), (left, bottom), (right, bottom)]), back
+            )  # [4, 2]
             low = np.clip(np.floor(corners.min(0)).astype(int) - 2, 0, image.shape[1::-1])  # [2]
             high = np.clip(np.ceil(corners.max(0)).astype(int) + 2, 0, image.shape[1::-1])  # [2]
             if (high <= low).any():

@@ -32,7 +32,9 @@ def gaussian_radius(det_size: Sequence[float], min_overlap: float = 0.7) -> floa
     return min((b + math.sqrt(b * b - 4 * a * c)) / 2 for a, b, c in cases)
 
 
-def draw_umich_gaussian(heatmap: np.ndarray, center: Sequence[float], radius: int, k: float = 1) -> np.ndarray:
+def draw_umich_gaussian(
+    heatmap: np.ndarray, center: Sequence[float] | np.ndarray, radius: int, k: float = 1
+) -> np.ndarray:
     """Raise a class's heatmap to a Gaussian bump at an object's centre (section 3 of the paper).
 
     sigma is a sixth of the diameter 2r + 1. (No value is under e^-9, so the published cut at eps * max
@@ -51,7 +53,7 @@ def draw_umich_gaussian(heatmap: np.ndarray, center: Sequence[float], radius: in
     return heatmap
 
 
-def draw_msra_gaussian(heatmap: np.ndarray, center: Sequence[float], sigma: float) -> np.ndarray:
+def draw_msra_gaussian(heatmap: np.ndarray, center: Sequence[float] | np.ndarray, sigma: float) -> np.ndarray:
     """Raise a class's heatmap to a Gaussian bump of a given sigma, cut off at 3 sigma each way.
 
     Args:
@@ -69,7 +71,7 @@ def draw_msra_gaussian(heatmap: np.ndarray, center: Sequence[float], sigma: floa
 def draw_dense_reg(
     regmap: np.ndarray,
     heatmap: np.ndarray,
-    center: Sequence[float],
+    center: Sequence[float] | np.ndarray,
     value: Sequence[float],
     radius: int,
     is_offset: bool = False,

@@ -77,7 +77,8 @@ def read_image(
         raise UserError(f"'{path}' is not an image that can be read")
     height, width = image.shape[:2]
     if size is not None and (width, height) != reduced_size(size, reduction) == (height, width):
-        image = _decode(data, READ_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
+        unturned = _decode(data, READ_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = image if unturned is None else unturned
     return image
 
 

@@ -66,7 +66,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray, encoding: Sequence[i
     if not written:
         raise UserError(f"'{path}': cannot write an image of shape {image.shape} as '{suffix}'")
     with atomic_path(path, durable=False) as beside:
-        beside.write_bytes(data)
+        beside.write_bytes(data.tobytes())
 
 
 def drawing_name(name: str, size: tuple[int, int] = (0, 0)) -> str:

@@ -63,7 +63,7 @@ class Source:
         self.exhausted = False
 
     def __iter__(self) -> Iterator[Frame]:
-        return self._images() if self.video is None else self._frames()
+        return self._images() if self.video is None else self._frames(self.video)
 
     def _images(self) -> Iterator[Frame]:
         for path in self.paths:
@@ -75,10 +75,10 @@ class Source:
                 continue
             yield Frame(image, path.name, None, time.perf_counter() - start)
 
-    def _frames(self) -> Iterator[Frame]:
+    def _frames(self, video: Video) -> Iterator[Frame]:
         start = time.perf_counter()
-        for number, image in enumerate(self.video):
-            yield Frame(image, self.video.name, number, time.perf_counter() - start)
+        for number, image in enumerate(video):
+            yield Frame(image, video.name, number, time.perf_counter() - start)
             start = time.perf_counter()
         self.exhausted = True
 

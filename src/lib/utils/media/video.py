@@ -146,15 +146,14 @@ class VideoWriter:
         Raises:
             UserError: the encoder does not start.
         """
-        if self.writer is None:
-            self._open(frame)
-        elif frame.shape[1::-1] != self.size:
+        writer = self.writer or self._open(frame)
+        if frame.shape[1::-1] != self.size:
             frame = cv2.resize(frame, self.size)
-        self.writer.write(frame)
+        writer.write(frame)
 
-    def _open(self, frame: np.ndarray) -> None:
+    def _open(self, frame: np.ndarray) -> cv2.VideoWriter:
         self.size = width, height = frame.shape[1::-1]
-        codec = cv2.VideoWriter_fourcc(*'mp4v')
+        codec = cv2.VideoWriter.fourcc(*'mp4v')
         with contextlib.ExitStack() as stack:
             beside = stack.enter_context(atomic_path(self.path))
             with quiet_cv2(), path_of_cv2(beside) as writable:
@@ -162,6 +161,7 @@ class VideoWriter:
             if not writer.isOpened():
                 raise UserError(f"no video of {width} x {height} pixels can be written to '{self.path}'")
             self.writer, self.stack = writer, stack.pop_all()
+        return writer
 
     def close(self) -> None:
         """Finish the file and move it to its place; without a frame no file is left."""
