@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from itertools import accumulate
+from operator import add
 
 import torch
 from torch import nn
@@ -43,4 +45,4 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
 
 def mean_over_chunks(stats: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Return `{name: scalar}`, the mean of each scalar over the chunks."""
-    return {name: sum(of_chunk[name] for of_chunk in stats) / len(stats) for name in stats[0]}
+    return {name: reduce(add, [of_chunk[name] for of_chunk in stats]) / len(stats) for name in stats[0]}
