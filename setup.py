@@ -64,6 +64,7 @@ setup(
     extras_require={'dev': requirements(dev=True)},
     package_dir={'centernet': 'src/lib'},
     packages=['centernet', *(f'centernet.{name}' for name in find_packages(ROOT / 'src/lib'))],
+    package_data={'centernet': ['py.typed'], 'centernet.external': ['*.pyi']},
     ext_modules=cythonize(kernels(), build_dir='build/cython', language_level=3),
     zip_safe=False,
 )

@@ -9,6 +9,7 @@ from lib.utils.cli import run_cli
 from lib.utils.signals import stop_signals_exit
 
 if TYPE_CHECKING:
+    from lib.datasets.sample.base import Sample
     from lib.opts import Options
 
 
@@ -31,7 +32,7 @@ def main(args: list[str] | None = None) -> None:
         train(opt, Dataset)
 
 
-def train(opt: 'Options', Dataset: type) -> None:
+def train(opt: 'Options', Dataset: type['Sample']) -> None:
     """Train from epoch to epoch, validating now and then; the run's folder holds what comes of it."""
     import torch
 
@@ -60,11 +61,11 @@ def train(opt: 'Options', Dataset: type) -> None:
         run.start()
         trainer.set_device(opt.device)
         try:
-            if validates and run.owes_validation():
+            if validation is not None and run.owes_validation():
                 run.validate(validation)
             while not run.is_over():
                 run.train_epoch(train_loader)
-                if validates and run.owes_validation():
+                if validation is not None and run.owes_validation():
                     run.validate(validation)
         except Interrupted as stop:
             run.save_interrupted(stop)
@@ -72,7 +73,7 @@ def train(opt: 'Options', Dataset: type) -> None:
         run.finish()
 
 
-def evaluate(opt: 'Options', Dataset: type) -> None:
+def evaluate(opt: 'Options', Dataset: type['Sample']) -> None:
     """Compute the losses and the metric of a trained network on val, through the training-side decoder."""
     from lib.datasets.loaders import val_loader
     from lib.models.model import create_model, load_model

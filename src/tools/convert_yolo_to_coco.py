@@ -11,6 +11,7 @@ import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from centernet.datasets.coco_file import distinct_names
 from centernet.datasets.conversion import (

@@ -3,8 +3,10 @@
 import logging
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial, reduce
+from operator import add
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from ..models.checkpoints import load_model
 from ..models.utils import Output
 from ..utils.cli import Progress
 from ..utils.debugger import Debugger, network_input_to_image
-from ..utils.device import to_channels_last, to_device
+from ..utils.device import module_to_channels_last, to_channels_last, to_device
 from ..utils.errors import UserError
 from ..utils.oracle_utils import gen_oracle_map
 from .chunks import mean_over_chunks, running_statistics_kept, split_batch
@@ -26,6 +28,14 @@ logger = logging.getLogger(__name__)
 
 Spread = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 AfterIteration = Callable[[int, 'LossMeter'], None]
+
+
+class Loader(Protocol):
+    """Batches that can be counted and gone through, such as a `DataLoader` or a list."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[dict]: ...
 
 
 class Interrupted(Exception):
@@ -99,7 +109,7 @@ class TaskLoss(nn.Module):
         for output in outputs:
             for name, part in self.parts(self.with_oracles(output, batch), batch).items():
                 stats[name] = stats[name] + part / len(outputs)
-        loss = sum(weight * stats[name] for name, weight in self.weights.items())
+        loss = reduce(add, [weight * stats[name] for name, weight in self.weights.items()])
         return loss, {'loss': loss, **stats}
 
 
@@ -166,7 +176,7 @@ class BaseTrainer:
     def set_device(self, device: torch.device) -> None:
         """Move the network, the loss and the optimizer's state to `device`, channels-last in memory."""
         for network in {self.model, self.result}:
-            network.to(device, memory_format=torch.channels_last)
+            module_to_channels_last(network, device=device)
         self.loss.to(device)
         if self.optimizer is not None:
             for state in self.optimizer.state.values():
@@ -175,7 +185,7 @@ class BaseTrainer:
                         state[name] = to_channels_last(value, device)  # the fused step goes by memory, not by index
 
     def train(
-        self, epoch: int, loader: Iterable, start: int = 0, after_iteration: AfterIteration | None = None
+        self, epoch: int, loader: Loader, start: int = 0, after_iteration: AfterIteration | None = None
     ) -> tuple[dict[str, float], dict]:
         """Train one epoch, from iteration `start` on; returns (averages, {}).
 
@@ -188,7 +198,7 @@ class BaseTrainer:
         """
         return self.run_epoch('train', epoch, loader, start, after_iteration=after_iteration)
 
-    def val(self, epoch: int, loader: Iterable, collect: bool = False) -> tuple[dict[str, float], dict]:
+    def val(self, epoch: int, loader: Loader, collect: bool = False) -> tuple[dict[str, float], dict]:
         """Validate; returns (averages, `{image_id: results}` when `collect`, else {})."""
         with torch.inference_mode():
             return self.run_epoch('val', epoch, loader, collect=collect)
@@ -197,7 +207,7 @@ class BaseTrainer:
         self,
         phase: str,
         epoch: int,
-        loader: Iterable,
+        loader: Loader,
         start: int = 0,
         collect: bool = False,
         after_iteration: AfterIteration | None = None,
@@ -247,6 +257,16 @@ class BaseTrainer:
         averages = meter.averages()
         return {**averages, 'time': log.minutes()}, results
 
+    @property
+    def learner(self) -> torch.optim.Optimizer:
+        """The optimizer; a trainer that only validates has none."""
+        assert self.optimizer is not None
+        return self.optimizer
+
+    def learning_rate(self) -> float:
+        """Return the rate of the next update."""
+        return float(self.learner.param_groups[0]['lr'])
+
     def start_learning(self) -> None:
         """Put the network into training mode, but for what `--freeze` names."""
         self.model.train()
@@ -266,7 +286,7 @@ class BaseTrainer:
             `{name: scalar}` of the loss and its parts, as means over the chunks.
         """
         chunks = split_batch(to_device(batch, self.opt.device), self.opt.chunk_sizes)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.learner.zero_grad(set_to_none=True)
         stats = [self.add_gradient(chunks[0], len(chunks))]
         with running_statistics_kept(self.model):
             stats += [self.add_gradient(chunk, len(chunks)) for chunk in chunks[1:]]
@@ -289,7 +309,7 @@ class BaseTrainer:
         """Change the weights by the gradient, which `--clip_grad` clips before; then their average, and the rate."""
         if self.opt.clip_grad > 0:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.opt.clip_grad)
-        self.optimizer.step()
+        self.learner.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
         if self.scheduler is not None:
@@ -364,7 +384,7 @@ class BaseTrainer:
         raise NotImplementedError
 
 
-def until_failure(epoch: int, loader: Iterable, start: int, meter: 'LossMeter') -> Iterator[tuple[int, dict]]:
+def until_failure(epoch: int, loader: Loader, start: int, meter: 'LossMeter') -> Iterator[tuple[int, dict]]:
     """Iterate over the numbers of iterations, from `start` on, and their batches.
 
     Raises:
@@ -400,7 +420,7 @@ class LossMeter:
         """Count the scalars `stats` of a batch of so many images; never waits for the device."""
         values = torch.stack([stats[name].detach().float() for name in self.names])
         self.latest = values[self.names.index('loss')]
-        if self.total is None:
+        if self.total is None or self.first_bad is None:
             self.total, self.first_bad = torch.zeros_like(values), values
         else:
             good_so_far = torch.isfinite(self.total).all() & torch.isfinite(self.first_bad).all()
@@ -414,7 +434,7 @@ class LossMeter:
         Raises:
             UserError: one of them is not finite; names the parts of the loss where that began.
         """
-        if self.total is None:
+        if self.total is None or self.first_bad is None:
             return {}
         averages = (self.total / self.count).tolist()
         if not np.isfinite(averages).all():
@@ -453,7 +473,7 @@ class EpochLog:
         """Count one iteration done, and show how it stands when it is time to."""
         self.done += 1
         now = time.time()
-        if self.opt.print_iter > 0:
+        if self.bar is None:
             if self.done % self.opt.print_iter == 0 or self.done == self.total:
                 logger.info(f'{self.label}: {self.done}/{self.total} | {self.status(meter)}')
             return

@@ -1,6 +1,7 @@
 """Training a part of a network while the rest stays as it is (`--freeze`)."""
 
 from collections.abc import Callable
+from typing import cast
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -27,7 +28,7 @@ def freeze(model: nn.Module, choice: str) -> list[nn.Module]:
     Returns:
         The batch norms of that part, which must be in evaluation mode for their statistics to stay as well.
     """
-    network, frozen = unwrap_model(model), FREEZES[choice]
+    network, frozen = cast(CenterNet, unwrap_model(model)), FREEZES[choice]
     for name, parameter in network.named_parameters():
         if frozen(network, name):
             parameter.requires_grad_(False)

@@ -45,7 +45,8 @@ class Run:
         opt = self.opt
         if opt.load_model:
             model, optimizer = self.trainer.model, self.trainer.optimizer
-            _, _, self.epoch = load_model(model, opt.load_model, optimizer, opt.resume)
+            loaded = load_model(model, opt.load_model, optimizer, opt.resume)
+            self.epoch = loaded[2] if isinstance(loaded, tuple) else 0
         self.trainer.start_averaging(opt.load_model if opt.resume and opt.facts.get('averaged') else '')
         if opt.resume:
             self.iteration = opt.facts.get('iteration', 0)
@@ -58,8 +59,8 @@ class Run:
             self.best = opt.facts.get('best') if same_metric else None
             self.best_epoch = opt.facts.get('best_epoch', self.epoch) if same_metric else self.epoch
         done = self.epoch * self.schedule.epoch_length + self.iteration
-        self.trainer.scheduler = self.schedule.start(self.trainer.optimizer, opt.lr, done)
-        (rate,) = self.trainer.scheduler.get_last_lr()
+        self.trainer.scheduler = self.schedule.start(self.trainer.learner, opt.lr, done)
+        rate = self.trainer.learning_rate()
         rising = self.schedule.warmup_left(done)
         self.watch = LossWatch(skip=rising)
         warmup = f' (rising to {opt.lr:g} for {rising} iterations)' if rising else ''
@@ -90,9 +91,9 @@ class Run:
 
     def after_iteration(self, iteration: int, meter: LossMeter) -> None:
         """Look after the run when `iteration` iterations of an epoch are done."""
-        explosion = self.watch.add(meter.latest)
+        explosion = None if meter.latest is None else self.watch.add(meter.latest)
         if explosion is not None:
-            (rate,) = self.trainer.scheduler.get_last_lr()
+            rate = self.trainer.learning_rate()
             self.logger.say(
                 f'warning: the loss is {explosion.loss:.4g}, and was over {FACTOR} times its median '
                 f'({explosion.median:.4g}) for {LENGTH} iterations, with a learning rate of {rate:g}: try a lower '

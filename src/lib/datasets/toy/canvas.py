@@ -40,7 +40,7 @@ class Canvas:
 
     def __init__(self, ground: np.ndarray):
         self.image = ground
-        self.owner = np.zeros(ground.shape[:2], dtype=np.int64)
+        self.owner: np.ndarray = np.zeros(ground.shape[:2], dtype=np.int64)
         self.areas = [self.owner.size]
 
     def visible(self) -> np.ndarray:

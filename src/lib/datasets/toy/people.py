@@ -119,7 +119,7 @@ def put_block(rng: np.random.Generator, canvas: Canvas, box: list[float], others
     """Paste a textured board over a part of a box, unless it would hide somebody too much."""
     height, width = canvas.owner.shape
     centre = np.array(box[:2]) + np.array(box[2:]) * rng.uniform(0.1, 0.9, 2)
-    half = np.array(box[2:]) * rng.uniform(np.array((0.3, 0.08)), np.array((0.6, 0.2)))
+    half: np.ndarray = np.array(box[2:]) * rng.uniform(np.array((0.3, 0.08)), np.array((0.6, 0.2)))
     signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
     corners = centre + half * signs  # [4, 2]
     region, alpha = coverage(corners, width, height)
