@@ -7,8 +7,8 @@ import os
 import sys
 import threading
 import time
-from argparse import Namespace
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -17,6 +17,9 @@ from .utils.errors import UserError
 from .utils.files import atomic_path, remove_abandoned
 from .utils.lock import FolderLock
 from .utils.run_folder import clear_folder, refuse_used_folder
+
+if TYPE_CHECKING:
+    from .opts import Options
 
 LOCK = 'training.lock'
 
@@ -34,7 +37,7 @@ class Logger:
         UserError: the folder cannot be written to, or another process trains in it.
     """
 
-    def __init__(self, opt: Namespace):
+    def __init__(self, opt: 'Options'):
         self.broken: set[str] = set()
         try:
             with contextlib.ExitStack() as after_error:
@@ -113,7 +116,7 @@ def silence_event_thread() -> None:
     threading.excepthook = without_disk_errors
 
 
-def write_options(path: str, opt: Namespace) -> None:
+def write_options(path: str, opt: 'Options') -> None:
     """Write all options, sorted, after the versions and the command line of the run."""
     with atomic_path(path) as beside, open(beside, 'w') as file:
         file.write(f'torch {torch.__version__}, python {sys.version.split()[0]}\n')

@@ -5,15 +5,17 @@ A task's sample (what it learns from an image), trainer (its loss) and detector 
 """
 
 import importlib
-from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from .utils.detections import Detection, describe_box, describe_box_3d, describe_extreme_points, describe_pose
 from .utils.option_rows import MAIN, Option, at_least, between, option, option_rows
+
+if TYPE_CHECKING:
+    from .opts import Options
 
 
 @dataclass(frozen=True)
@@ -25,21 +27,21 @@ class Head:
         unless: switches of which each leaves the head out.
     """
 
-    channels: Callable[[Namespace], int]
+    channels: 'Callable[[Options], int]'
     unless: tuple[str, ...] = ()
 
 
-def num_classes(opt: Namespace) -> int:
+def num_classes(opt: 'Options') -> int:
     """Return as many channels as classes."""
     return opt.num_classes
 
 
-def num_joints(opt: Namespace) -> int:
+def num_joints(opt: 'Options') -> int:
     """Return as many channels as joints."""
     return opt.num_joints
 
 
-def fixed(channels: int) -> Callable[[Namespace], int]:
+def fixed(channels: int) -> 'Callable[[Options], int]':
     """Return a function that gives the same number of channels whatever the options."""
     return lambda opt: channels
 
@@ -258,7 +260,7 @@ TASKS: dict[str, Task] = {
 }
 
 
-def heads_of(opt: Namespace) -> dict[str, int]:
+def heads_of(opt: 'Options') -> dict[str, int]:
     """Return the heads of a network, `{name: channels}` in the published order.
 
     Args:

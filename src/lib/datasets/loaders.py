@@ -5,12 +5,11 @@ import multiprocessing
 import os
 import signal
 import weakref
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,6 +18,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_
 
 from ..utils.errors import UserError
 from ..utils.signals import SignalGate, stop_signals_blocked, unblock_stop_signals
+
+if TYPE_CHECKING:
+    from ..opts import Options
 
 GRACE = 20  # seconds that a loader process outlives a SIGTERM
 PATIENCE = 1  # seconds to wait for a failed process to end
@@ -183,7 +185,7 @@ class TrainLoader:
     The last short batch is dropped when there is a full one.
     """
 
-    def __init__(self, opt: Namespace, dataset: Any):
+    def __init__(self, opt: 'Options', dataset: Any):
         self.dataset, self.batch_size = dataset, opt.batch_size
         self.sampler = EpochSampler(len(dataset), opt.seed)
         self.batches = Batches(
@@ -205,12 +207,12 @@ class TrainLoader:
         return self.batches
 
 
-def val_loader(opt: Namespace, dataset: Any) -> Batches:
+def val_loader(opt: 'Options', dataset: Any) -> Batches:
     """Return validation batches of one image each, in order."""
     return Batches(dataset, batch_size=1, shuffle=False, **worker_options(opt))
 
 
-def worker_options(opt: Namespace) -> dict[str, Any]:
+def worker_options(opt: 'Options') -> dict[str, Any]:
     """Return options of `Batches`: workers that stay alive between epochs, pinned memory where there is a GPU."""
     return {
         'num_workers': opt.num_workers,

@@ -1,11 +1,11 @@
 """Base of the sources: where the images and annotations of a dataset lie, and the facts of its classes."""
 
-from argparse import Namespace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from ..opts import Options
     from .index import AnnotationIndex
 
 # Kinds of annotations: a source offers some, a task needs some.
@@ -49,7 +49,7 @@ class Source:
         if 'class_names' in vars(cls):
             cls.num_classes = len(cls.class_names)
 
-    def locate(self, opt: Namespace, split: str, variant: str = '') -> tuple[str, str]:
+    def locate(self, opt: 'Options', split: str, variant: str = '') -> tuple[str, str]:
         """Return the paths of the annotation file and of the images folder of a split.
 
         Args:
@@ -60,7 +60,7 @@ class Source:
         """
         raise NotImplementedError
 
-    def further_files(self, opt: Namespace, split: str) -> list[str]:
+    def further_files(self, opt: 'Options', split: str) -> list[str]:
         """Return annotation files beyond the one of `split` that belong to it too, of images in the same folder."""
         return []
 
@@ -75,6 +75,6 @@ class Source:
         """Return the number of slots of the targets; by default `max_objs`."""
         return self.max_objs
 
-    def label_folder(self, opt: Namespace) -> str | None:
+    def label_folder(self, opt: 'Options') -> str | None:
         """Return the folder of the images' KITTI label files, if there is one."""
         return None

@@ -2,11 +2,10 @@
 
 import logging
 import os
-from argparse import Namespace
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -19,6 +18,9 @@ from .evaluation.metric import Columns, Metric, Results
 from .evaluation.metric_factory import create_metric
 from .index import AnnotationIndex, build_index, read_coco
 from .source import Source
+
+if TYPE_CHECKING:
+    from ..opts import Options
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ class TaskDataset(Dataset):
         metric = cls.create_metric()
         cls.metrics, cls.main_metric = metric.names, metric.main
 
-    def __init__(self, opt: Namespace, split: str):
+    def __init__(self, opt: 'Options', split: str):
         """Locate, read and check the annotations of a split ('train', 'val' or 'test').
 
         Raises:

@@ -3,10 +3,9 @@
 import logging
 import os
 import time
-from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -24,6 +23,9 @@ from ..utils.drawing import draw_detections
 from ..utils.image import as_bgr_image
 from ..utils.post_process import Detections
 from .pre_process import PreProcessor
+
+if TYPE_CHECKING:
+    from ..opts import Options
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ class BaseDetector:
 
     preprocessor = PreProcessor
 
-    def __init__(self, opt: Namespace):
+    def __init__(self, opt: 'Options'):
         self.opt = opt
         self.fast = FastNetwork(network_dtype(opt.dtype, opt.device))
         self.model: nn.Module = create_model(opt.arch, opt.heads, opt.head_conv)

@@ -2,8 +2,8 @@
 
 import logging
 import os
-from argparse import Namespace
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from ..utils.views import add_flat_views
 from .base_detector import BaseDetector
 from .pre_process import StretchingPreProcessor
 
+if TYPE_CHECKING:
+    from ..opts import Options
+
 logger = logging.getLogger(__name__)
 
 PUBLISHED_IS_USED = "KITTI's published calibration is used, depths of other cameras will be off"
@@ -35,7 +38,7 @@ class DddDetector(BaseDetector):
 
     preprocessor = StretchingPreProcessor
 
-    def __init__(self, opt: Namespace):
+    def __init__(self, opt: 'Options'):
         super().__init__(opt)
         self.calib = common_calib(opt.calib)
         self.default_noted = bool(opt.calib)

@@ -2,11 +2,10 @@
 
 import logging
 import time
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial, reduce
 from operator import add
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +22,9 @@ from ..utils.errors import UserError
 from ..utils.oracle_utils import gen_oracle_map
 from .chunks import mean_over_chunks, running_statistics_kept, split_batch
 from .freezing import freeze
+
+if TYPE_CHECKING:
+    from ..opts import Options
 
 logger = logging.getLogger(__name__)
 
@@ -56,13 +58,13 @@ class TaskLoss(nn.Module):
     the truth that `--eval_oracle_*` puts in place of a head.
     """
 
-    def __init__(self, opt: Namespace):
+    def __init__(self, opt: 'Options'):
         super().__init__()
         self.opt = opt
         self.weights = self.part_weights(opt)
         self.stats = ['loss', *self.weights]
 
-    def part_weights(self, opt: Namespace) -> dict[str, float]:
+    def part_weights(self, opt: 'Options') -> dict[str, float]:
         """Return the weights of the parts, `{part: weight}`, such as `{'hm_loss': 1.0}`."""
         raise NotImplementedError
 
@@ -126,7 +128,7 @@ class BaseTrainer:
         averaged: the average of the weights over all steps (`--ema`); without one there is none.
     """
 
-    def __init__(self, opt: Namespace, model: nn.Module, optimizer: torch.optim.Optimizer | None = None):
+    def __init__(self, opt: 'Options', model: nn.Module, optimizer: torch.optim.Optimizer | None = None):
         self.opt, self.model, self.optimizer = opt, model, optimizer
         self.frozen_norms = freeze(model, opt.freeze)
         self.scheduler: LRScheduler | None = None
@@ -135,7 +137,7 @@ class BaseTrainer:
         self.stop_requested = False
         self.images_shown = 0
 
-    def create_loss(self, opt: Namespace) -> TaskLoss:
+    def create_loss(self, opt: 'Options') -> TaskLoss:
         """Create the task's loss."""
         raise NotImplementedError
 
@@ -450,7 +452,7 @@ class EpochLog:
 
     REFRESH = 0.5  # seconds between looks at the averages: each waits for the device
 
-    def __init__(self, opt: Namespace, phase: str, epoch: int, total: int, start: int):
+    def __init__(self, opt: 'Options', phase: str, epoch: int, total: int, start: int):
         self.opt, self.total, self.done = opt, total, start
         self.label = f'{opt.task}/{opt.exp_id} {phase} [{epoch}]'
         self.bar = None if opt.print_iter > 0 else Progress(total, self.label, done=start)

@@ -1,7 +1,7 @@
 """Training of 2D detection: focal loss on centres, L1 on sizes and offsets (paper, section 3 and 4)."""
 
-from argparse import Namespace
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,11 +20,14 @@ from ..utils.post_process import ctdet_post_process
 from ..utils.views import add_box_views
 from .base_trainer import BaseTrainer, Spread, TaskLoss
 
+if TYPE_CHECKING:
+    from ..opts import Options
+
 
 class CtdetLoss(TaskLoss):
     """hm_weight * focal + wh_weight * size + off_weight * offset."""
 
-    def __init__(self, opt: Namespace):
+    def __init__(self, opt: 'Options'):
         super().__init__(opt)
         self.heatmap_loss = torch.nn.MSELoss() if opt.mse_loss else FocalLossWithLogits()
         self.offset_loss = REGRESSION_LOSSES[opt.reg_loss]()
@@ -32,7 +35,7 @@ class CtdetLoss(TaskLoss):
         self.dense_size_loss = DenseL1Loss()
         self.class_size_loss = RegWeightedL1Loss()
 
-    def part_weights(self, opt: Namespace) -> dict[str, float]:
+    def part_weights(self, opt: 'Options') -> dict[str, float]:
         return {'hm_loss': opt.hm_weight, 'wh_loss': opt.wh_weight, 'off_loss': opt.off_weight if opt.reg_offset else 0}
 
     def parts(self, output: Output, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -66,7 +69,7 @@ class CtdetLoss(TaskLoss):
 class CtdetTrainer(BaseTrainer):
     """Trains 2D detection."""
 
-    def create_loss(self, opt: Namespace) -> CtdetLoss:
+    def create_loss(self, opt: 'Options') -> CtdetLoss:
         return CtdetLoss(opt)
 
     def detect(self, output: Output, batch: dict) -> dict:

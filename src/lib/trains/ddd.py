@@ -1,7 +1,7 @@
 """Training of 3D detection: centres as in ctdet, and depth, 3D size and orientation of each (paper, section 4.1)."""
 
-from argparse import Namespace
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,19 +19,22 @@ from ..utils.rows import DecodedBox3d as Decoded
 from ..utils.views import add_flat_views
 from .base_trainer import BaseTrainer, Spread, TaskLoss
 
+if TYPE_CHECKING:
+    from ..opts import Options
+
 
 class DddLoss(TaskLoss):
     """hm_weight * focal + dep_weight * depth + dim_weight * 3D size + rot_weight * orientation + wh_weight * 2D size
     + off_weight * offset.
     """
 
-    def __init__(self, opt: Namespace):
+    def __init__(self, opt: 'Options'):
         super().__init__(opt)
         self.heatmap_loss = SigmoidMSELoss() if opt.mse_loss else FocalLossWithLogits()
         self.regression_loss = L1Loss()
         self.rotation_loss = BinRotLoss()
 
-    def part_weights(self, opt: Namespace) -> dict[str, float]:
+    def part_weights(self, opt: 'Options') -> dict[str, float]:
         return {
             'hm_loss': opt.hm_weight,
             'dep_loss': opt.dep_weight,
@@ -81,7 +84,7 @@ class DddLoss(TaskLoss):
 class DddTrainer(BaseTrainer):
     """Trains 3D detection."""
 
-    def create_loss(self, opt: Namespace) -> DddLoss:
+    def create_loss(self, opt: 'Options') -> DddLoss:
         return DddLoss(opt)
 
     def detect(self, output: Output, batch: dict) -> dict:

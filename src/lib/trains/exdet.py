@@ -1,7 +1,7 @@
 """Training of ExtremeNet: focal loss on extreme points and centres, L1 on the points' sub-pixel offsets."""
 
-from argparse import Namespace
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,18 +16,21 @@ from ..utils.post_process import exdet_post_process
 from ..utils.views import add_extreme_heatmaps, add_extreme_view
 from .base_trainer import BaseTrainer, Spread, TaskLoss
 
+if TYPE_CHECKING:
+    from ..opts import Options
+
 HEATMAPS = tuple(f'hm_{part}' for part in (*SIDES, 'c'))
 
 
 class ExdetLoss(TaskLoss):
     """hm_weight * (focal, summed over five maps) + off_weight * (offsets, summed over four sides)."""
 
-    def __init__(self, opt: Namespace):
+    def __init__(self, opt: 'Options'):
         super().__init__(opt)
         self.heatmap_loss = SigmoidMSELoss() if opt.mse_loss else FocalLossWithLogits()
         self.offset_loss = RegL1Loss()
 
-    def part_weights(self, opt: Namespace) -> dict[str, float]:
+    def part_weights(self, opt: 'Options') -> dict[str, float]:
         return {'hm_loss': opt.hm_weight, 'off_loss': opt.off_weight if opt.reg_offset else 0}
 
     def parts(self, output: Output, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -52,7 +55,7 @@ class ExdetLoss(TaskLoss):
 class ExdetTrainer(BaseTrainer):
     """Trains detection by extreme points."""
 
-    def create_loss(self, opt: Namespace) -> ExdetLoss:
+    def create_loss(self, opt: 'Options') -> ExdetLoss:
         return ExdetLoss(opt)
 
     def detect(self, output: Output, batch: dict) -> dict:

@@ -1,7 +1,7 @@
 """Training of pose estimation: people as in ctdet, joints as offsets from the centre and as heatmaps (paper, 4.2)."""
 
-from argparse import Namespace
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,20 +15,23 @@ from ..utils.rows import Box
 from ..utils.views import add_pose_views
 from .base_trainer import BaseTrainer, Spread, TaskLoss
 
+if TYPE_CHECKING:
+    from ..opts import Options
+
 
 class MultiPoseLoss(TaskLoss):
     """hm_weight * focal + wh_weight * size + off_weight * (offset of centres + offset of joints)
     + hp_weight * joints + hm_hp_weight * joint heatmaps.
     """
 
-    def __init__(self, opt: Namespace):
+    def __init__(self, opt: 'Options'):
         super().__init__(opt)
         self.heatmap_loss = FocalLossWithLogits()  # also with --mse_loss, which is for the joints' heatmaps
         self.joint_heatmap_loss = torch.nn.MSELoss() if opt.mse_loss else FocalLossWithLogits()
         self.joint_loss = DenseL1Loss() if opt.dense_hp else RegWeightedL1Loss()
         self.box_loss = REGRESSION_LOSSES[opt.reg_loss]()
 
-    def part_weights(self, opt: Namespace) -> dict[str, float]:
+    def part_weights(self, opt: 'Options') -> dict[str, float]:
         return {
             'hm_loss': opt.hm_weight,
             'hp_loss': opt.hp_weight,
@@ -77,7 +80,7 @@ class MultiPoseLoss(TaskLoss):
 class MultiPoseTrainer(BaseTrainer):
     """Trains pose estimation."""
 
-    def create_loss(self, opt: Namespace) -> MultiPoseLoss:
+    def create_loss(self, opt: 'Options') -> MultiPoseLoss:
         return MultiPoseLoss(opt)
 
     def detect(self, output: Output, batch: dict) -> dict:

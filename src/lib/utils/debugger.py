@@ -2,9 +2,9 @@
 
 import functools
 import logging
-from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,6 +12,9 @@ import numpy as np
 from . import drawing
 from .detections import Detection, class_name, describe_pose, detections_from_results
 from .media import has_display, show_images, write_image
+
+if TYPE_CHECKING:
+    from ..opts import Options
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ class Debugger:
         self.imgs: dict[str, np.ndarray] = {}
 
     @classmethod
-    def of(cls, opt: Namespace) -> 'Debugger':
+    def of(cls, opt: 'Options') -> 'Debugger':
         """Return a debugger with the theme, the class names and the skeleton of a run's options."""
         return cls(opt.debugger_theme, opt.class_names, opt.skeleton or ())
 

@@ -5,14 +5,17 @@ went into `get_affine_transform`; h and w are the sides of the output map. Input
 come out 1-based, and each class keeps the order of the rows.
 """
 
-from argparse import Namespace
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .ddd_utils import alpha2rot_y, compute_box_3d, get_alpha, project_to_image, unproject_2d_to_3d
 from .image import transform_preds
 from .rows import DecodedBox3d as Decoded
+
+if TYPE_CHECKING:
+    from ..opts import Options
 
 Detections = dict[int, np.ndarray]  # rows [n, columns] by 1-based class
 
@@ -66,7 +69,7 @@ def exdet_post_process(
 
 
 def ddd_post_process(
-    dets: np.ndarray, c: Sequence, s: Sequence, calibs: Sequence[np.ndarray], opt: Namespace
+    dets: np.ndarray, c: Sequence, s: Sequence, calibs: Sequence[np.ndarray], opt: 'Options'
 ) -> list[Detections]:
     """Locate 3D boxes in camera coordinates, each image with its own camera; no row is dropped.
 

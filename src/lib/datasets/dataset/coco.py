@@ -1,9 +1,12 @@
 """COCO 2017, 80 classes."""
 
 import os
-from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from ..source import BOXES, EXTREME_POINTS, Source
+
+if TYPE_CHECKING:
+    from ...opts import Options
 
 # fmt: off
 COCO_NAMES = [
@@ -32,7 +35,7 @@ class COCO(Source):
     class_names = COCO_NAMES
     cat_ids = {category: i for i, category in enumerate(sorted(set(range(1, 91)) - UNUSED_IDS))}
 
-    def locate(self, opt: Namespace, split: str, variant: str = '') -> tuple[str, str]:
+    def locate(self, opt: 'Options', split: str, variant: str = '') -> tuple[str, str]:
         """Return the paths of the annotation file and of the images folder of a split, as `Source.locate`."""
         root = os.path.join(opt.data_dir, 'coco')
         name = f'{self.annotations}{variant}_{split}2017.json'

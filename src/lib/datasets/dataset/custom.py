@@ -2,15 +2,18 @@
 
 import logging
 import os
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...utils.errors import UserError
 from ..categories import IGNORED_FOR_ALL, Categories, check_category
 from ..index import AnnotationIndex, read_coco
 from ..source import BOXES, EXTREME_POINTS, JOINTS, SOLID_BOXES, Source
 from ..source_factory import annotation_file
+
+if TYPE_CHECKING:
+    from ...opts import Options
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +52,13 @@ class Custom(Source):
         self.flip_idx = categories.joints.get('flip_idx')
         self.skeleton = categories.joints.get('skeleton')
 
-    def locate(self, opt: Namespace, split: str, variant: str = '') -> tuple[str, str]:
+    def locate(self, opt: 'Options', split: str, variant: str = '') -> tuple[str, str]:
         """Return the paths of the annotation file and of the images folder of a split, as `Source.locate`."""
         root = Path(self.folder)
         annotations = root / 'annotations' / f'{"val" if split == "test" else split}.json'
         return str(annotations), str(root / 'images')
 
-    def further_files(self, opt: Namespace, split: str) -> list[str]:
+    def further_files(self, opt: 'Options', split: str) -> list[str]:
         """Return val.json too when training with `--trainval`."""
         if not (opt.trainval and split == 'train'):
             return []

@@ -1,11 +1,14 @@
 """KITTI object detection, 3 classes."""
 
 import os
-from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from ..categories import DROPPED, IGNORED_FOR_ALL, ignored_for
 from ..source import SOLID_BOXES, Source
 from .pascal import Pascal
+
+if TYPE_CHECKING:
+    from ...opts import Options
 
 PEDESTRIAN, CAR, CYCLIST = range(3)
 
@@ -34,7 +37,7 @@ class KITTI(Source):
     mean, std = Pascal.mean, Pascal.std  # RGB order on BGR images here too: the published models were trained so
     max_objs = 50
 
-    def locate(self, opt: Namespace, split: str, variant: str = '') -> tuple[str, str]:
+    def locate(self, opt: 'Options', split: str, variant: str = '') -> tuple[str, str]:
         """Return the paths of the annotation file and of the images folder of a split, as `Source.locate`."""
         root = os.path.join(opt.data_dir, 'kitti')
         name = f'{opt.kitti_split}_{split}'
@@ -43,7 +46,7 @@ class KITTI(Source):
         images = 'test' if split == 'test' else 'trainval'
         return os.path.join(root, 'annotations', f'kitti_{name}.json'), os.path.join(root, 'images', images)
 
-    def label_folder(self, opt: Namespace) -> str | None:
+    def label_folder(self, opt: 'Options') -> str | None:
         """Return the folder of KITTI's label files, if it is there."""
         folder = os.path.join(opt.data_dir, 'kitti', 'training', 'label_2')
         return folder if os.path.isdir(folder) else None

@@ -1,7 +1,6 @@
 """Pascal VOC 07 + 12, 20 classes."""
 
 import os
-from argparse import Namespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from ..source import BOXES, Source
 
 if TYPE_CHECKING:
+    from ...opts import Options
     from ..index import AnnotationIndex
 
 # fmt: off
@@ -32,7 +32,7 @@ class Pascal(Source):
     std = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 1, 3)
     max_objs = 50
 
-    def locate(self, opt: Namespace, split: str, variant: str = '') -> tuple[str, str]:
+    def locate(self, opt: 'Options', split: str, variant: str = '') -> tuple[str, str]:
         """Return the paths of the annotation file and of the images folder of a split, as `Source.locate`."""
         root = os.path.join(opt.data_dir, 'voc')
         name = 'pascal_trainval0712.json' if split == 'train' else 'pascal_test2007.json'

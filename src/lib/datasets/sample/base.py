@@ -2,9 +2,8 @@
 
 import logging
 import math
-from argparse import Namespace
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +25,9 @@ from ...utils.windows import Scale, Window, fixed_window
 from ..index import Objects
 from ..task_dataset import TaskDataset
 from .pixels import augment_pixels
+
+if TYPE_CHECKING:
+    from ...opts import Options
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +111,7 @@ class Sample(TaskDataset):
     recenters_flip = True  # the window's centre is mirrored with the image
     colors = True  # pixels are augmented
 
-    def __init__(self, opt: Namespace, split: str):
+    def __init__(self, opt: 'Options', split: str):
         super().__init__(opt, split)
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.named_damaged: set[int] = set()

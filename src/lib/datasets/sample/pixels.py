@@ -1,15 +1,18 @@
 """Augmentation of the pixels of a training image, after its window is cut out: one place for all tasks."""
 
-from argparse import Namespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...utils.image import EIG_VAL, EIG_VEC, color_transform, mean_gray
 
+if TYPE_CHECKING:
+    from ...opts import Options
+
 ColorMap = tuple[np.ndarray, np.ndarray]  # A [3, 3], b [3]: x -> A x + b of BGR pixels in [0, 1]
 
 
-def augment_pixels(rng: np.random.Generator, window: np.ndarray, opt: Namespace) -> tuple[np.ndarray, ColorMap | None]:
+def augment_pixels(rng: np.random.Generator, window: np.ndarray, opt: 'Options') -> tuple[np.ndarray, ColorMap | None]:
     """Augment what the network sees of an image.
 
     An augmentation that is no affine map of colours (blur, noise, erasing) is a step here that changes `window`; its

@@ -2,10 +2,9 @@
 
 import contextlib
 import os
-from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -16,6 +15,9 @@ from ..files import ReadPaths, atomic_path, encode_json, refuse_overwriting, ref
 from .image_files import drawing_name, with_ending, write_image
 from .sources import Frame, Source
 from .video import VideoWriter
+
+if TYPE_CHECKING:
+    from ...opts import Options
 
 JSON_START = '[\n'
 FIRST_ENTRY = JSON_START + '{"image": '  # with which the list of detections begins
@@ -39,7 +41,7 @@ class Outputs:
             --save_video has no video to save.
     """
 
-    def __init__(self, opt: Namespace, source: Source, folder: Path):
+    def __init__(self, opt: 'Options', source: Source, folder: Path):
         self.folder, self.demo = folder, opt.demo
         self.least_side = READABLE_SIDE if source.video is None else 0
         self.json = JsonList(folder / 'results.json')
