@@ -62,7 +62,7 @@ class Logger:
     def __enter__(self) -> 'Logger':
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def scalars(self, phase: str, epoch: int, values: Mapping[str, float]) -> None:

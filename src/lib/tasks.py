@@ -38,6 +38,7 @@ def num_classes(opt: 'Options') -> int:
 
 def num_joints(opt: 'Options') -> int:
     """Return as many channels as joints."""
+    assert opt.num_joints is not None  # the data of multi_pose has joints
     return opt.num_joints
 
 
@@ -246,7 +247,7 @@ TASKS: dict[str, Task] = {
         heads={
             'hm': Head(fixed(1)),
             'wh': Head(fixed(2)),
-            'hps': Head(lambda opt: 2 * opt.num_joints),
+            'hps': Head(lambda opt: 2 * num_joints(opt)),
             'reg': Head(fixed(2), unless=('not_reg_offset',)),
             'hm_hp': Head(num_joints, unless=('not_hm_hp',)),
             'hp_offset': Head(fixed(2), unless=('not_reg_hp_offset', 'not_hm_hp')),

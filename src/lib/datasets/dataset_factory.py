@@ -33,7 +33,7 @@ def get_dataset(dataset: str, task: str) -> type[Sample]:
     source = built_in() if built_in else Custom(dataset, sample.choose_categories)
 
     class SourceSample(sample):  # type: ignore[valid-type, misc]  # a class is chosen at run time
-        def __reduce__(self):
+        def __reduce__(self) -> tuple:
             return rebuild, (dataset, task, self.__dict__)
 
     SourceSample.__name__ = SourceSample.__qualname__ = f'{type(source).__name__}_{task}'

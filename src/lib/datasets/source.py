@@ -1,6 +1,6 @@
 """Base of the sources: where the images and annotations of a dataset lie, and the facts of its classes."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Source:
     flip_idx: list[list[int]] | None = None
     skeleton: list[list[int]] | None = None
 
-    def __init_subclass__(cls, **options):
+    def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if 'class_names' in vars(cls):
             cls.num_classes = len(cls.class_names)

@@ -8,6 +8,7 @@ import torch
 from ..external.nms import soft_nms_39
 from ..models.outputs import activate_poses, decode_poses
 from ..models.utils import Output, flip_lr, flip_lr_off, flip_tensor
+from ..tasks import num_joints
 from ..utils.debugger import Debugger
 from ..utils.merging import merge_scales, undo_scale
 from ..utils.post_process import Detections, multi_pose_post_process
@@ -27,6 +28,7 @@ class MultiPoseDetector(BaseDetector):
         """Decode to rows [B, K, 6 + 3J] of box, score, joints, class, scores of the joints."""
         maps = activate_poses(output, self.opt.mse_loss)
         if self.opt.flip_test:
+            assert self.opt.flip_idx is not None  # checkpoints of poses record it
             maps = average_mirrored(maps, self.opt.flip_idx)
         return np.concatenate(decode_poses(maps, self.opt.K), 2)  # [B, K, 6 + 3J]
 
@@ -47,7 +49,7 @@ class MultiPoseDetector(BaseDetector):
 
     def split(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Split rows [n, columns + J] into rows [n, columns] and scores of the joints [n, J]."""
-        rows, joint_scores = np.split(rows, [-self.opt.num_joints], 1)
+        rows, joint_scores = np.split(rows, [-num_joints(self.opt)], 1)
         return rows.copy(), joint_scores.copy()
 
     def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, rows: np.ndarray) -> None:

@@ -186,7 +186,7 @@ def acts(node: fx.Node) -> bool:
 class Tracer(fx.Tracer):
     """Takes a deformable convolution as one step, and the check of the input's size as it is."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(autowrap_functions=(check_sides,))
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

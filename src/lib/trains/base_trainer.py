@@ -463,7 +463,7 @@ class EpochLog:
     def __enter__(self) -> 'EpochLog':
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self.bar is not None:
             self.bar.close()
 

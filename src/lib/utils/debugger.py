@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import drawing
 from .detections import Detection, class_name, describe_pose, detections_from_results
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 PLOT_LEVEL, SAVE_LEVEL = 3, 4  # of --debug; 1 shows the final detections, 2 the network's maps too
 
 
-def network_input_to_image(x: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+def network_input_to_image(x: ArrayLike, mean: ArrayLike, std: ArrayLike) -> np.ndarray:
     """Return the image that a normalised network input was made from.
 
     Args:

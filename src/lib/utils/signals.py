@@ -78,7 +78,7 @@ class StopSignals:
         self.before = {number: signal.signal(number, self.handle) for number in STOPS}
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 

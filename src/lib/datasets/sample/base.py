@@ -63,7 +63,7 @@ class View:
     to_output: np.ndarray = field(init=False)
     to_output_rotated: np.ndarray = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.to_input = get_affine_transform(self.c, self.s, self.rot, self.input_size)
         self.to_output = get_affine_transform(self.c, self.s, 0, self.output_size)
         self.to_output_rotated = get_affine_transform(self.c, self.s, self.rot, self.output_size)

@@ -37,7 +37,7 @@ class CtdetSample(Sample):
             self.draw(hm[cls], cell, radius)
         ind, reg_mask = np.zeros(slots, np.int64), np.zeros(slots, np.uint8)
         ind[slot], reg_mask[slot] = cells @ (1, out_w), 1
-        targets = {'hm': hm, 'reg_mask': reg_mask, 'ind': ind}
+        targets: dict[str, np.ndarray] = {'hm': hm, 'reg_mask': reg_mask, 'ind': ind}
         if opt.reg_offset:
             targets['reg'] = reg = np.zeros((slots, 2), np.float32)
             reg[slot] = centers - cells

@@ -155,7 +155,14 @@ class DddSample(Sample):
             truth.append([*center, 1, *rot.ravel(), *dep[k], *dim[k], *size, cls])
             boxes_3d.append([*dim[k], *facts['location'][k], facts['rotation_y'][k]])
 
-        targets = {'hm': hm, 'dep': dep, 'dim': dim, 'ind': ind, 'rotbin': rotbin, 'rotres': rotres}
+        targets: dict[str, np.ndarray] = {
+            'hm': hm,
+            'dep': dep,
+            'dim': dim,
+            'ind': ind,
+            'rotbin': rotbin,
+            'rotres': rotres,
+        }
         targets.update(reg_mask=reg_mask, rot_mask=rot_mask)
         if self.opt.reg_bbox:
             targets['wh'] = wh

@@ -35,7 +35,7 @@ def make_toy_data(
     val: int = 100,
     size: int | tuple[int, int] | None = None,
     seed: int = 0,
-    **options,
+    **options: int | str,
 ) -> Path:
     """Draw a data set of `train` and `val` images into a folder.
 

@@ -1,5 +1,7 @@
 """Toy data for multi_pose: stick people with joints, seen from the front and from behind."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -80,7 +82,9 @@ class PeopleScenes:
         annotations = [self._annotation(f, canvas.owner > n) for n, f in enumerate(figures, start=1)]
         return Scene(canvas.finish(rng, noise=5), annotations)
 
-    def _place(self, rng, canvas, figures, ground_colours) -> 'Figure | None':
+    def _place(
+        self, rng: np.random.Generator, canvas: Canvas, figures: 'list[Figure]', ground_colours: list[Colour]
+    ) -> 'Figure | None':
         """Return a person at a place where it hides nobody too much, or None."""
         height, width = canvas.owner.shape
         for attempt in range(TRIES):
@@ -177,7 +181,15 @@ class Figure:
             pixels, of what is inside the image.
     """
 
-    def __init__(self, rng, points, behind, size, image, ground_colours):
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        points: dict[str, np.ndarray],
+        behind: bool,
+        size: float,
+        image: tuple[int, int],
+        ground_colours: list[Colour],
+    ):
         self.points, self.behind, self.size = points, behind, size
         width, height = self.image = image
         # Blue, green, red, and the number of the body part: 0 where there is none.
@@ -204,14 +216,14 @@ class Figure:
         seen = PARTS[part] in shows_on(name) and not (self.behind and name in FACE)
         return x, y, 2 if seen and not covered[int(y), int(x)] else 1
 
-    def _draw(self, rng, ground_colours) -> None:
+    def _draw(self, rng: np.random.Generator, ground_colours: list[Colour]) -> None:
         shirt = colour_unlike(rng, ground_colours, 90)
         trousers = colour_unlike(rng, [*ground_colours, shirt], 80)
         skin = np.array(rng.choice(SKIN), dtype=np.float32)
         hair = random_colour(rng, hue=rng.normal(0.07, 0.05)) * 0.45
         at = self.points
 
-        def arm(name):
+        def arm(name: str) -> None:
             shoulder, elbow, wrist = (at[f'{name}_{joint}'] for joint in ('shoulder', 'elbow', 'wrist'))
             self._stroke(f'{name} arm', [shoulder, elbow], ARM, shirt * 0.85)
             self._stroke(f'{name} arm', [elbow, wrist], ARM * 0.9, skin)
@@ -243,7 +255,15 @@ class Figure:
             if name not in behind_back:
                 arm(name)
 
-    def _stroke(self, part, points, thickness, colour, rim=RIM, filled=False) -> None:
+    def _stroke(
+        self,
+        part: str,
+        points: Sequence[np.ndarray],
+        thickness: float,
+        colour: Colour,
+        rim: float = RIM,
+        filled: bool = False,
+    ) -> None:
         """Draw a thick line through points [V, 2] (or a filled polygon with round corners) with a dark rim."""
         path = [fixed_point(np.array(points) * SUPERSAMPLE - 0.5)]
         layers = ((thickness + rim, colour * 0.35), (thickness, colour)) if rim else ((thickness, colour),)

@@ -9,6 +9,7 @@ from ...utils.errors import UserError
 from ...utils.extreme_points import extreme_points
 from .canvas import (
     Canvas,
+    Colour,
     Scene,
     box_overlap,
     colour_unlike,
@@ -67,7 +68,9 @@ class ShapeScenes:
             annotations.append(self._annotation(label, polygon, width, height))
         return Scene(canvas.finish(rng, noise=6), annotations)
 
-    def _place(self, rng, label, canvas, annotations, most_overlap) -> np.ndarray | None:
+    def _place(
+        self, rng: np.random.Generator, label: int, canvas: Canvas, annotations: list[dict], most_overlap: float
+    ) -> np.ndarray | None:
         """Return the outline of a new object [V, 2] at a place where it hides nothing too much, or None."""
         height, width = canvas.owner.shape
         side = min(width, height)
@@ -88,7 +91,9 @@ class ShapeScenes:
                 return polygon
         return None
 
-    def _paint(self, rng, label, polygon, canvas, ground_colours) -> None:
+    def _paint(
+        self, rng: np.random.Generator, label: int, polygon: np.ndarray, canvas: Canvas, ground_colours: list[Colour]
+    ) -> None:
         height, width = canvas.owner.shape
         hue = None if self.colors == 'random' else label / len(self.outlines) + rng.normal(0, 0.08)
         colour = colour_unlike(rng, ground_colours, 110, hue)
@@ -98,7 +103,7 @@ class ShapeScenes:
         fill *= 1 - rng.uniform(0.2, 0.6) * rim[..., None]
         canvas.paste(region, fill, alpha)
 
-    def _annotation(self, label, polygon, width, height) -> dict:
+    def _annotation(self, label: int, polygon: np.ndarray, width: int, height: int) -> dict:
         return {
             'category_id': label + 1,
             'bbox': tight_box([polygon]),
@@ -111,7 +116,7 @@ class ShapeScenes:
 class ExtremeShapeScenes(ShapeScenes):
     """The same images, annotated with `extreme_points` too: [[x, y] of the top, left, bottom, right]."""
 
-    def _annotation(self, label, polygon, width, height) -> dict:
+    def _annotation(self, label: int, polygon: np.ndarray, width: int, height: int) -> dict:
         annotation = super()._annotation(label, polygon, width, height)
         points = extreme_points(annotation['segmentation'], height, width)
         return annotation | {'extreme_points': np.round(points.astype(np.float64), 3).tolist()}

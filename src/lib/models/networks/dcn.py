@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from .common import bias_of
 from .native_dcn import native_deform_conv2d
 
 
-def torchvision_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
+def torchvision_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
     """Call torchvision's operator, which lacks bfloat16 and computes in float32 then.
 
     Args:
@@ -33,7 +34,7 @@ def has_native(x: torch.Tensor) -> bool:
     return x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16)
 
 
-def own_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
+def own_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
     """Call `native_deform_conv2d`.
 
     Args:
@@ -53,7 +54,7 @@ def own_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
     return native_deform_conv2d(x, *arguments)
 
 
-def best_deform_conv2d(x: torch.Tensor, *arguments) -> torch.Tensor:
+def best_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
     """Call our operator where it takes `x`, else torchvision's.
 
     Args:

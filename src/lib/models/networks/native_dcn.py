@@ -6,6 +6,7 @@ stay in the cache, and each strip goes through one matrix product with the weigh
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,16 @@ def native_deform_conv2d(
 
 
 @native_deform_conv2d.register_fake
-def _(x, offset, weight, bias, stride, padding, dilation, mask):
+def _(
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    stride: int,
+    padding: int,
+    dilation: int,
+    mask: torch.Tensor,
+) -> torch.Tensor:
     return weight.new_empty(x.shape[0], *mask.shape[2:], weight.shape[0]).permute(0, 3, 1, 2)
 
 
@@ -120,17 +130,26 @@ def native_deform_conv2d_backward(
 
 
 @native_deform_conv2d_backward.register_fake
-def _(grad, x, offset, weight, mask, stride, padding, dilation):
+def _(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    weight: torch.Tensor,
+    mask: torch.Tensor,
+    stride: int,
+    padding: int,
+    dilation: int,
+) -> tuple[torch.Tensor, ...]:
     grad_x, grad_offset, grad_weight, grad_mask = map(empty_channels_last, (x, offset, weight, mask))
     return grad_x, grad_offset, grad_weight, weight.new_empty(weight.shape[0]), grad_mask
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
     x, offset, weight, _, *ctx.geometry, mask = inputs
     ctx.save_for_backward(x, offset, weight, mask)
 
 
-def _backward(ctx, grad):
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     x, offset, weight, mask = ctx.saved_tensors
     grad_x, grad_offset, grad_weight, grad_bias, grad_mask = native_deform_conv2d_backward(
         grad, x, offset, weight, mask, *ctx.geometry

@@ -50,14 +50,16 @@ class Outputs:
         self.place = folder
         self.count = 0
         self.names: set[str] = set()
+        names: list[str] = []
+        read: list[str | Path]
         if source.video is not None:
             self.place = Path(opt.save_video or folder / f'{Path(source.video.name).stem}.mp4')
             self.fps = source.video.fps
-            names, read = [], [opt.demo]
+            read = [opt.demo]
         elif opt.save_video:
             raise UserError(f"--save_video needs a video or a camera, '{opt.demo}' is neither")
         else:
-            names, read = [drawing_name(path.name) for path in source.paths], source.paths
+            names, read = [drawing_name(path.name) for path in source.paths], [*source.paths]
             refuse_overwriting(folder, [source.paths[0].parent])
         self.read = ReadPaths(read)
         self.is_own = bool(not opt.output or holds_earlier_output(folder))
