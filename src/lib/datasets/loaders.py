@@ -142,13 +142,24 @@ class Batches:
             with self.gate.opened():
                 return call(*args)
         except (RuntimeError, OSError, EOFError) as error:
-            wait([process.sentinel for loader in self.alive for process in loader.processes], PATIENCE)
+            self._wait_for_deaths()
             deaths = [death for loader in self.alive for death in loader._deaths()]
             if not deaths and not any(words in str(error) for words in SHARING_ERRORS):
                 raise
             for loader in list(self.alive):
                 loader._drop_processes()
             raise UserError('; '.join(dict.fromkeys(deaths)) or NO_MEMORY_TO_SHARE) from None
+
+    def _wait_for_deaths(self) -> None:
+        """Wait until the loader processes that are ending have ended.
+
+        A process closes its files, by which the error and its sentinel come, a moment before its exit status is there.
+        """
+        processes = [process for loader in self.alive for process in loader.processes]
+        ending = wait([process.sentinel for process in processes], PATIENCE)
+        for process in processes:
+            if process.sentinel in ending:
+                process.join(PATIENCE)
 
     def _drop_processes(self) -> None:
         """Kill the loader processes: one that waits for a lock of the dead would not end by itself."""
