@@ -89,7 +89,7 @@ def extreme_decoding(seconds: float) -> Row:
         times = alternate(
             {
                 'ours': lambda: exct_decode(*heats, *regs, K=40),
-                'published': lambda: published.exct_decode(*heats, *regs, K=40),
+                'published': lambda: published.exct_decode(heats, regs, K=40),
             },
             seconds,
         )

@@ -6,7 +6,7 @@ else. `tests/test_published.py` holds them against ours.
 
 import importlib.util
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -61,31 +61,27 @@ def ctdet_decode(heat: torch.Tensor, wh: torch.Tensor, reg: torch.Tensor, K: int
 
 
 def exct_decode(
-    t_heat: torch.Tensor,
-    l_heat: torch.Tensor,
-    b_heat: torch.Tensor,
-    r_heat: torch.Tensor,
-    ct_heat: torch.Tensor,
-    t_regr: torch.Tensor,
-    l_regr: torch.Tensor,
-    b_regr: torch.Tensor,
-    r_regr: torch.Tensor,
+    heats: Sequence[torch.Tensor],
+    regrs: Sequence[torch.Tensor],
     K: int = 40,
     scores_thresh: float = 0.1,
     center_thresh: float = 0.1,
     num_dets: int = 1000,
 ) -> torch.Tensor:
-    """Rows box 4, score, four points 8, class [B, num_dets, 14]: every one of the K^4 combinations is scored.
+    """Decode to rows [B, num_dets, 14] of box, score, four points, class: every one of the K^4 combinations is scored.
 
     Combinations that cannot be are marked by taking 1 off their score once for every reason.
+
+    Args:
+        heats: [B, C, h, w] of the top, left, bottom and right points and of the centres.
+        regrs: [B, 2, h, w] of the four sides.
     """
-    batch, _, height, width = t_heat.size()
+    *side_heats, ct_heat = heats
+    batch, _, height, width = ct_heat.size()
     shapes = [(batch, K, 1, 1, 1), (batch, 1, K, 1, 1), (batch, 1, 1, K, 1), (batch, 1, 1, 1, K)]
     lattice = (batch, K, K, K, K)
     sides = []
-    for heat, regr, shape in zip(
-        (t_heat, l_heat, b_heat, r_heat), (t_regr, l_regr, b_regr, r_regr), shapes, strict=True
-    ):
+    for heat, regr, shape in zip(side_heats, regrs, shapes, strict=True):
         heat = peaks(heat)
         heat[heat > 1] = 1
         scores, inds, clses, ys, xs = top_k(heat, K)

@@ -48,7 +48,7 @@ def native_deform_conv2d(
         TypeError: tensors of types that the operator does not take.
         ValueError: shapes or numbers that do not go together, or maps without cells.
     """
-    check_arguments(x, offset, weight, mask, stride, padding, dilation, bias=bias)
+    check_arguments(x, offset, weight, mask, (stride, padding, dilation), bias=bias)
     dtype = computing_dtype(x.dtype)
     kernel = as_matrix(weight).to(dtype).view(weight.shape[0], -1, 1, 1)  # [out, k * k * in, 1, 1]
     bias, x, offset, mask = bias.to(dtype), channels_last(x, dtype), offset.float(), mask.float()
@@ -66,16 +66,8 @@ def native_deform_conv2d(
 
 
 @native_deform_conv2d.register_fake
-def _(
-    x: torch.Tensor,
-    offset: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    stride: int,
-    padding: int,
-    dilation: int,
-    mask: torch.Tensor,
-) -> torch.Tensor:
+def _(x: torch.Tensor, _: torch.Tensor, weight: torch.Tensor, *others: Any) -> torch.Tensor:
+    mask = others[-1]
     return weight.new_empty(x.shape[0], *mask.shape[2:], weight.shape[0]).permute(0, 3, 1, 2)
 
 
@@ -103,7 +95,7 @@ def native_deform_conv2d_backward(
     Raises:
         TypeError, ValueError: as `native_deform_conv2d`.
     """
-    check_arguments(x, offset, weight, mask, stride, padding, dilation, grad=grad)
+    check_arguments(x, offset, weight, mask, (stride, padding, dilation), grad=grad)
     matrix = as_matrix(weight).float()  # [out, k * k * in]
     pixels, offsets, masks = channels_last(x, torch.float32), offset.float(), mask.float()
     grad = channels_last(grad, torch.float32).view(-1, weight.shape[0])  # [B * h * w, out]
@@ -130,16 +122,8 @@ def native_deform_conv2d_backward(
 
 
 @native_deform_conv2d_backward.register_fake
-def _(
-    grad: torch.Tensor,
-    x: torch.Tensor,
-    offset: torch.Tensor,
-    weight: torch.Tensor,
-    mask: torch.Tensor,
-    stride: int,
-    padding: int,
-    dilation: int,
-) -> tuple[torch.Tensor, ...]:
+def _(_: torch.Tensor, *tensors_and_numbers: Any) -> tuple[torch.Tensor, ...]:
+    x, offset, weight, mask = tensors_and_numbers[:4]
     grad_x, grad_offset, grad_weight, grad_mask = map(empty_channels_last, (x, offset, weight, mask))
     return grad_x, grad_offset, grad_weight, weight.new_empty(weight.shape[0]), grad_mask
 
@@ -165,9 +149,7 @@ def check_arguments(
     offset: torch.Tensor,
     weight: torch.Tensor,
     mask: torch.Tensor,
-    stride: int,
-    padding: int,
-    dilation: int,
+    geometry: tuple[int, int, int],
     bias: torch.Tensor | None = None,
     grad: torch.Tensor | None = None,
 ) -> None:
@@ -176,12 +158,13 @@ def check_arguments(
     Args:
         x (float32 or bfloat16 [B, in, H, W]), weight [out, in, k, k]: the maps and the kernel.
         offset [B, 2 * k * k, h, w], mask [B, k * k, h, w], bias [out], grad [B, out, h, w]: of x's type.
-        stride, padding, dilation: of the convolution.
+        geometry: stride, padding and dilation of the convolution.
 
     Raises:
         TypeError: tensors of types that the operators do not take.
         ValueError: shapes or numbers that do not go together, or maps without cells.
     """
+    stride, padding, dilation = geometry
     if x.dtype not in (torch.float32, torch.bfloat16):
         raise TypeError(f'expected x in float32 or bfloat16, found {x.dtype}')
     named = {'x': x, 'offset': offset, 'weight': weight, 'bias': bias, 'mask': mask, 'grad': grad}
