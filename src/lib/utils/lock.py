@@ -14,6 +14,7 @@ from .errors import UserError
 
 logger = logging.getLogger(__name__)
 
+PATIENCE = 1  # seconds: a process that was forked a moment before its parent's end may hold the lock for as long
 UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -36,18 +37,22 @@ class FolderLock:
     def __init__(self, folder: str | os.PathLike, name: str, blocked: str):
         self.path = Path(folder) / name
         self.file: int | None = None
+        deadline = time.monotonic() + PATIENCE
         while self.file is None:
-            self.file = self._take(f"{blocked} '{folder}'")
+            self.file = self._take(f"{blocked} '{folder}'", time.monotonic() > deadline)
         _held.add(self)
 
-    def _take(self, blocked: str) -> int | None:
-        """Return the locked file; None when its owner removed it in the meantime."""
+    def _take(self, blocked: str, last: bool) -> int | None:
+        """Return the locked file; None when its owner removed it meanwhile, or, unless this is the last try, has it."""
         file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = self._owner(os.pread(file, 4096, 0))
             os.close(file)
+            if not last:
+                time.sleep(0.05)
+                return None
             raise UserError(
                 f"{blocked}{owner}: wait for its end, or give another --exp_id (the lock is '{self.path}')"
             ) from None
