@@ -27,7 +27,7 @@ def test_extreme_decoding():
     up, left = torch.linspace(1, 0, 16)[:, None], torch.linspace(1, 0, 16)
     for heat, lean in zip(heats, (up, left, 1 - up, 1 - left), strict=False):
         heat *= lean**2  # each side's points are likelier towards that side, or hardly any four would be possible
-    want = published.exct_decode(*heats, *regs, K=10, num_dets=300)
+    want = published.exct_decode(heats, regs, K=10, num_dets=300)
     rows = exct_decode(*heats, *regs, K=10, num_dets=300)
     for mine, theirs in zip(rows, want, strict=True):
         positive = theirs[:, 4] > 0
