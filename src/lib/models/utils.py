@@ -20,7 +20,7 @@ def transpose_and_gather_feat(feat: torch.Tensor, ind: torch.Tensor) -> torch.Te
     Raises:
         ValueError: another number of axes, or of images.
     """
-    if feat.dim() != 4 or ind.dim() != 2 or len(feat) != len(ind):
+    if feat.dim() != 4 or ind.dim() != 2 or feat.shape[0] != ind.shape[0]:
         raise ValueError(
             f'expected a map [B, C, h, w] and cells [B, N], found {list(feat.shape)} and {list(ind.shape)}'
         )
