@@ -217,8 +217,7 @@ def _snap_joints(
         inds = peaks.inds.unflatten(0, (B, J)).flatten(1)  # [B, J * L]
         points = points + transpose_and_gather_feat(hp_offset, inds).view_as(points)
 
-    exact = 'donot_use_mm_for_euclid_dist'
-    distances = torch.cdist(regressed, points, compute_mode=exact)  # [B, J, K, L]
+    distances = _distances(regressed, points)  # [B, J, K, L]
     distances = distances.masked_fill((peak_scores <= JOINT_THRESH).unsqueeze(2), float('inf'))
     distance, nearest = distances.min(3)  # [B, J, K]
     candidate = points.gather(2, nearest.unsqueeze(3).expand(-1, -1, -1, 2))  # [B, J, K, 2]
@@ -230,6 +229,13 @@ def _snap_joints(
     placed = torch.where(snaps.unsqueeze(3), candidate, regressed)
     scores = torch.where(snaps, peak_scores.gather(2, nearest), _heat_at(hm_hp, placed))
     return placed.transpose(1, 2), scores.transpose(1, 2)
+
+
+def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the distances [..., n, m] between points [..., n, 2] and [..., m, 2]."""
+    if torch.compiler.is_compiling():  # ONNX has no cdist
+        return (a.unsqueeze(-2) - b.unsqueeze(-3)).square().sum(-1).sqrt()
+    return torch.cdist(a, b, compute_mode='donot_use_mm_for_euclid_dist')
 
 
 def _heat_at(heat: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Reading values off maps at cells, and mirroring maps: shared by decoders, losses, detectors and trainers."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -117,3 +118,10 @@ def depth_logits(depth: torch.Tensor) -> torch.Tensor:
         float32 of the same shape.
     """
     return torch.logit(1 / (depth.double() + 1) - 1e-6).float()
+
+
+def alpha_of(rot: torch.Tensor) -> torch.Tensor:
+    """Return the observation angle in radians [...] from the rotation head [..., 8]: `ddd_utils.get_alpha` in torch."""
+    first = torch.atan2(rot[..., 2], rot[..., 3]) - math.pi / 2  # [...]
+    second = torch.atan2(rot[..., 6], rot[..., 7]) + math.pi / 2  # [...]
+    return torch.where(rot[..., 1] > rot[..., 5], first, second)
