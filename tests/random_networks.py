@@ -1,26 +1,37 @@
 """Checkpoints of random networks whose heads answer something: heatmaps with peaks, boxes with sides."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from lib.datasets.dataset_factory import get_dataset
+from lib.exports.check import check_image
 from lib.models.model import create_model, save_model
 from lib.opts import model_facts, opts
+from lib.tasks import TASKS
+from lib.utils.image import normalize
+from lib.utils.option_rows import EXPORT
 
-LEVELS = {'ctdet': -3, 'ddd': -3, 'multi_pose': -2, 'exdet': -1}  # mean of the heatmaps' logits
-SPREAD = 2.0  # of the heatmaps' logits
+LEVELS = {'ctdet': -3, 'ddd': -3, 'multi_pose': -2, 'exdet': 0}  # mean of the heatmaps' logits
+SPREADS = 1.0, 0.25  # of the heatmaps' logits, of other heads: differences grow with them
 SIDES = 8.0  # mean of `wh`, in cells
 
 
 @torch.no_grad()
 def save_random_network(path: Path, task: str, arch: str, size: int, *args: str) -> str:
-    """Write a checkpoint of a random network, its heads scaled by what they answer to noise; returns its path."""
+    """Write a checkpoint of a random network, its heads scaled by what they answer to the image of the comparison; returns its path."""
     sides = ['--input_h', str(size), '--input_w', str(2 * size)] if task == 'ddd' else ['--input_res', str(size)]
-    opt = opts().init([task, '--arch', arch, '--gpus', '-1', *sides, *args])
+    opt = opts().parse([task, '--arch', arch, '--gpus', '-1', *sides, *args], program=EXPORT)
+    data = get_dataset(TASKS[task].dataset, task)
+    facts = {name: getattr(data, name) for name in ('mean', 'std', 'num_joints', 'flip_idx', 'skeleton')}
+    names = ['person'] if task == 'multi_pose' else ['disc', 'ring']
+    opts.update_dataset_info_and_set_heads(opt, Namespace(class_names=names, default_resolution=[size, size], **facts))
     torch.manual_seed(0)
     network = create_model(arch, opt.heads, opt.head_conv)
-    images = torch.randn(2, 3, opt.input_h, opt.input_w)
+    image = torch.from_numpy(normalize(check_image(opt, opt.input_h, opt.input_w), opt.mean, opt.std))  # [3, H, W]
+    images = torch.stack([image, image.flip(2)])
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None  # statistics of this batch alone
@@ -29,7 +40,7 @@ def save_random_network(path: Path, task: str, arch: str, size: int, *args: str)
     for name in opt.heads:
         head = network.head(name, opt.num_stacks - 1)
         last = head[-1] if isinstance(head, nn.Sequential) else head
-        spread, level = (SPREAD, LEVELS[task]) if 'hm' in name else (1.0, SIDES if name == 'wh' else 0.0)
+        spread, level = (SPREADS[0], LEVELS[task]) if 'hm' in name else (SPREADS[1], SIDES if name == 'wh' else 0.0)
         scale = spread / maps[name].std()
         last.weight.mul_(scale)
         last.bias.sub_(maps[name].mean()).mul_(scale).add_(level)
