@@ -16,6 +16,7 @@ from lib.utils.option_rows import EXPORT
 
 LEVELS = {'ctdet': -3, 'ddd': -3, 'multi_pose': -2, 'exdet': 0}  # mean of the heatmaps' logits
 SPREADS = 1.0, 0.25  # of the heatmaps' logits, of other heads: differences grow with them
+ALIKE = 0.8  # share that exdet's four maps have in common: else no top point would lie above a bottom point
 SIDES = 8.0  # mean of `wh`, in cells
 
 
@@ -36,10 +37,13 @@ def save_random_network(path: Path, task: str, arch: str, size: int, *args: str)
     for norm in norms:
         norm.momentum = None  # statistics of this batch alone
     network.train()(images)
+    heads = {name: network.head(name, opt.num_stacks - 1) for name in opt.heads}
+    for name in [f'hm_{side}' for side in 'lbr' if task == 'exdet']:
+        heads[name][:-1].load_state_dict(heads['hm_t'][:-1].state_dict())
+        heads[name][-1].weight.lerp_(heads['hm_t'][-1].weight, ALIKE)
     maps = network.eval()(images)[-1]
-    for name in opt.heads:
-        head = network.head(name, opt.num_stacks - 1)
-        last = head[-1] if isinstance(head, nn.Sequential) else head
+    for name, head in heads.items():
+        last = head[-1]
         spread, level = (SPREADS[0], LEVELS[task]) if 'hm' in name else (SPREADS[1], SIDES if name == 'wh' else 0.0)
         scale = spread / maps[name].std()
         last.weight.mul_(scale)

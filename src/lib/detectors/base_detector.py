@@ -21,6 +21,7 @@ from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.detections import Detection, detections_from_results
 from ..utils.device import module_to_channels_last
 from ..utils.drawing import draw_detections
+from ..utils.errors import UserError
 from ..utils.image import as_bgr_image
 from ..utils.post_process import Detections
 from .pre_process import PreProcessor

@@ -79,7 +79,8 @@ def output_names(program: torch.export.ExportedProgram) -> list[str]:
 
 def write_pt2(program: torch.export.ExportedProgram, path: Path, metadata: Mapping[str, str]) -> None:
     """Write a traced network as a file of `torch.export`."""
-    torch.export.save(program, str(path), extra_files={PT2_FACTS: json.dumps(dict(metadata))})
+    with quiet():
+        torch.export.save(program, str(path), extra_files={PT2_FACTS: json.dumps(dict(metadata))})
 
 
 def write_openvino(program: torch.export.ExportedProgram, path: Path, metadata: Mapping[str, str]) -> None:

@@ -207,7 +207,7 @@ class TorchExportFile(ExportedFile):
 
 def cannot_be_run(path: str | os.PathLike, runtime: str, error: Exception) -> UserError:
     """Return the error of one line for a file that a runtime does not take."""
-    return UserError(f"'{path}' is no file that {runtime} can run: {one_line(error)[:300]}")
+    return UserError(f"'{path}' is no file that {runtime} can run: {one_line(error)[-300:]}")
 
 
 FORMATS: dict[str, type[ExportedFile]] = {'.onnx': OnnxFile, '.xml': OpenVinoFile, '.pt2': TorchExportFile}
