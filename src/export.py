@@ -40,11 +40,15 @@ def main(args: list[str] | None = None) -> None:
 def check_options(opt: 'Options') -> None:
     """Refuse options that cannot be exported."""
     if not opt.load_model:
-        raise UserError("export.py writes a trained network: name its checkpoint, such as --load_model 'model_best.pth'")
+        raise UserError(
+            "export.py writes a trained network: name its checkpoint, such as --load_model 'model_best.pth'"
+        )
     if opt.raw and opt.flip_test:
         raise UserError('--raw leaves mirroring to the program that runs the file: leave --flip_test out')
     if opt.aggr_weight > 0 and not opt.raw:
-        raise UserError('--aggr_weight cannot be exported, for its runs depend on the image: leave it out, or give --raw')
+        raise UserError(
+            '--aggr_weight cannot be exported, for its runs depend on the image: leave it out, or give --raw'
+        )
 
 
 if __name__ == '__main__':

@@ -22,7 +22,10 @@ SIDES = 8.0  # mean of `wh`, in cells
 
 @torch.no_grad()
 def save_random_network(path: Path, task: str, arch: str, size: int, *args: str) -> str:
-    """Write a checkpoint of a random network, its heads scaled by what they answer to the image of the comparison; returns its path."""
+    """Write a checkpoint of a random network; returns its path.
+
+    Its heads are scaled by what they answer to the image that `export.py` compares files on.
+    """
     sides = ['--input_h', str(size), '--input_w', str(2 * size)] if task == 'ddd' else ['--input_res', str(size)]
     opt = opts().parse([task, '--arch', arch, '--gpus', '-1', *sides, *args], program=EXPORT)
     data = get_dataset(TASKS[task].dataset, task)

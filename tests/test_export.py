@@ -17,8 +17,6 @@ pytest.importorskip('onnxruntime', reason='the extra [onnx] is not installed')
 pytest.importorskip('onnxscript', reason='the extra [onnx] is not installed')
 
 from conftest import ROOT, run_program  # noqa: E402
-from random_networks import save_random_network  # noqa: E402
-
 from lib import load_detector  # noqa: E402
 from lib.exports import check, writers  # noqa: E402
 from lib.models.networks import large_hourglass  # noqa: E402
@@ -26,6 +24,7 @@ from lib.models.utils import alpha_of  # noqa: E402
 from lib.tasks import TASKS  # noqa: E402
 from lib.utils.ddd_utils import get_alpha  # noqa: E402
 from lib.utils.errors import UserError  # noqa: E402
+from random_networks import save_random_network  # noqa: E402
 
 # Each family's smallest network, exported in a way of its own.
 FAMILIES = {
@@ -213,7 +212,7 @@ def test_the_script_without_torch_finds_the_same(checkpoint, model, tmp_path, sc
     script = ROOT / 'docs/deploy/detect_onnx.py'
     assert len(script.read_text().splitlines()) <= 150
     blocked = 'import sys, runpy; sys.modules.update(torch=None, torchvision=None, lib=None, centernet=None); '
-    code = f"{blocked}sys.argv[1:] = {[model, str(tmp_path / 'image.png'), '--threshold', '0.1']!r}; "
+    code = f'{blocked}sys.argv[1:] = {[model, str(tmp_path / "image.png"), "--threshold", "0.1"]!r}; '
     code += f"runpy.run_path({str(script)!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -37,7 +37,9 @@ def to_input(image: np.ndarray, facts: dict) -> tuple[np.ndarray, np.ndarray]:
     inner = facts['input_w'], facts['input_h']
     side = width if facts['task'] == 'ddd' else max(height, width)  # which fills the input's width
     factor = inner[0] / side
-    forward = np.array([[factor, 0, inner[0] / 2 - factor * width / 2], [0, factor, inner[1] / 2 - factor * height / 2]])
+    forward = np.array(
+        [[factor, 0, inner[0] / 2 - factor * width / 2], [0, factor, inner[1] / 2 - factor * height / 2]]
+    )
     pixels = cv2.warpAffine(image, forward, inner, flags=cv2.INTER_LINEAR)[None]
     backward = np.array([[1, 0, width / 2], [0, 1, height / 2]])
     backward[:, :2] /= factor

@@ -15,11 +15,10 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS.parent / 'src'), str(TESTS)]
 
 from export import main as export_main  # noqa: E402
-from random_networks import save_random_network  # noqa: E402
-
 from lib.models.families import ARCHS  # noqa: E402
 from lib.tasks import TASKS  # noqa: E402
 from lib.utils.errors import UserError  # noqa: E402
+from random_networks import save_random_network  # noqa: E402
 
 
 def main() -> None:

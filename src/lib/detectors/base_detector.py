@@ -100,7 +100,9 @@ class BaseDetector:
         """
         opt = self.opt
         if opt.debug >= 2:
-            raise UserError('--debug 2 and more show maps of the network, which an exported file does not: give the checkpoint')
+            raise UserError(
+                '--debug 2 and more show maps of the network, which an exported file does not: give the checkpoint'
+            )
         self.file = open_exported(opt.load_model, opt.device.type == 'cuda')
         if not opt.keep_res:
             self.file.check_size(opt.input_h, opt.input_w)

@@ -45,8 +45,8 @@ class PreProcessor:
             scale: the image is resized by it first.
 
         Returns:
-            float32 [1, 3, h, w], or where it does not normalise uint8 BGR [1, h, w, 3], and its meta: `c`, `s` of the window, `out_height`, `out_width` of the output
-            map, `height`, `width` of the image.
+            float32 [1, 3, h, w], or where it does not normalise uint8 BGR [1, h, w, 3], and its meta: `c`, `s` of the
+            window, `out_height`, `out_width` of the output map, `height`, `width` of the image.
         """
         height, width = image.shape[:2]
         resized_size = max(int(width * scale), 1), max(int(height * scale), 1)

@@ -108,14 +108,14 @@ def compare_detections(ours: Found, theirs: Found, scale: float, limits: Mapping
     """Return the largest differences of an image's detections, `{}` without detections.
 
     Each detection is compared with the most similar one on the other side, since those of nearly equal scores may come
-    in another order. Those whose score is within the limit of 0, or of the lowest where the list is full, may be missing.
+    in another order. Those whose score is within the limit of the list's lowest, or of 0, may be missing.
 
     Args:
         ours, theirs: named outputs [n, ...].
         scale: pixels of the input a cell.
         limits: as `LIMITS`.
     """
-    found = {}
+    found: dict[str, float] = {}
     lowest = max(float(ours['scores'].min()), float(theirs['scores'].min()), 0.0) + limits['scores']
     for one, other in ((ours, theirs), (theirs, ours)):
         kept = one['scores'] > lowest

@@ -83,9 +83,9 @@ def top_k(heat: torch.Tensor, K: int) -> Peaks:
     check_heatmap(heat)
     B, C, h, w = heat.shape
     rows = heat.reshape(B, C * h, w)
-    best_rows = rows.amax(2).topk(K if K <= C * h else C * h).indices  # [B, R]
+    best_rows = rows.amax(2).topk(K if C * h >= K else C * h).indices  # [B, R]
     candidates = rows.gather(1, best_rows.unsqueeze(2).expand(-1, -1, w)).flatten(1)  # [B, R*w]
-    scores, order = candidates.topk(K if K <= C * h * w else C * h * w)  # [B, K]
+    scores, order = candidates.topk(K if C * h * w >= K else C * h * w)  # [B, K]
     place = order // w
     row, x = best_rows.gather(1, place), order - place * w  # ONNX has no remainder by a size that is not fixed
     classes = row // h
@@ -335,10 +335,8 @@ def exct_decode(
 
     find = _best_of_all_quads if torch.compiler.is_compiling() else _best_quads
     quads, score, middle = find(cells, classes, scores, ct_heat, scores_thresh, center_thresh, num_dets)
-    if agnostic:
-        labels = ct_classes.flatten(1).gather(1, middle)  # [B, num_dets]
-    else:
-        labels = classes[:, TOP].gather(1, quads[..., TOP])
+    sources, places = (ct_classes.flatten(1), middle) if agnostic else (classes[:, TOP], quads[..., TOP])
+    labels = sources.gather(1, places)  # [B, num_dets]
     return _quad_rows(points, quads, score, labels)
 
 
@@ -382,7 +380,7 @@ def _best_quads(
     best = scores.new_zeros(len(cells), count)
     for image in range(len(cells)):
         found, score, middle = _best_quads_of_image(
-            cells[image], classes[image], scores[image], ct_heat[image], *limits[:2], count
+            cells[image], classes[image], scores[image], ct_heat[image], limits[0], limits[1], count
         )
         quads[image, : len(found)], best[image, : len(found)], middles[image, : len(found)] = found, score, middle
     return quads, best, middles

@@ -163,7 +163,9 @@ def check_fact(path: str | os.PathLike, name: str, value: Any, table: Mapping[st
 def check_facts(
     path: str | os.PathLike, checkpoint: dict[str, Any], table: Mapping[str, Fact] = FACTS
 ) -> dict[str, Any]:
-    """Return the facts of the table in a checkpoint beside its epoch, checked; other keys, and facts that are None, are left out.
+    """Return the facts of the table in a checkpoint beside its epoch, checked.
+
+    Other keys, and facts that are None, are left out.
 
     Raises:
         UserError: a fact is of another type or size than it can be, or joints lie outside their number; names it.
