@@ -15,22 +15,23 @@ from lib.utils.image import normalize
 from lib.utils.option_rows import EXPORT
 
 LEVELS = {'ctdet': -3, 'ddd': -3, 'multi_pose': -2, 'exdet': 0}  # mean of the heatmaps' logits
-SPREADS = 1.0, 0.25  # of the heatmaps' logits, of other heads: differences grow with them
+SPREAD = 0.25  # of other heads than heatmaps: differences grow with it
 ALIKE = 0.8  # share that exdet's four maps have in common: else no top point would lie above a bottom point
 SIDES = 8.0  # mean of `wh`, in cells
 
 
 @torch.no_grad()
-def save_random_network(path: Path, task: str, arch: str, size: int, *args: str) -> str:
+def save_random_network(path: Path, task: str, arch: str, size: int, *args: str, spread: float = 1.0) -> str:
     """Write a checkpoint of a random network; returns its path.
 
-    Its heads are scaled by what they answer to the image that `export.py` compares files on.
+    Its heads are scaled by what they answer to the image that `export.py` compares files on, where the heatmaps' logits
+    have that spread. Other images may give much more: a small spread keeps probabilities off 1, where all are equal.
     """
     sides = ['--input_h', str(size), '--input_w', str(2 * size)] if task == 'ddd' else ['--input_res', str(size)]
     opt = opts().parse([task, '--arch', arch, '--gpus', '-1', *sides, *args], program=EXPORT)
     data = get_dataset(TASKS[task].dataset, task)
     facts = {name: getattr(data, name) for name in ('mean', 'std', 'num_joints', 'flip_idx', 'skeleton')}
-    names = ['person'] if task == 'multi_pose' else ['disc', 'ring']
+    names = data.class_names if task in ('ddd', 'multi_pose') else ['disc', 'triangle', 'cross']  # of toy data
     opts.update_dataset_info_and_set_heads(opt, Namespace(class_names=names, default_resolution=[size, size], **facts))
     torch.manual_seed(0)
     network = create_model(arch, opt.heads, opt.head_conv)
@@ -47,8 +48,8 @@ def save_random_network(path: Path, task: str, arch: str, size: int, *args: str)
     maps = network.eval()(images)[-1]
     for name, head in heads.items():
         last = head[-1]
-        spread, level = (SPREADS[0], LEVELS[task]) if 'hm' in name else (SPREADS[1], SIDES if name == 'wh' else 0.0)
-        scale = spread / maps[name].std()
+        wanted, level = (spread, LEVELS[task]) if 'hm' in name else (SPREAD, SIDES if name == 'wh' else 0.0)
+        scale = wanted / maps[name].std()
         last.weight.mul_(scale)
         last.bias.sub_(maps[name].mean()).mul_(scale).add_(level)
     save_model(path, 1, network, **model_facts(opt))

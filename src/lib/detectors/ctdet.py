@@ -7,7 +7,7 @@ import torch
 
 from ..external.nms import soft_nms
 from ..models.outputs import activate_boxes, box_rows
-from ..models.utils import Output, flip_tensor
+from ..models.utils import Output, flip_tensor, halve
 from ..utils.debugger import Debugger
 from ..utils.merging import keep_best, merge_scales, undo_scale
 from ..utils.post_process import Detections, ctdet_post_process
@@ -54,7 +54,7 @@ def average_mirrored(maps: Output) -> Output:
     Returns:
         Maps [B, c, h, w] of the images.
     """
-    halves = {head: both.chunk(2) for head, both in maps.items()}
+    halves = {head: halve(both) for head, both in maps.items()}
     return {
         head: plain if head == 'reg' else (plain + flip_tensor(mirrored)) / 2
         for head, (plain, mirrored) in halves.items()

@@ -7,7 +7,7 @@ import torch
 
 from ..external.nms import soft_nms
 from ..models.outputs import extreme_heatmaps, extreme_rows, keep_detected
-from ..models.utils import Output
+from ..models.utils import Output, halve
 from ..utils.debugger import Debugger
 from ..utils.merging import merge_extremes, undo_scale
 from ..utils.post_process import Detections, exdet_post_process
@@ -33,7 +33,7 @@ class ExdetDetector(BaseDetector):
             output, opt.K, opt.agnostic_ex, opt.scores_thresh, opt.center_thresh, opt.aggr_weight
         )  # [B, n, 14], [2B, n, 14] with --flip_test
         if opt.flip_test:
-            plain, mirrored = rows.chunk(2)
+            plain, mirrored = halve(rows)
             rows = torch.cat([plain, mirror_rows(mirrored, output['hm_c'].shape[3])], 1)  # [B, 2n, 14]
         return rows
 

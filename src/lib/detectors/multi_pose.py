@@ -7,7 +7,7 @@ import torch
 
 from ..external.nms import soft_nms_39
 from ..models.outputs import activate_poses, pose_rows
-from ..models.utils import Output, flip_lr, flip_lr_off, flip_tensor
+from ..models.utils import Output, flip_lr, flip_lr_off, flip_tensor, halve
 from ..tasks import num_joints
 from ..utils.debugger import Debugger
 from ..utils.merging import merge_scales, undo_scale
@@ -78,7 +78,7 @@ def average_mirrored(maps: Output, flip_idx: Sequence[Sequence[int]]) -> Output:
         'hps': lambda maps: flip_lr_off(maps, flip_idx),
         'hm_hp': lambda maps: flip_lr(maps, flip_idx),
     }
-    halves = {head: both.chunk(2) for head, both in maps.items()}
+    halves = {head: halve(both) for head, both in maps.items()}
     return {
         head: (plain + put_back[head](mirrored)) / 2 if head in put_back else plain
         for head, (plain, mirrored) in halves.items()

@@ -29,6 +29,12 @@ def transpose_and_gather_feat(feat: torch.Tensor, ind: torch.Tensor) -> torch.Te
     return feat.flatten(2).gather(2, channels).transpose(1, 2)  # [B, N, C]
 
 
+def halve(both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split [2B, ...], B of images and then B of their mirror images, into the two, [B, ...] each."""
+    plain, mirrored = both.unflatten(0, (2, -1))
+    return plain, mirrored
+
+
 def flip_tensor(x: torch.Tensor) -> torch.Tensor:
     """Mirror maps [..., h, w] left to right."""
     return x.flip(-1)
