@@ -24,7 +24,7 @@ SIDES = 8.0  # mean of `wh`, in cells
 def save_random_network(path: Path, task: str, arch: str, size: int, *args: str, spread: float = 1.0) -> str:
     """Write a checkpoint of a random network; returns its path.
 
-    Its heads are scaled by what they answer to the image that `export.py` compares files on, where the heatmaps' logits
+    Its heads are scaled by what they answer to images such as `export.py` compares files on, where the heatmaps' logits
     have that spread. Other images may give much more: a small spread keeps probabilities off 1, where all are equal.
     """
     sides = ['--input_h', str(size), '--input_w', str(2 * size)] if task == 'ddd' else ['--input_res', str(size)]
@@ -35,8 +35,10 @@ def save_random_network(path: Path, task: str, arch: str, size: int, *args: str,
     opts.update_dataset_info_and_set_heads(opt, Namespace(class_names=names, default_resolution=[size, size], **facts))
     torch.manual_seed(0)
     network = create_model(arch, opt.heads, opt.head_conv)
-    image = torch.from_numpy(normalize(check_image(opt, opt.input_h, opt.input_w), opt.mean, opt.std))  # [3, H, W]
-    images = torch.stack([image, image.flip(2)])
+    height, width = opt.input_h, opt.input_w
+    drawn = [check_image(opt, height + more, width)[:height] for more in range(0, 5 * (opt.pad + 1), opt.pad + 1)]
+    images = torch.stack([torch.from_numpy(normalize(image, opt.mean, opt.std)) for image in drawn])  # [5, 3, H, W]
+    images = torch.cat([images, images.flip(3)])
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None  # statistics of this batch alone

@@ -192,6 +192,8 @@ def test_scores_are_those_of_the_checkpoint(task, args, tmp_path, scripts, expor
     data = tmp_path / 'data'
     make_toy_data(data, task, train=1, val=6, size=(192, 96) if task == 'ddd' else 96)
     place = ['--data_dir', str(data)] if task == 'ddd' else ['--dataset', str(data)]
+    if task == 'multi_pose':  # joints that snap to the peaks of random maps hang on rounding
+        place.append('--not_hm_hp')
     checkpoint = save_random_network(tmp_path / 'model.pth', task, 'res_18', 96, *place, spread=0.2)
     inside = [arg for arg in args if arg == '--flip_test'] + (['--dynamic_size'] if '--keep_res' in args else [])
     file = export(checkpoint, task, *inside)

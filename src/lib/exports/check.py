@@ -1,7 +1,7 @@
 """Compares an exported file with the detector that it was made of, on the same images."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -23,6 +23,9 @@ LIMITS = {'boxes': 1e-3, 'scores': 1e-4, 'others': 1e-3}  # pixels of the input;
 HALF_LIMITS = {'boxes': 1.0, 'scores': 2e-2, 'others': 0.1}  # of float16, which has 11 bits
 COORDINATES = ('boxes', 'centers', 'sizes', *POINTS)  # outputs in cells, in the order of their importance
 OTHERS = ('rotations', 'depths', 'dimensions')
+SHAKES = 2e-4  # width of the noise over our maps by which we see what hangs on rounding
+SHAKEN = 6  # times that it is drawn
+JUMP = 0.05  # pixels of the input: coordinates that move by more have jumped to another cell
 NOISE = 12  # standard deviation of the noise over the toy image: flat areas give plateaus, whose peaks are chance
 
 Found = Mapping[str, np.ndarray]
@@ -54,7 +57,11 @@ def check_file(detector: BaseDetector, file: ExportedFile) -> dict[str, float]:
             found = [compare_maps(ours, theirs)]
         else:
             scale = float(opt.down_ratio)
-            found = [compare_detections(pick(ours, i), pick(theirs, i), scale, limits) for i in range(len(images))]
+            shaken = [run_detector(detector, images, shake=seed + 1) for seed in range(SHAKEN)]
+            found = [
+                compare_detections(pick(ours, i), pick(theirs, i), scale, limits, [pick(each, i) for each in shaken])
+                for i in range(len(images))
+            ]
         for name in {name for differences in found for name in differences}:
             worst[name] = max([worst.get(name, 0.0), *(differences.get(name, 0.0) for differences in found)])
     if not worst:
@@ -81,12 +88,25 @@ def check_image(opt: 'Options', height: int, width: int) -> np.ndarray:
     return np.clip(image + rng.normal(0, NOISE, image.shape), 0, 255).astype(np.uint8)
 
 
-def run_detector(detector: BaseDetector, images: np.ndarray) -> Found:
-    """Run our network and decoder on images uint8 [B, H, W, 3] of the input's size; returns outputs as a file does."""
+def run_detector(detector: BaseDetector, images: np.ndarray, shake: int = 0) -> Found:
+    """Run our network and decoder on images uint8 [B, H, W, 3] of the input's size.
+
+    Args:
+        detector, images: as said.
+        shake: a seed of noise, of `SHAKES`, over the network's maps; 0 for none.
+
+    Returns:
+        Outputs [B, n, ...] as a file gives them.
+    """
     inputs = [detector.pre_process.normalized(image)[None] for image in images]
     output = detector.forward(detector.to_network(inputs))
     if detector.opt.raw:
         return {name: maps.cpu().numpy() for name, maps in output.items()}
+    if shake:
+        noise = torch.Generator().manual_seed(shake)
+        output = {
+            name: maps + SHAKES * torch.rand(maps.shape, generator=noise).sub(0.5) for name, maps in output.items()
+        }
     with torch.inference_mode():
         named = detector.name_rows(detector.decode(output))
     return {name: values.cpu().numpy() for name, values in named.items()}
@@ -104,49 +124,62 @@ def compare_maps(ours: Found, theirs: Found) -> dict[str, float]:
     }
 
 
-def compare_detections(ours: Found, theirs: Found, scale: float, limits: Mapping[str, float]) -> dict[str, float]:
+def compare_detections(
+    ours: Found, theirs: Found, scale: float, limits: Mapping[str, float], shaken: Sequence[Found] = ()
+) -> dict[str, float]:
     """Return the largest differences of an image's detections, `{}` without detections.
 
     Each detection is compared with the most similar one on the other side, since those of nearly equal scores may come
-    in another order. Those whose score is within the limit of the list's lowest, or of 0, may be missing.
+    in another order. Those whose score is within the limit of the list's lowest, or of 0, may be missing. Coordinates
+    that hang on rounding (of two neighbouring cells, either may be the peak) are left out.
 
     Args:
         ours, theirs: named outputs [n, ...].
         scale: pixels of the input a cell.
         limits: as `LIMITS`.
+        shaken: our outputs on maps that differ by `SHAKES`; what jumps there hangs on rounding.
     """
-    found: dict[str, float] = {}
     lowest = max(float(ours['scores'].min()), float(theirs['scores'].min()), 0.0) + limits['scores']
-    for one, other in ((ours, theirs), (theirs, ours)):
-        kept = one['scores'] > lowest
-        if not kept.any():
-            continue
-        coords, scores, classes = coordinates(one)[kept] * scale, one['scores'][kept], one['classes'][kept]
-        boxes = farthest(coords, coordinates(other) * scale)  # [n, m]
-        marks = np.abs(scores[:, None] - other['scores'])  # [n, m]
-        cost = np.maximum(boxes / limits['boxes'], marks / limits['scores'])
-        cost[classes[:, None] != other['classes']] = np.inf
-        nearest, rows = cost.argmin(1), np.arange(len(cost))
-        boxes[np.isinf(cost)] = np.inf
-        differences = {'boxes': boxes[rows, nearest].max(), 'scores': marks[rows, nearest].max()}
-        for name in OTHERS:
-            if name in one:
-                a, b = one[name][kept], other[name][nearest]
-                differences['others'] = max(differences.get('others', 0), (np.abs(a - b) / (1 + np.abs(a))).max())
-        for name, value in differences.items():
-            found[name] = max(found.get(name, 0.0), float(value))
-    return found
+    kept, others = ours['scores'] > lowest, theirs['scores'] > lowest
+    coords, their_coords = coordinates(ours) * scale, coordinates(theirs) * scale
+    steady = np.ones(coords.shape, bool)  # [n, c]
+    for found in shaken:
+        again = coordinates(found) * scale
+        nearest = distances(ours, found, coords[:, :4], again[:, :4]).argmin(1)
+        steady &= np.abs(coords - again[nearest]) < JUMP
+    kept &= steady[:, :4].all(1)
+    boxes = distances(ours, theirs, coords, their_coords, steady)  # [n, m]
+    marks = np.abs(ours['scores'][:, None] - theirs['scores'])  # [n, m]
+    cost = np.maximum(boxes / limits['boxes'], marks / limits['scores'])
+    pairs = [(row, column) for row, column in enumerate(cost.argmin(1)) if kept[row]]
+    of_theirs = enumerate(cost.argmin(0))
+    pairs += [(row, column) for column, row in of_theirs if others[column] and steady[row, :4].all()]
+    if not pairs:
+        return {}
+    i, j = map(np.array, zip(*pairs, strict=True))
+    differences = {'boxes': float(boxes[i, j].max()), 'scores': float(marks[i, j].max())}
+    relative = [
+        np.abs(ours[name][i] - theirs[name][j]) / (1 + np.abs(ours[name][i])) for name in OTHERS if name in ours
+    ]
+    return differences | ({'others': float(max(each.max() for each in relative))} if relative else {})
+
+
+def distances(ours: Found, theirs: Found, a: np.ndarray, b: np.ndarray, steady: np.ndarray | None = None) -> np.ndarray:
+    """Return [n, m], the largest difference of a coordinate of a [n, c] and b [m, c]; infinite for other classes.
+
+    Args:
+        ours, theirs: the outputs that they are of.
+        steady: [n, c] which coordinates count; all without it.
+    """
+    largest = np.zeros((len(a), len(b)), np.float32)
+    for column in range(a.shape[1]):
+        difference = np.abs(a[:, column, None] - b[:, column])
+        np.maximum(largest, difference if steady is None else difference * steady[:, column, None], out=largest)
+    largest[ours['classes'][:, None] != theirs['classes']] = np.inf
+    return largest
 
 
 def coordinates(found: Found) -> np.ndarray:
-    """Return all coordinates [n, c] of an image's detections, in cells."""
+    """Return all coordinates [n, c] of an image's detections, in cells, those of boxes (or centres) first."""
     there = [found[name].reshape(len(found['scores']), -1) for name in COORDINATES if name in found]
     return np.concatenate(there, 1)
-
-
-def farthest(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the largest difference of a coordinate between each of a [n, c] and each of b [m, c], as [n, m]."""
-    largest = np.zeros((len(a), len(b)), np.float32)
-    for column in range(a.shape[1]):
-        np.maximum(largest, np.abs(a[:, column, None] - b[:, column]), out=largest)
-    return largest
