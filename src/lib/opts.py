@@ -514,9 +514,7 @@ class opts:
         opt = Options(program=program, task=given.pop('task'), given=sorted(given))
         check_task(opt.task)
         set_values(opt, {name: row.default for name, row in ALL_ROWS.items()} | given)
-        derive_outputs(opt)
-        if launch.restarts and program == MAIN and not opt.test:
-            go_on_after_restart(opt, launch)
+        derive_outputs(opt, launch)
         if opt.resume and not opt.load_model:
             resume_from_last(opt, required=program != MAIN or opt.test)
         opt.facts = read_facts(opt)
@@ -603,7 +601,7 @@ def check_names(opt: Options) -> None:
 # ------------------------------------------------------------------------------------------ folders
 
 
-def derive_outputs(opt: Options) -> None:
+def derive_outputs(opt: Options, launch: Launch) -> None:
     """Derive the folders that outputs go to; none is made here.
 
     A checkpoint that lies in a run's folder is tested, looked through and resumed there, unless the command line
@@ -623,7 +621,7 @@ def derive_outputs(opt: Options) -> None:
         raise UserError(f"--exp_id '{opt.exp_id}': expected the name of a folder inside '{opt.exp_dir}'")
     if max(len(os.fsencode(part)) for part in Path(opt.exp_id).parts) > LONGEST_NAME:
         raise UserError(f"--exp_id '{opt.exp_id[:20]}...': expected a name of at most {LONGEST_NAME} bytes")
-    if 'exp_id' not in opt.given:
+    if not go_on_after_restart(opt, launch) and 'exp_id' not in opt.given:
         name_run(opt)
     run = run_of(opt.load_model)
     elsewhere = 'exp_dir' in opt.given and run is not None and Path(os.path.realpath(exp_dir)) not in run.parents
@@ -650,17 +648,22 @@ def name_run(opt: Options) -> None:
     opt.save_dir, opt.exp_id = folder, os.path.basename(folder)
 
 
-def go_on_after_restart(opt: Options, launch: Launch) -> None:
-    """Go on with the run that torchrun's processes had begun before they were started again, if they had."""
+def go_on_after_restart(opt: Options, launch: Launch) -> bool:
+    """Go on with the run that torchrun's processes had begun before they were started again.
+
+    Returns:
+        whether they had.
+    """
+    if launch.restarts == 0 or opt.program != MAIN or opt.test:
+        return False
     folder = folder_begun_by(launch.agent, opt.save_dir, numbered='exp_id' not in opt.given)
     if folder is None:
-        return
-    opt.save_dir, opt.exp_dir, opt.exp_id = folder, os.path.dirname(folder), os.path.basename(folder)
-    opt.debug_dir = os.path.join(opt.save_dir, 'debug')
-    opt.overwrite = False
+        return False
+    opt.save_dir, opt.exp_id, opt.overwrite = folder, os.path.basename(folder), False
     if os.path.exists(os.path.join(folder, 'model_last.pth')):
         logger.info('torchrun has started the processes again: the run goes on from its last checkpoint')
         opt.resume, opt.load_model = True, ''
+    return True
 
 
 def run_of(checkpoint: str) -> Path | None:
