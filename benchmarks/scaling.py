@@ -1,4 +1,4 @@
-"""Figures for docs/scaling.md: bytes that ranks exchange a step, loaders that a GPU needs, and what two ranks gain here.
+"""Figures for docs/scaling.md: bytes that ranks exchange, loaders that a GPU needs, what two ranks gain here.
 
 python benchmarks/scaling.py table      # parameters, FLOPs and link speeds of every arch; samples/s of one core
 python benchmarks/scaling.py ranks      # images/s of 2 ranks with a thread each against one process with a thread
