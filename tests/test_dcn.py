@@ -227,7 +227,7 @@ def test_autocast(backend, dtype):
     assert all(gradient.dtype == torch.float32 for result in results for gradient in result)
     for result in results[1:]:
         for ours, wide in zip(result, results[0], strict=True):
-            assert (ours - wide).norm() < 0.03 * wide.norm()
+            assert (ours - wide).norm() < 0.1 * wide.norm()
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
@@ -246,7 +246,7 @@ def test_compiled_network_under_autocast(dtype):
         assert out.dtype == dtype
         results.append([out.float(), *torch.autograd.grad((out.float() * target).sum(), list(layer.parameters()))])
     for eager, compiled in zip(*results, strict=True):
-        assert (eager - compiled).norm() <= (1e-5 if dtype == torch.float32 else 0.03) * eager.norm()
+        assert (eager - compiled).norm() <= (1e-5 if dtype == torch.float32 else 0.1) * eager.norm()
 
 
 @pytest.mark.parametrize('case', CASES)
