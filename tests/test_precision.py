@@ -206,6 +206,17 @@ def test_scaler_goes_on_from_a_checkpoint(data, ratio):
     assert resumed.precision.scaler.state_dict() == state
 
 
+def test_run_that_skips_every_step_ends(data, ratio):
+    """A scale that has been halved dozens of times cannot help; the line names what can."""
+    trainer, batch = trainer_of(data, '--amp', 'float16')
+    trainer.train_iteration(batch)
+    assert trainer.precision.scaler_state()['scale'] == 8.0
+    trainer.precision.scaler.update(1e-4)
+    with pytest.raises(UserError, match='--amp bfloat16'):
+        trainer.precision.scaler_state()
+    assert Precision('bfloat16', learns=True).scaler_state() is None
+
+
 @pytest.mark.parametrize(
     'change',
     [{'scale': 0.0}, {'scale': float('nan')}, {'growth_interval': 0}, {'_growth_tracker': 1.5}, {'more': 1}],
@@ -226,7 +237,7 @@ def test_cpu_takes_what_is_faster(data, ratio, capsys, value, chosen):
     trainer, _ = trainer_of(data, '--amp', 'bfloat16')
     assert trainer.precision.name == chosen and not trainer.precision.scaler.is_enabled()
     said = capsys.readouterr().out
-    assert said.count('note:') == 1 and f'{value:.2f} x as long' in said and f'computes in {chosen}' in said
+    assert said.count('note:') == 1 and f'{value:.2f} x as long' in said and f'computes in {chosen}\n' in said
 
 
 @pytest.mark.parametrize(

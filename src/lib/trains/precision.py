@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from ..models.utils import Output
 from ..utils.device import module_to_channels_last
+from ..utils.errors import UserError
 from ..utils.precision import check_computes_in, faster_dtype
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 FLOAT32 = 'float32'
 SHORT = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
+LEAST_SCALE = 1e-3  # of the loss: gradients that overflow at it overflow at any
 MEASURED_IMAGES = 2  # the fewest that a batch norm of one cell can be trained on
 
 
@@ -48,6 +50,22 @@ class Precision:
             outputs = network(images)
         return [{head: maps.float() for head, maps in output.items()} for output in outputs]
 
+    def scaler_state(self) -> dict[str, Any] | None:
+        """Return the scaler's state for a checkpoint; None where there is no scaler.
+
+        Raises:
+            UserError: steps were skipped for so long that nothing is learnt.
+        """
+        if not self.scaler.is_enabled():
+            return None
+        scale = self.scaler.get_scale()
+        if scale < LEAST_SCALE:
+            raise UserError(
+                f'gradients in float16 overflow even where the loss is scaled by {scale:.0e}, and every such step is '
+                'skipped: resume the last checkpoint with --amp bfloat16 or none'
+            )
+        return self.scaler.state_dict()
+
 
 def choose_precision(opt: 'Options', network: nn.Module, learns: bool) -> str:
     """Choose the number type that a network computes in by `--amp`.
@@ -75,9 +93,9 @@ def choose_precision(opt: 'Options', network: nn.Module, learns: bool) -> str:
         return opt.amp
     ratio = measure(network, opt.amp, (opt.input_h, opt.input_w), learns)
     chosen = opt.amp if ratio < 1 else FLOAT32
-    what = 'a training step' if learns else 'the network'
+    what = 'a training step' if learns else 'an image'
     logger.info(
-        f'note: --amp {opt.amp}: {what} takes {ratio:.2f} x as long in it as in float32 on this processor, so it '
+        f'note: --amp {opt.amp}: {what} takes {ratio:.2f} x as long as in float32 on this processor, so the network '
         f'computes in {chosen}'
     )
     return chosen

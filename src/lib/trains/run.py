@@ -143,9 +143,7 @@ class Run:
         if trainer.averaged is not None:
             facts |= {'averaged': True, RAW_WEIGHTS: unwrap_model(trainer.model).state_dict()}
         if self.opt.amp != 'none':
-            facts['precision'] = trainer.precision.name
-        if trainer.precision.scaler.is_enabled():
-            facts['scaler'] = trainer.precision.scaler.state_dict()
+            facts |= {'precision': trainer.precision.name, 'scaler': trainer.precision.scaler_state()}
         save_model(
             os.path.join(self.opt.save_dir, name),
             self.epoch,
