@@ -185,6 +185,17 @@ def interleave(shares: Sequence[Sequence[T]]) -> list[T]:
     return [item for turn in zip_longest(*shares, fillvalue=missing) for item in turn if item is not missing]
 
 
+def share_cores(launch: Launch) -> None:
+    """Divide the cores among the processes of this machine, unless OMP_NUM_THREADS says how many threads each has.
+
+    1 is what torchrun sets of its own accord where it starts several.
+    """
+    asked = os.environ.get('OMP_NUM_THREADS')
+    of_torchrun = asked == '1' and launch.local_count > 1 and not launch.own
+    if asked is None or of_torchrun:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // launch.local_count))
+
+
 @contextlib.contextmanager
 def joined(launch: Launch) -> Iterator[Ranks]:
     """Make the group of all ranks for the length of the block, which runs in each of them; none is left waiting.
@@ -192,11 +203,12 @@ def joined(launch: Launch) -> Iterator[Ranks]:
     When the block fails in one rank, or that process dies, the others end with exit status 1 within seconds, and one
     line says which rank it was and why.
     """
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // launch.local_count))
+    share_cores(launch)
     if not launch.is_lead:
         keep_own_messages()
-    store, rank, count = next(iter(dist.rendezvous('env://', timeout=JOINING)))
-    dist.init_process_group('gloo', store=store, rank=rank, world_size=count, timeout=JOINING)
+    store = next(iter(dist.rendezvous('env://', timeout=JOINING)))[0]
+    store = dist.PrefixStore(f'start_{launch.restarts}', store)  # what the processes before a restart wrote may be there
+    dist.init_process_group('gloo', store=store, rank=launch.rank, world_size=launch.count, timeout=JOINING)
     watch = Watch(launch, store)
     try:
         ranks = Ranks(launch)
