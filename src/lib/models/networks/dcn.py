@@ -85,7 +85,7 @@ def best_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
 
 
 def autocast(*tensors: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield tensors of any shape in the type that a convolution computes in: autocast's, or their own without it."""
+    """Yield tensors [...] in the type that a convolution computes in: autocast's, or their own without it."""
     device = tensors[0].device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     for tensor in tensors:
