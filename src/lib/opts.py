@@ -1004,7 +1004,6 @@ def shared_options(opt: Options) -> dict[str, Any]:
     return {'PyTorch': torch.__version__, 'task': opt.task, **options, 'chunks': opt.chunk_sizes}
 
 
-
 def brief(value: Any) -> str:
     """Return a value for a message: long lists are cut, with their length."""
     if isinstance(value, (list, tuple)) and len(value) > 5:

@@ -346,8 +346,8 @@ class BaseTrainer:
     def train_iteration(self, batch: dict) -> dict[str, torch.Tensor]:
         """Do one step on a batch (`input` [B, 3, H, W] and the targets): mean gradient of its chunks, then update.
 
-        With several ranks `batch` is this rank's part, and the mean is over the chunks of all. The running statistics of
-        batch norms are of the first chunk.
+        With several ranks `batch` is this rank's part, and the mean is over the chunks of all. The running statistics
+        of batch norms are of the first chunk.
 
         Returns:
             `{name: scalar}` of the loss and its parts, as means over the chunks.
@@ -365,9 +365,11 @@ class BaseTrainer:
         return self.mean_of_ranks(mean_over_chunks(stats))
 
     def exchange(self, last: bool) -> contextlib.AbstractContextManager:
-        """Return the context of a chunk's forward and backward pass: after the last one the ranks' gradients are one."""
-        alone = isinstance(self.learning, DistributedDataParallel) and not last
-        return self.learning.no_sync() if alone else contextlib.nullcontext()
+        """Return the context of a chunk's forward and backward pass; that of the last makes one of the gradients."""
+        network = self.learning
+        return (
+            contextlib.nullcontext() if last or not isinstance(network, DistributedDataParallel) else network.no_sync()
+        )
 
     def mean_of_ranks(self, stats: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return `{name: scalar}`, the mean of each scalar over the ranks."""
@@ -509,7 +511,7 @@ class LossMeter:
         self.add_values(self.values(stats), images)
 
     def add_values(self, values: torch.Tensor, images: int) -> None:
-        """Count `values` (see there) of a batch of so many images."""
+        """Count the scalars [parts] of a batch of so many images."""
         self.latest = values[self.names.index('loss')]
         if self.total is None or self.first_bad is None:
             self.total, self.first_bad = torch.zeros_like(values), values

@@ -31,7 +31,9 @@ class Run:
         validated: epoch that was validated last.
     """
 
-    def __init__(self, opt: Options, trainer: BaseTrainer, logger: Logger | QuietLogger, main_metric: str, batches: int):
+    def __init__(
+        self, opt: Options, trainer: BaseTrainer, logger: Logger | QuietLogger, main_metric: str, batches: int
+    ):
         self.opt, self.trainer, self.logger, self.ranks = opt, trainer, logger, trainer.ranks
         length = trainer.epoch_length(batches)
         self.schedule = Schedule(opt.lr_schedule, opt.lr_step, opt.num_epochs, length, opt.warmup)

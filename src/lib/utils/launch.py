@@ -7,15 +7,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from .cli import fail, run_cli
 from .errors import UserError
-
-if TYPE_CHECKING:
-    from .ranks import Ranks
+from .signals import STOPPING, say
 
 Main = Callable[..., None]  # main(args, ranks)
 
@@ -29,7 +28,8 @@ QUIET = {'TORCH_CPP_LOG_LEVEL': 'ERROR'}  # DDP warns where `find_unused_paramet
 GRACE = 20  # seconds that ranks have to end by themselves when one of them has failed
 
 
-class Launch(NamedTuple):
+@dataclass(frozen=True)
+class Launch:
     """The place of this process among those that were started together.
 
     Attributes:
@@ -138,7 +138,7 @@ def start_ranks(main: Main, args: list[str] | None, count: int) -> None:
     context = mp.start_processes(run_rank, (main, started, store.port, count), count, join=False, start_method='spawn')
 
     def hand_on(number: int, frame: FrameType | None) -> None:
-        print(f'\n{signal.Signals(number).name}: stopping after this iteration (again to stop at once)', file=sys.stderr)
+        say(f'\n{signal.Signals(number).name}: {STOPPING}')
         for process in context.processes:
             if process.is_alive():
                 os.kill(process.pid, number)
@@ -155,7 +155,7 @@ def start_ranks(main: Main, args: list[str] | None, count: int) -> None:
 
 
 def _end_as(codes: list[int], pids: list[int]) -> None:
-    """End with the exit code of the ranks' `codes`; what killed one is said here, other failures they say themselves."""
+    """End with the exit code of the ranks' `codes`; say what killed one, as other failures they say themselves."""
     killed = [rank for rank, code in enumerate(codes) if code < 0 and code != -signal.SIGTERM]
     if killed:
         name = signal.Signals(-codes[killed[0]]).name

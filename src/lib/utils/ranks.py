@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import chain, zip_longest
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -26,6 +26,7 @@ from .signals import INTERRUPTED
 from .watch import Watch
 
 T = TypeVar('T')
+Network = TypeVar('Network', bound=nn.Module)
 
 JOINING = timedelta(minutes=5)  # to wait for the others at the start
 WORKING = timedelta(days=7)  # to wait for another rank's work; `Watch` notices its death
@@ -57,14 +58,14 @@ class Ranks:
         self.control: dist.ProcessGroup | None = None  # of CPU tensors and objects
         self.compute: dist.ProcessGroup | None = None  # of gradients and losses, on the device
         if self.count > 1:
-            self.control = dist.new_group(backend='gloo', timeout=WORKING)
+            self.control = new_group('gloo')
 
     def open_device(self, device: torch.device) -> None:
         """Make the group of the device that the ranks compute on: nccl for GPUs, gloo for the CPU."""
         if self.count > 1:
             if device.type == 'cuda':
                 torch.cuda.set_device(device)
-                self.compute = dist.new_group(backend='nccl', timeout=WORKING)
+                self.compute = new_group('nccl')
             else:
                 self.compute = self.control
 
@@ -124,7 +125,7 @@ class Ranks:
         return values or []
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the mean over the ranks of a tensor on the device, of any shape."""
+        """Return the mean over the ranks of a tensor [...] on the device."""
         if self.count == 1:
             return values
         total = values.clone()
@@ -149,9 +150,9 @@ class Ranks:
             for tensor in chain(network.parameters(), network.buffers()):
                 dist.broadcast(tensor.detach(), src=0, group=self.compute)
 
-    def join_norms(self, network: nn.Module) -> nn.Module:
+    def join_norms(self, network: Network) -> Network:
         """Return the network with batch norms that take their statistics over all ranks (`--sync_bn`)."""
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network, self.compute)
+        return cast(Network, nn.SyncBatchNorm.convert_sync_batchnorm(network, self.compute))
 
     # ------------------------------------------------------------------------------------------------ shares
 
@@ -181,8 +182,13 @@ ONE = Ranks()
 
 def interleave(shares: Sequence[Sequence[T]]) -> list[T]:
     """Put the ranks' shares, each of every one of N items in turn, in their order again."""
-    missing = object()
-    return [item for turn in zip_longest(*shares, fillvalue=missing) for item in turn if item is not missing]
+    turns = zip_longest(*(((item,) for item in share) for share in shares), fillvalue=())
+    return [item for turn in turns for item in chain.from_iterable(turn)]
+
+
+def new_group(backend: str) -> dist.ProcessGroup:
+    """Make a group of all ranks, which waits for days: `Watch` notices a rank's death."""
+    return cast(dist.ProcessGroup, dist.new_group(backend=backend, timeout=WORKING))
 
 
 def share_cores(launch: Launch) -> None:
@@ -207,7 +213,9 @@ def joined(launch: Launch) -> Iterator[Ranks]:
     if not launch.is_lead:
         keep_own_messages()
     store = next(iter(dist.rendezvous('env://', timeout=JOINING)))[0]
-    store = dist.PrefixStore(f'start_{launch.restarts}', store)  # what the processes before a restart wrote may be there
+    store = dist.PrefixStore(
+        f'start_{launch.restarts}', store
+    )  # what the processes before a restart wrote may be there
     dist.init_process_group('gloo', store=store, rank=launch.rank, world_size=launch.count, timeout=JOINING)
     watch = Watch(launch, store)
     try:

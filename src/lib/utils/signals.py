@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPPING = 'stopping after this iteration (again to stop at once)'
 INTERRUPTED = 130  # exit status of a program that was stopped by Ctrl-C
 
 
@@ -90,7 +91,7 @@ class StopSignals:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Call `stop`, and leave the next signal to end the program."""
         if self.announced:
-            say(f'\n{signal.Signals(number).name}: stopping after this iteration (again to stop at once)')
+            say(f'\n{signal.Signals(number).name}: {STOPPING}')
         exit_on_stop_signals()
         self.stop()
 

@@ -26,7 +26,7 @@ DONE = b'done'
 
 
 class Store(Protocol):
-    """What is needed of the ranks' key-value store."""
+    """The part that is used here of the ranks' key-value store."""
 
     def set(self, key: str, value: str) -> Any: ...
 
