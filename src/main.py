@@ -106,6 +106,7 @@ def evaluate(opt: 'Options', Dataset: type['Sample'], ranks: 'Ranks') -> None:
     elif ranks.is_lead:
         print('no --load_model: a random network is evaluated')
     trainer = train_factory[opt.task](opt, model, ranks=ranks)
+    trainer.start_precision()
     trainer.set_device(opt.device)
     losses, results = trainer.val(0, loader, collect=True)
     if ranks.is_lead:

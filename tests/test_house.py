@@ -31,6 +31,7 @@ ROOMS = (
 # Imports inside functions: they wait until the command line is read, or load what tables name.
 LATE = {
     ('opts', 'utils.device'): 'torch',
+    ('opts', 'utils.precision'): 'torch',
     ('opts', 'models.checkpoints'): 'torch',
     ('opts', 'datasets.dataset_factory'): 'torch',
     ('opts', 'datasets.source_factory'): 'numpy and the readers of data',

@@ -236,6 +236,14 @@ class Options(Namespace):
         idle=lambda opt: '' if opt.processes > 1 else 'acts on several GPUs',
         **TRAINING,
     )
+    amp: str = option(
+        'none',
+        'mixed precision: the network computes in this type, and on the CPU only where that is faster; weights and '
+        'losses are float32',
+        group='train',
+        choices=('none', 'bfloat16', 'float16'),
+        **TRAINING,
+    )
     freeze: str = option(
         'none',
         'part of the network that stays as it is, batch norm statistics too',
@@ -916,6 +924,8 @@ def check_combinations(opt: Options) -> None:
         )
     if opt.sync_bn and opt.gpus == [-1]:
         raise UserError('--sync_bn acts on several GPUs alone; PyTorch has none for the CPU')
+    if opt.amp == 'float16' and opt.gpus == [-1] and opt.program == MAIN:
+        check_float16_on_cpu()
     if opt.overwrite and 'resume' in opt.given:
         raise UserError('--overwrite starts a run over and --resume goes on with it: choose one')
     if opt.program == MAIN and not opt.test and opt.val_intervals == 0 and opt.metric != 'loss':
@@ -932,6 +942,15 @@ def check_combinations(opt: Options) -> None:
     for name, there in needs.items():
         if getattr(opt, name) and not there:
             raise UserError(f'--{name} replaces a head that the other options switch off')
+
+
+def check_float16_on_cpu() -> None:
+    """Refuse `--amp float16` on a processor that does not compute in it, before data are read."""
+    import torch
+
+    from .utils.precision import check_computes_in
+
+    check_computes_in('float16', torch.device('cpu'), '--amp')
 
 
 def check_metric(name: str, names: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from ..utils.oracle_utils import gen_oracle_map
 from ..utils.ranks import ONE, Ranks, SharedError, interleave
 from .chunks import mean_over_chunks, running_statistics_kept, split_batch
 from .freezing import freeze
+from .precision import Precision, choose_precision
 
 if TYPE_CHECKING:
     from ..opts import Options
@@ -131,6 +132,7 @@ class BaseTrainer:
     Attributes:
         scheduler: sets the optimizer's rate for each step; without one it stays as it is.
         averaged: the average of the weights over all steps (`--ema`); without one there is none.
+        precision: number type that the network computes in; float32 until `start_precision`.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class BaseTrainer:
         self.frozen_norms = freeze(model, opt.freeze)
         self.scheduler: LRScheduler | None = None
         self.averaged: AveragedModel | None = None
+        self.precision = Precision()
         self.loss = self.create_loss(opt)
         self.stop_requested = False
         self.images_shown = 0
@@ -188,6 +191,14 @@ class BaseTrainer:
         if resumed:
             load_model(self.averaged.module, resumed)
             self.averaged.n_averaged.fill_(1)  # at 0 the next step's weights would replace the average
+
+    def start_precision(self) -> None:
+        """Let the network compute as `--amp` says from now on; all ranks do as rank 0 chooses (`choose_precision`)."""
+        opt, learns = self.opt, self.optimizer is not None
+        chosen = choose_precision(opt, self.model, learns) if self.ranks.is_lead else ''
+        self.precision = Precision(self.ranks.from_lead(chosen), opt.device.type, learns)
+        if self.precision.scaler.is_enabled() and opt.resume and 'scaler' in opt.facts:
+            self.precision.scaler.load_state_dict(opt.facts['scaler'])
 
     def set_device(self, device: torch.device) -> None:
         """Move the network, the loss and the optimizer's state to `device`, channels-last in memory."""
@@ -374,16 +385,24 @@ class BaseTrainer:
         """
         outputs = self.forward(chunk['input'])
         loss, stats = self.loss(outputs, chunk)
-        (loss / count).backward()
+        self.precision.scaler.scale(loss / count).backward()
         self.look(outputs, chunk)
         return {name: value.detach() for name, value in stats.items()}
 
     def update(self) -> None:
-        """Change the weights by the gradient, which `--clip_grad` clips before; then their average, and the rate."""
+        """Change the weights by the gradient, which `--clip_grad` clips before; then their average, and the rate.
+
+        Where the step is skipped, since gradients in float16 overflow, the average stays too. The rate goes on: it
+        belongs to the iteration.
+        """
+        scaler = self.precision.scaler
         if self.opt.clip_grad > 0:
+            scaler.unscale_(self.learner)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.opt.clip_grad)
-        self.learner.step()
-        if self.averaged is not None:
+        scale = 0.0 if self.averaged is None else scaler.get_scale()
+        scaler.step(self.learner)
+        scaler.update()
+        if self.averaged is not None and scaler.get_scale() >= scale:  # it falls where the step was skipped
             self.averaged.update_parameters(self.model)
         if self.scheduler is not None:
             self.scheduler.step()
@@ -392,13 +411,13 @@ class BaseTrainer:
         """Run the network on a batch of images [B, 3, H, W] to train on.
 
         Returns:
-            Its raw outputs `{head: [B, c, h, w]}`, one a stack.
+            Its raw outputs `{head: float32 [B, c, h, w]}`, one a stack.
 
         Raises:
             UserError: there is too little for a batch norm to take statistics of.
         """
         try:
-            return self.learning(images)
+            return self.precision.run(self.learning, images)
         except ValueError as error:
             if 'more than 1 value per channel' not in str(error):
                 raise
@@ -420,7 +439,7 @@ class BaseTrainer:
             `{name: scalar}` of the loss and its parts.
         """
         batch = to_device(batch, self.opt.device)
-        outputs = self.result(batch['input'])
+        outputs = self.precision.run(self.result, batch['input'])
         _, stats = self.loss(outputs, batch)
         self.look(outputs, batch)
         if collect:

@@ -51,6 +51,7 @@ class Run:
             loaded = load_model(model, opt.load_model, optimizer, opt.resume)
             self.epoch = loaded[2] if isinstance(loaded, tuple) else 0
         self.trainer.start_averaging(opt.load_model if opt.resume and opt.facts.get('averaged') else '')
+        self.trainer.start_precision()
         if opt.resume:
             self.iteration = opt.facts.get('iteration', 0)
             if self.iteration and opt.facts.get('batch_size') != opt.batch_size:
@@ -67,6 +68,7 @@ class Run:
         rising = self.schedule.warmup_left(done)
         self.watch = LossWatch(skip=rising)
         place = f'{opt.device}' if self.ranks.count == 1 else f'{self.ranks.count} processes ({opt.device.type})'
+        place += '' if self.trainer.precision.name == 'float32' else f' in {self.trainer.precision.name}'
         warmup = f' (rising to {opt.lr:g} for {rising} iterations)' if rising else ''
         self.logger.say(
             f'{opt.task}, {opt.arch}, {opt.num_classes} classes, input {opt.input_h} x {opt.input_w} on {place}: '
@@ -142,6 +144,8 @@ class Run:
         facts = model_facts(self.opt)
         if trainer.averaged is not None:
             facts |= {'averaged': True, RAW_WEIGHTS: unwrap_model(trainer.model).state_dict()}
+        if self.opt.amp != 'none':
+            facts |= {'precision': trainer.precision.name, 'scaler': trainer.precision.scaler_state()}
         save_model(
             os.path.join(self.opt.save_dir, name),
             self.epoch,

@@ -55,3 +55,8 @@ def module_to_channels_last(module: nn.Module, **target: Any) -> nn.Module:
 def cpu_has_bfloat16() -> bool:
     """Return whether this processor computes in bfloat16; PyTorch emulates it on others, far slower than float32."""
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def cpu_has_float16() -> bool:
+    """Return whether this processor computes in float16; PyTorch emulates it on others, without a fast way for all."""
+    return torch.ops.mkldnn._is_mkldnn_fp16_supported()
