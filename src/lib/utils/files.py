@@ -188,10 +188,14 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     return Path(path).read_bytes()
 
 
-def read_text(path: str | os.PathLike) -> str:
+def read_text(path: str | os.PathLike, warn: Callable[[str], None] = logger.warning) -> str:
     """Read a text file in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
 
     A file in none of them is read as Latin-1 (in Windows' form, cp1252), and a warning says so.
+
+    Args:
+        path: the file.
+        warn: receives the warning; by default it is logged.
 
     Raises:
         UserError: it is missing or not a file.
@@ -201,20 +205,24 @@ def read_text(path: str | os.PathLike) -> str:
     try:
         return data.decode(json.detect_encoding(data))  # by the mark, or by where zero bytes stand
     except UnicodeDecodeError:
-        logger.warning("'%s' is not in UTF-8: it is read as Latin-1 (cp1252)", path)
+        warn(f"'{path}' is not in UTF-8: it is read as Latin-1 (cp1252)")
         return data.decode('cp1252', 'replace')
 
 
-def read_json(path: str | os.PathLike) -> Any:
+def read_json(path: str | os.PathLike, warn: Callable[[str], None] = logger.warning) -> Any:
     """Read a JSON file, in the encodings of `read_text`.
 
     Of keys that are written twice in one object the last one counts, and a warning says so.
+
+    Args:
+        path: the file.
+        warn: receives the warnings; by default they are logged.
 
     Raises:
         UserError: it is missing, not a file or not JSON, or a key holds two lists of objects.
         OSError: it cannot be read.
     """
-    text = read_text(path)
+    text = read_text(path, warn)
     doubled: list[str] = []
     try:
         value = json.loads(text, object_pairs_hook=partial(_unique_keys, doubled))
@@ -226,7 +234,7 @@ def read_json(path: str | os.PathLike) -> Any:
         raise UserError(f"'{path}' is not JSON: {error}") from None
     if doubled:
         keys = ', '.join(map(repr, dict.fromkeys(doubled[:5])))
-        logger.warning("'%s': %d keys are written twice in one object, the last counts: %s", path, len(doubled), keys)
+        warn(f"'{path}': {len(doubled)} keys are written twice in one object, the last counts: {keys}")
     return value
 
 
