@@ -129,8 +129,8 @@ def report(name: str, measured: list[dict], limits: str) -> None:
     """Print the largest time and memory of some processes, and what is asked."""
     worst = {key: max(each[key] for each in measured) for key in measured[0]}
     print(
-        f'{name:26} {worst["seconds"]:6.2f} s ({worst["processor"]:.2f} s of a processor), {worst["own"]:4.0f} MiB of its '
-        f'own, {worst["peak"]:4.0f} at the peak   ({limits})',
+        f'{name:26} {worst["seconds"]:6.2f} s ({worst["processor"]:.2f} s of a processor), {worst["own"]:4.0f} MiB '
+        f'of its own, {worst["peak"]:4.0f} at the peak   ({limits})',
         flush=True,
     )
 

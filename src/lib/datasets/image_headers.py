@@ -18,7 +18,7 @@ from PIL import UnidentifiedImageError
 
 from ..utils.cli import track
 from ..utils.image import default_max_pixels, is_truncated, open_lazily
-from .remembered import cache_folder, saving
+from .remembered import cache_folder, remember
 
 OK, MISSING, DAMAGED, TOO_LARGE = 0, 1, 2, 3
 EXIF_ORIENTATION = 0x0112
@@ -255,5 +255,4 @@ def save_cache(path: Path, cache: dict[str, tuple[tuple[int, int], Header]]) -> 
     """Write `{file name: (size and time of the file, its header)}`; where that cannot be done, a note says so once."""
     names = np.array([os.fsencode(name) for name in cache])
     rows = np.array([[*stamp, h.state, *h.size, h.turned] for stamp, h in cache.values()], np.int64)
-    with saving(path) as beside, open(beside, 'wb') as file:
-        np.savez(file, names=names, rows=rows)
+    remember(path, lambda beside: np.savez(beside, names=names, rows=rows))

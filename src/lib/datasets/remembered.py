@@ -4,12 +4,11 @@ Arrays are kept in the format of safetensors: every process that loads a file ma
 and their loader processes hold one copy together.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +51,8 @@ def save_packed(path: Path, arrays: Mapping[str, np.ndarray], notes: Any) -> Non
     """
     stored = {name: _as_numbers(values) for name, values in arrays.items()}
     text = json.dumps({'notes': notes, 'bytes': [name for name, values in arrays.items() if values.dtype.kind == 'S']})
-    with saving(path) as beside:
-        beside.write_bytes(save(stored, {'notes': text, 'digest': _digest(stored, text)}))
+    content = save(stored, {'notes': text, 'digest': _digest(stored, text)})
+    remember(path, lambda beside: beside.write_bytes(content))
 
 
 def load_packed(path: Path) -> Packed | None:
@@ -100,12 +99,11 @@ def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def saving(path: Path) -> Iterator[Path]:
-    """Give a path beside a cache file to write to, and rename it; where that cannot be done, a note says so once."""
+def remember(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` write a cache file, beside it first; where that cannot be done, a note says so once a folder."""
     try:
         with atomic_path(path, durable=False) as beside:  # what a loss of power takes is noticed, and made again
-            yield beside
+            write(beside)
     except (OSError, UserError) as error:
         if path.parent not in _noted:
             _noted.add(path.parent)
