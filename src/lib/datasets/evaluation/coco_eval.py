@@ -80,6 +80,7 @@ def evaluate_coco(
 
     sigmas = _tolerances(categories, num_joints) if iou_type == 'keypoints' else None
     evaluation = _evaluate(truth, found, categories, iou_type, sigmas, num_joints)
+    evaluation.print_function = logger.info
     evaluation.summarize()
     metrics = dict(zip(METRICS[iou_type], map(float, evaluation.stats), strict=False))
     if iou_type == 'bbox':
@@ -109,6 +110,7 @@ def _evaluate(
     params.catIds = sorted({category['id'] for category in categories})
     shape = len(params.iouThrs), len(params.catIds), len(params.areaRng), len(params.maxDets)
     recall, precision = np.full(shape, -1.0), np.full((shape[0], len(params.recThrs), *shape[1:]), -1.0)
+    complete_detection = partial(_complete_detection, has_box=iou_type == 'bbox')
     truth_of, found_of = _group_by_class(truth), _group_by_class(found)
     for k, category_id in enumerate(params.catIds):
         true_rows = truth_of.get(category_id, {})
@@ -116,7 +118,7 @@ def _evaluate(
             continue  # its values stay -1: there is nothing to find
         of_class = _evaluate_class(
             _Rows(truth, true_rows, partial(_complete_truth, num_joints=num_joints)),
-            _Rows(found, found_of.get(category_id, {}), _complete_detection),
+            _Rows(found, found_of.get(category_id, {}), complete_detection),
             {'id': category_id},
             iou_type,
             sigmas,
@@ -192,7 +194,7 @@ def _evaluator(
         _index(truth, category, image_ids),
         _index(found, category, image_ids),
         iou_type,
-        print_function=logger.info,
+        print_function=logger.debug,
         extra_calc=False,  # which detection found which object: a text for each pair
         separate_eval=True,
     )
@@ -294,9 +296,9 @@ def _complete_truth(row: dict, num_joints: int) -> dict:
     return complete
 
 
-def _complete_detection(row: dict) -> dict:
+def _complete_detection(row: dict, has_box: bool) -> dict:
     """Add the area of a detection: it decides whether one that matches nothing is within a size range."""
-    if _has_numbers(row.get('bbox'), 4):
+    if has_box or _has_numbers(row.get('bbox'), 4):
         _, _, width, height = row['bbox']
     else:
         width, height = np.ptp(row['keypoints'][0::3]), np.ptp(row['keypoints'][1::3])
@@ -304,14 +306,16 @@ def _complete_detection(row: dict) -> dict:
 
 
 def _index(rows: list[dict], category: dict, image_ids: Sequence[int]) -> 'COCO':
-    """Return the evaluator's index of `rows`, numbered from 1: pycocotools took a match with id 0 for none."""
+    """Return the evaluator's index of `rows`, which are numbered here, from 1: id 0 would be taken for no match."""
     from faster_coco_eval import COCO
 
+    for i, row in enumerate(rows, start=1):
+        row['id'] = i
     coco = COCO()
     coco.dataset = {
         'images': [{'id': image_id} for image_id in image_ids],
         'categories': [category],
-        'annotations': [row | {'id': i} for i, row in enumerate(rows, start=1)],
+        'annotations': rows,
     }
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
