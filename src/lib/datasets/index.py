@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -120,11 +121,11 @@ class AnnotationIndex:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> 'AnnotationIndex':
         """Return the index of the arrays [N or A, ...] that `to_arrays` gave; other names are passed over."""
-        groups = {
+        groups: dict[str, Any] = {
             group: {name.partition('.')[2]: values for name, values in arrays.items() if name.startswith(f'{group}.')}
             for group in GROUPS
         }
-        single = {f.name: arrays[f.name] for f in dataclasses.fields(cls) if f.name not in GROUPS}
+        single: dict[str, Any] = {f.name: arrays[f.name] for f in dataclasses.fields(cls) if f.name not in GROUPS}
         return cls(**single, **groups)
 
     def select(self, keep: np.ndarray) -> 'AnnotationIndex':

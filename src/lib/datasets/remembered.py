@@ -1,4 +1,4 @@
-"""What was made of a dataset's files, remembered between starts in the user's cache folder (`cache_folder`).
+"""Arrays made of a dataset's files, remembered between starts in the user's cache folder (`cache_folder`).
 
 Arrays are kept in the format of safetensors: every process that loads a file maps it, so that the ranks of a machine
 and their loader processes hold one copy together.
@@ -95,7 +95,7 @@ def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
     for name in sorted(arrays):
         values = arrays[name]
         digest.update(f'{name} {values.dtype.str} {values.shape}'.encode('utf-8', 'surrogatepass'))
-        digest.update(values.reshape(-1).view(np.uint8))
+        digest.update(values.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

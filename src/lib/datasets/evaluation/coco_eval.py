@@ -15,6 +15,7 @@ import numpy as np
 
 from ...utils.errors import UserError
 from ..categories import is_number, own_sigmas
+from ..coco_file import collections_paused
 from ..findings import Findings
 from .packed import PackedDetections, ids_of
 
@@ -79,7 +80,8 @@ def evaluate_coco(
         return dict.fromkeys(METRICS[iou_type], -1.0)
 
     sigmas = _tolerances(categories, num_joints) if iou_type == 'keypoints' else None
-    evaluation = _evaluate(truth, found, categories, iou_type, sigmas, num_joints)
+    with collections_paused():
+        evaluation = _evaluate(truth, found, categories, iou_type, sigmas, num_joints)
     evaluation.print_function = logger.info
     evaluation.summarize()
     metrics = dict(zip(METRICS[iou_type], map(float, evaluation.stats), strict=False))

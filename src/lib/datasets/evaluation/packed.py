@@ -71,10 +71,10 @@ def join(parts: Sequence[PackedDetections]) -> PackedDetections:
     if not parts:
         return PackedDetections(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
     return PackedDetections(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ('image_ids', 'category_ids', 'boxes', 'scores')
-        ),
+        np.concatenate([part.image_ids for part in parts]),
+        np.concatenate([part.category_ids for part in parts]),
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.scores for part in parts]),
         {name: np.concatenate([part.further[name] for part in parts]) for name in parts[0].further},
     )
 

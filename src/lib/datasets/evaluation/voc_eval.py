@@ -125,12 +125,12 @@ def _nearest_truth(truth: Sequence[dict], found: Sequence[dict]) -> tuple[np.nda
     return overlaps, nearest
 
 
-def _corners(rows: list[dict]) -> np.ndarray:
+def _corners(rows: Sequence[dict]) -> np.ndarray:
     boxes = np.array([row['bbox'] for row in rows], dtype=np.float64).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)  # [N, 4]
 
 
-def _positions_by_image(rows: list[dict]) -> dict[int, list[int]]:
+def _positions_by_image(rows: Sequence[dict]) -> dict[int, list[int]]:
     positions = defaultdict(list)
     for i, row in enumerate(rows):
         positions[row['image_id']].append(i)
