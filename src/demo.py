@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 def main(args: list[str] | None = None) -> None:
     with stop_signals_exit():
         from lib.opts import opts
+        from lib.utils.launch import refuse_ranks
 
+        refuse_ranks('demo.py')
         opt = opts().init(args)
 
         from lib.detectors.detector_factory import detector_factory

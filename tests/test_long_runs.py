@@ -428,7 +428,6 @@ def test_spoilt_weights_beside_an_average_are_refused(train, spoil, words):
         (['--clip_grad', '-1'], '--clip_grad'),
         (['--batch_size', '2', '--accumulate', '3'], '--accumulate 3'),
         (['--batch_size', '4', '--accumulate', '2', '--master_batch_size', '4'], '--master_batch_size 4'),
-        (['--gpus', '0,1', '--accumulate', '2'], 'choose one'),
         (['--accumulate', '0'], '--accumulate'),
     ],
 )

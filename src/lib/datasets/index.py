@@ -5,6 +5,7 @@ share their pages, and the annotations of an image are a slice.
 """
 
 import dataclasses
+import hashlib
 import os
 from array import array
 from collections.abc import Mapping, Sequence
@@ -90,6 +91,16 @@ class AnnotationIndex:
     def name(self, i: int) -> str:
         """Return the file name of image i."""
         return os.fsdecode(self.names[i])
+
+    def digest(self) -> str:
+        """Return a hash of all arrays: equal for equal images and objects."""
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if 'fields' not in f.name}
+        arrays |= self.fields | self.image_fields
+        digest = hashlib.sha256()
+        for name in sorted(arrays):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(arrays[name]).data)
+        return digest.hexdigest()[:16]
 
     def counts(self) -> np.ndarray:
         """Return the number of objects of each image, [N]."""

@@ -100,6 +100,11 @@ class TaskDataset(Dataset):
     def __len__(self) -> int:
         return len(self.index)
 
+    def facts(self) -> dict[str, object]:
+        """Return `{what: value}`, by which two processes see whether they have the same images and objects."""
+        count, objects = len(self), int(self.index.valid.sum())
+        return {f'{self.split} data of': f'{count} images and {objects} objects (hash {self.index.digest()})'}
+
     # ------------------------------------------------------------ what a task's sample states of its annotations
 
     @classmethod

@@ -12,20 +12,18 @@ def open_device(gpus: list[int], asked: str, cudnn_benchmark: bool) -> torch.dev
     """Open the device of `--gpus`, and set cuDNN's auto-tuning.
 
     Args:
-        gpus: local indices, or [-1] for the CPU.
+        gpus: local indices, or [-1] for the CPU; the first is opened.
         asked: the ids that they stand for, comma-separated, as the user gave them.
         cudnn_benchmark: tune cuDNN to the shapes at hand.
 
     Raises:
-        UserError: the GPU is not there, or several are asked for.
+        UserError: one of the GPUs is not there.
     """
     if gpus == [-1]:
         return torch.device('cpu')
     ids = [int(part) for part in asked.split(',')]
-    if len(gpus) > 1:
-        raise UserError(f'--gpus {asked}: this version runs on one device; give one id')
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if ids[0] >= found:
+    if max(ids) >= found:
         there = f'there are {found} (from 0)' if found else 'no CUDA GPU is there'
         raise UserError(f'--gpus {asked}: {there}; use --gpus {"0 or " if found else ""}-1 for the CPU')
     torch.backends.cudnn.benchmark = cudnn_benchmark
