@@ -178,7 +178,12 @@ def _evaluate_class(truth: _Rows, found: _Rows, category: dict, iou_type: str, s
         start = end
     params = evaluation.params
     params.imgIds = image_ids
-    return faster_eval_api_cpp.COCOevalAccumulate(params, [match for of_area in matches for match in of_area])
+    parts = []
+    for area, of_area in zip(list(params.areaRng), matches, strict=True):  # one at a time: what is given is copied
+        params.areaRng = [area]
+        parts.append(faster_eval_api_cpp.COCOevalAccumulate(params, of_area))
+        of_area.clear()
+    return {name: np.concatenate([part[name] for part in parts], axis=-2) for name in ('precision', 'recall')}
 
 
 def _evaluator(
