@@ -14,9 +14,10 @@ from ..utils.errors import UserError
 from ..utils.files import write_json
 from ..utils.rows import Box
 from .categories import Categories
+from .coco_file import read_coco
 from .evaluation.metric import Columns, Metric, Results
 from .evaluation.metric_factory import create_metric
-from .index import AnnotationIndex, build_index, read_coco
+from .index import AnnotationIndex, build_index
 from .source import Source
 
 if TYPE_CHECKING:
