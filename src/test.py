@@ -11,6 +11,7 @@ from lib.utils.launch import run_ranked, start_ranks
 from lib.utils.signals import stop_signals_exit, stop_signals_interrupt
 
 if TYPE_CHECKING:
+    from lib.datasets.evaluation.packed import PackedResults
     from lib.detectors.base_detector import BaseDetector
     from lib.opts import Options
     from lib.utils.ranks import Ranks
@@ -50,12 +51,14 @@ def main(args: list[str] | None = None, ranks: 'Ranks | None' = None) -> None:
             dataset.run_eval(results, opt.save_dir)
 
 
-def detect_all(opt: 'Options', dataset: Any, detector: 'BaseDetector', ranks: 'Ranks') -> dict[int, dict]:
+def detect_all(opt: 'Options', dataset: Any, detector: 'BaseDetector', ranks: 'Ranks') -> 'PackedResults':
     """Detect in all images, which the ranks share out; those that cannot be read are named, counted and left out.
 
     Returns:
         `{image_id: results}` in the order of the dataset, in rank 0; in the others those of some images.
     """
+    from lib.datasets.evaluation.packed import PackedResults
+
     share = ranks.share(len(dataset), opt.test_batch_size)
     found, problems = detect_share(opt, dataset, detector, share, shown=ranks.is_lead)
     of_ranks = ranks.collect((found, problems))
@@ -65,14 +68,14 @@ def detect_all(opt: 'Options', dataset: Any, detector: 'BaseDetector', ranks: 'R
     skipped = sum(len(problems) for _, problems in of_ranks)
     if skipped:
         print(f'{skipped} of {len(dataset)} images could not be read')
-    together = {image_id: results for of_rank, _ in of_ranks for image_id, results in of_rank.items()}
+    together = {image_id: packed for of_rank, _ in of_ranks for image_id, packed in of_rank.packed.items()}
     in_order = (int(image_id) for image_id in dataset.index.image_ids)
-    return {image_id: together[image_id] for image_id in in_order if image_id in together}
+    return PackedResults((image_id, together[image_id]) for image_id in in_order if image_id in together)
 
 
 def detect_share(
     opt: 'Options', dataset: Any, detector: 'BaseDetector', share: list[int], shown: bool
-) -> tuple[dict[int, dict], list[str]]:
+) -> tuple['PackedResults', list[str]]:
     """Detect in the images at some positions of the dataset.
 
     Args:
@@ -82,10 +85,11 @@ def detect_share(
     Returns:
         `{image_id: results}`, and a line for each image that cannot be read.
     """
+    from lib.datasets.evaluation.packed import PackedResults
     from lib.datasets.test_images import iterate_test_images
     from lib.detectors.base_detector import TIMES
 
-    results: dict[int, dict] = {}
+    results = PackedResults()
     problems: list[str] = []
     seconds = dict.fromkeys(TIMES, 0.0)
     workers = 0 if opt.not_prefetch_test else opt.num_workers

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..datasets.evaluation.packed import PackedResults
 from ..models.checkpoints import load_model
 from ..models.utils import Output
 from ..utils.cli import Progress
@@ -241,7 +242,7 @@ class BaseTrainer:
                     after_iteration(iteration + 1, meter)
         return {**meter.averages(), 'time': log.minutes()}, {}
 
-    def val(self, epoch: int, loader: Loader, collect: bool = False) -> tuple[dict[str, float], dict]:
+    def val(self, epoch: int, loader: Loader, collect: bool = False) -> tuple[dict[str, float], PackedResults]:
         """Validate on one image after the other, each in one of the ranks.
 
         Args:
@@ -260,7 +261,7 @@ class BaseTrainer:
         self.ranks.spread(self.result)
         self.result.eval()
         meter = LossMeter(self.loss.stats)
-        results: dict = {}
+        results = PackedResults()
         losses: list[torch.Tensor] = []
         total = self.ranks.most(len(loader))
         with torch.inference_mode(), EpochLog(self.opt, 'val', epoch, total, 0, self.ranks.is_lead) as log:
@@ -271,7 +272,9 @@ class BaseTrainer:
                 log.iteration(meter)
         if self.ranks.count > 1:
             meter = self.meter_of_all(losses)
-            results = dict(interleave([list(of_rank.items()) for of_rank in self.ranks.collect(results)]))
+            results = PackedResults(
+                interleave([list(of_rank.packed.items()) for of_rank in self.ranks.collect(results)])
+            )
         return {**meter.averages(), 'time': log.minutes()}, results
 
     def meter_of_all(self, losses: list[torch.Tensor]) -> 'LossMeter':
@@ -428,7 +431,7 @@ class BaseTrainer:
                 f'or a larger --input_res'
             ) from None
 
-    def val_iteration(self, batch: dict, results: dict, collect: bool) -> dict[str, torch.Tensor]:
+    def val_iteration(self, batch: dict, results: PackedResults, collect: bool) -> dict[str, torch.Tensor]:
         """Do one batch without learning.
 
         Args:

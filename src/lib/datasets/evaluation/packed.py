@@ -90,10 +90,13 @@ class PackedResults(MutableMapping[int, Mapping[int, np.ndarray]]):
     """Results `{image id: {1-based class: rows [n, columns]}}`, kept as one array an image.
 
     Classes without rows are not kept.
+
+    Args:
+        packed: what other results keep (`packed.items()`): image ids with classes [c], ends [c] and rows [n, columns].
     """
 
-    def __init__(self) -> None:
-        self.packed: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}  # classes [c], ends [c], rows [n, k]
+    def __init__(self, packed: Iterable[tuple[int, tuple[np.ndarray, np.ndarray, np.ndarray]]] = ()) -> None:
+        self.packed = dict(packed)
 
     def __setitem__(self, image_id: int, by_class: Mapping[int, np.ndarray]) -> None:
         filled = {cls: np.asarray(rows) for cls, rows in by_class.items() if len(rows)}
