@@ -80,7 +80,7 @@ class BaseDetector:
         self.images_shown = 0
 
     def fastest_dtype(self) -> str:
-        """Return the number type of `--dtype`, float32 or bfloat16; auto measures the network, once on this processor."""
+        """Return the number type of `--dtype`, float32 or bfloat16, which auto measures once a processor."""
         opt = self.opt
         if opt.dtype != 'auto':
             return self.dtype

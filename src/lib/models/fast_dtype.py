@@ -77,10 +77,7 @@ def may_gain(device: torch.device) -> bool:
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """Return what times depend on beside the network, as JSON holds it: the processor, PyTorch, threads."""
-    if device.type == 'cuda':
-        processor = torch.cuda.get_device_name(device)
-    else:
-        processor = cpu_description()
+    processor = torch.cuda.get_device_name(device) if device.type == 'cuda' else cpu_description()
     return {'processor': processor, 'torch': torch.__version__, 'threads': torch.get_num_threads()}
 
 
