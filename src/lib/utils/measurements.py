@@ -52,8 +52,9 @@ def load_measurement(kind: str, conditions: Mapping[str, Any], names: set[str]) 
     if not isinstance(saved, dict) or saved.get('conditions') != conditions:
         return None
     values = saved.get('values')
-    sound = isinstance(values, dict) and values.keys() == names
-    sound = sound and all(type(value) in (int, float) and math.isfinite(value) for value in values.values())
+    if not isinstance(values, dict) or values.keys() != names:
+        return None
+    sound = all(type(value) in (int, float) and math.isfinite(value) for value in values.values())
     return values if sound else None
 
 
