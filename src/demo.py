@@ -40,6 +40,7 @@ def main(args: list[str] | None = None) -> None:
     outputs = Outputs(opt, source, writable_folder(opt.output or Path(opt.save_dir) / 'demo'))
     detector = detector_factory[opt.task](opt)
     with stop_signals_interrupt():
+        detector.compute_in(detector.fastest_dtype())
         demo(opt, detector, source, outputs)
 
 

@@ -46,6 +46,9 @@ def main(args: list[str] | None = None, ranks: 'Ranks | None' = None) -> None:
     ranks.open_device(opt.device)
     detector = detector_factory[opt.task](opt)
     with stop_signals_interrupt():
+        detector.compute_in(ranks.from_lead(detector.fastest_dtype() if ranks.is_lead else ''))
+        if ranks.is_lead:
+            print(f'the network computes in {detector.dtype}')
         results = detect_all(opt, dataset, detector, ranks)
         if ranks.is_lead:
             dataset.run_eval(results, opt.save_dir)

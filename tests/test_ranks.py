@@ -173,8 +173,9 @@ def test_training_and_scoring_in_two_processes(folder, whole):
     values = [re.findall(r'val epoch .*?(?= \| time)', (place / 'log.txt').read_text()) for place in (whole, two)]
     assert values[0] == values[1] and len(values[0]) == 2
     assert output.count('train: 8 images') == output.count('done: 6 epochs') == 1
-    alone('test.py', 'ctdet', *run_args(folder)[:2], '--gpus', -1, '--load_model', whole / 'model_last.pth')
-    test = ['ctdet', *run_args(folder)[:2], '--gpus', '-1', '--num_workers', 1, '--load_model', two / 'model_last.pth']
+    common = ['ctdet', *run_args(folder)[:2], '--gpus', '-1', '--dtype', 'float32']
+    alone('test.py', *common, '--load_model', whole / 'model_last.pth')
+    test = [*common, '--num_workers', 1, '--load_model', two / 'model_last.pth']
     run = torchrun('test.py', *test)
     output = run.communicate(timeout=300)[0]
     assert run.returncode == 0, output

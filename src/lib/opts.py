@@ -321,10 +321,10 @@ class Options(Namespace):
         1, 'images that go through the network together', group='test', check=at_least(1), programs=(TEST,)
     )
     dtype: str = option(
-        'float32',
-        'the network computes in it',
+        'auto',
+        'the network computes in it; auto: in the faster one, measured once on this processor, where the answer stays',
         group='test',
-        choices=('float32', 'bfloat16'),
+        choices=('auto', 'float32', 'bfloat16'),
         programs=INFERENCE,
     )
     fix_res: bool = option(False, 'every image at the input size (the default)', group='test')

@@ -18,6 +18,7 @@ from safetensors.numpy import save
 
 from ..utils.errors import UserError
 from ..utils.files import atomic_path
+from ..utils.measurements import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +28,6 @@ Packed = tuple[dict[str, np.ndarray], Any]  # arrays by name, and notes as JSON 
 BROKEN_FILE = (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError)
 
 _noted: set[Path] = set()  # folders of which a note has said that they cannot be written
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder: `$XDG_CACHE_HOME/centernet`, by default `~/.cache/centernet`."""
-    root = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
-    return Path(root) / 'centernet'
 
 
 def remembered_path(kind: str, *key: Any) -> Path:

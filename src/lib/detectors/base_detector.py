@@ -12,6 +12,7 @@ import PIL.Image
 import torch
 from torch import nn
 
+from ..models.fast_dtype import FLOAT32, choose_dtype
 from ..models.fuse import FastNetwork, network_dtype
 from ..models.model import create_model, load_model
 from ..models.utils import Output
@@ -51,10 +52,12 @@ class BaseDetector:
 
     Args:
         opt: options from `opts().init()`, or from `parse` with the facts of a dataset. Without `load_model` the
-            network is random, and says so.
+            network is random, and says so. With `--dtype auto` the network computes in float32 until `compute_in`
+            says otherwise, so that without it results are the same everywhere.
 
     Attributes:
         model: the network. A fast copy of it runs, which follows when its weights change.
+        dtype: float32 or bfloat16, which the network computes in.
 
     Raises:
         UserError: the device is not there or does not do `--dtype`, or the checkpoint does not fill the network.
@@ -64,7 +67,7 @@ class BaseDetector:
 
     def __init__(self, opt: 'Options'):
         self.opt = opt
-        self.fast = FastNetwork(network_dtype(opt.dtype, opt.device))
+        self.compute_in(FLOAT32 if opt.dtype == 'auto' else opt.dtype)
         self.model: nn.Module = create_model(opt.arch, opt.heads, opt.head_conv)
         if opt.load_model:
             load_model(self.model, opt.load_model, strict=True)
@@ -75,6 +78,24 @@ class BaseDetector:
             (opt.input_w, opt.input_h), opt.mean, opt.std, opt.down_ratio, opt.pad, opt.keep_res, opt.test_scales
         )
         self.images_shown = 0
+
+    def fastest_dtype(self) -> str:
+        """Return the number type of `--dtype`, float32 or bfloat16, which auto measures once a processor."""
+        opt = self.opt
+        if opt.dtype != 'auto':
+            return self.dtype
+        images = opt.test_batch_size * (2 if opt.flip_test else 1)
+        facts = {'arch': opt.arch, 'head_conv': opt.head_conv, 'heads': opt.heads}
+        return choose_dtype(self.model, facts, (images, 3, opt.input_h, opt.input_w))
+
+    def compute_in(self, dtype: str) -> None:
+        """Let the network compute in float32 or bfloat16; a CPU without bfloat16 stays with float32, with a note.
+
+        Raises:
+            UserError: the GPU does not compute in it.
+        """
+        self.fast = FastNetwork(network_dtype(dtype, self.opt.device))
+        self.dtype = str(self.fast.dtype).removeprefix('torch.')
 
     def run(self, image: Image, meta: Mapping | None = None) -> dict:
         """Detect in one image.

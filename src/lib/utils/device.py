@@ -1,5 +1,7 @@
 """The device that a run computes on."""
 
+import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,3 +62,16 @@ def cpu_has_bfloat16() -> bool:
 def cpu_has_float16() -> bool:
     """Return whether this processor computes in float16; PyTorch emulates it on others, without a fast way for all."""
     return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+
+
+def cpu_description() -> str:
+    """Return the processor's model and its instruction sets, as far as the system says."""
+    about = Path('/proc/cpuinfo')
+    if not about.exists():
+        return f'{platform.processor()} {platform.machine()}'
+    of_first = about.read_text().partition('\n\n')[0].splitlines()
+    kept = ('vendor_id', 'model', 'cpu', 'stepping', 'flags', 'Features')
+    varying = ('cpu MHz', 'cpu cores', 'cpuid level')
+    return '; '.join(
+        ' '.join(line.split()) for line in of_first if line.startswith(kept) and not line.startswith(varying)
+    )
