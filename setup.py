@@ -9,14 +9,22 @@ from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).parent
-# The lines of requirements.txt that the library runs without.
-DEV_TOOLS = {
-    'Cython',
-    'mypy',
-    'pytest',
-    'pytest-xdist',
-    'ruff',
-    'setuptools',
+# The lines of requirements.txt that the library runs without, by the extras that have them.
+EXTRAS = {
+    'dev': {
+        'Cython',
+        'mypy',
+        'pytest',
+        'pytest-xdist',
+        'ruff',
+        'setuptools',
+        'onnx',
+        'onnxscript',
+        'onnxruntime',
+        'openvino',
+    },
+    'onnx': {'onnx', 'onnxscript', 'onnxruntime'},
+    'openvino': {'openvino'},
 }
 OPENMP = [] if sys.platform == 'darwin' else ['-fopenmp']  # Apple's compiler has none: one thread there
 FREE_SUMS = ['-fassociative-math', '-fno-signed-zeros', '-fno-trapping-math']  # vectorised inner products
@@ -31,10 +39,12 @@ SANITIZERS = os.environ.get('CENTERNET_SANITIZE', '')  # such as `address,undefi
 SANITIZE = [f'-fsanitize={SANITIZERS}', '-fno-omit-frame-pointer', '-O1', '-g'] if SANITIZERS else []
 
 
-def requirements(dev: bool) -> list[str]:
-    """The lines of requirements.txt that name a development tool, or the others."""
+def requirements(extra: str = '') -> list[str]:
+    """The lines of requirements.txt of an extra, or those that are in none."""
     lines = (line.partition('#')[0].strip() for line in (ROOT / 'requirements.txt').read_text().splitlines())
-    return [line for line in lines if line and (re.match(r'[\w.-]+', line).group() in DEV_TOOLS) == dev]
+    names = {line: re.match(r'[\w.-]+', line).group() for line in lines if line}
+    optional = set().union(*EXTRAS.values())
+    return [line for line, name in names.items() if (name in EXTRAS[extra] if extra else name not in optional)]
 
 
 def kernels() -> list[Extension]:
@@ -60,8 +70,8 @@ setup(
     description='CenterNet ("Objects as Points"): detection, pose and monocular 3D boxes from centre points',
     license='MIT',
     python_requires='>=3.10',
-    install_requires=requirements(dev=False),
-    extras_require={'dev': requirements(dev=True)},
+    install_requires=requirements(),
+    extras_require={extra: requirements(extra) for extra in EXTRAS},
     package_dir={'centernet': 'src/lib'},
     packages=['centernet', *(f'centernet.{name}' for name in find_packages(ROOT / 'src/lib'))],
     package_data={'centernet': ['py.typed'], 'centernet.external': ['*.pyi']},

@@ -26,6 +26,7 @@ ROOMS = (
     'opts',
     'logger',
     'trains',
+    'exports',
     '__init__',
 )
 # Imports inside functions: they wait until the command line is read, or load what tables name.

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .models.facts import MAX_SIDE
+from .models.exported import is_exported
+from .models.facts import DECODER_FACTS, MAX_SIDE
 from .models.families import ARCHS, family_of
 from .tasks import TASKS, heads_of
 from .utils.cli import OneLineParser
@@ -25,6 +26,7 @@ from .utils.errors import UserError, did_you_mean
 from .utils.launch import ALONE, Launch
 from .utils.option_rows import (
     DEMO,
+    EXPORT,
     INFERENCE,
     MAIN,
     TEST,
@@ -53,6 +55,7 @@ RUN_RECORD = 'opt.txt'  # the file that makes a folder a run's
 LONGEST_NAME = 200  # bytes of a run's name: file systems take 255, and files beside a folder need an ending
 
 TRAINING = {'programs': (MAIN,)}
+EXPORTING: dict[str, Any] = {'programs': (EXPORT,), 'per_call': True}
 
 
 def needs_random_shift(opt: Namespace) -> str:
@@ -297,7 +300,7 @@ class Options(Namespace):
         False,
         'average with the mirrored image',
         group='test',
-        programs=INFERENCE,
+        programs=(*INFERENCE, EXPORT),
         acts=lambda task: task.merges_views,
     )
     test_scales: list[float] = option(
@@ -326,6 +329,7 @@ class Options(Namespace):
         group='test',
         choices=('auto', 'float32', 'bfloat16'),
         programs=INFERENCE,
+        idle=lambda opt: 'does not act on an exported file' if is_exported(opt.load_model) else '',
     )
     fix_res: bool = option(False, 'every image at the input size (the default)', group='test')
     keep_res: bool = option(
@@ -408,13 +412,17 @@ class Options(Namespace):
 
     # demo
     demo: str = option(
-        '', "image, folder, video, 'webcam' or 'webcam:N'", group='demo', programs=(DEMO,), per_call=True
+        '',
+        "image, folder, video, 'webcam' or 'webcam:N'; in export.py the image that the file is compared on",
+        group='demo',
+        programs=(DEMO, EXPORT),
+        per_call=True,
     )
     output: str = option(
         '',
-        "folder for images and results.json; '' is SAVE_DIR/demo",
+        "folder for images and results.json; '' is SAVE_DIR/demo; in export.py the file; '' is beside the checkpoint",
         group='demo',
-        programs=(DEMO,),
+        programs=(DEMO, EXPORT),
         per_call=True,
     )
     save_video: str = option(
@@ -422,8 +430,22 @@ class Options(Namespace):
     )
     no_display: bool = option(False, 'never open a window', group='demo', programs=(DEMO,), per_call=True)
 
+    # export
+    format: str = option(
+        'onnx',
+        'onnx; openvino: an .xml and a .bin; pt2: of torch.export',
+        group='export',
+        choices=('onnx', 'openvino', 'pt2'),
+        **EXPORTING,
+    )
+    float_input: bool = option(False, 'the file takes float32 images, of the same values', group='export', **EXPORTING)
+    dynamic_size: bool = option(False, 'the file takes images of any size', group='export', **EXPORTING)
+    raw: bool = option(False, "the file gives the network's maps, without the decoder", group='export', **EXPORTING)
+    half: bool = option(False, 'the network computes in float16, for GPUs', group='export', **EXPORTING)
+    force: bool = option(False, 'replace the file at --output', group='export', **EXPORTING)
+
     # What follows from the options
-    program: str  # the program that runs: main.py, test.py or demo.py
+    program: str  # the program that runs: main.py, test.py, demo.py or export.py
     given: list[str]  # names of the options on the command line
     record: dict[str, Any]  # each option as it was given, or taken from the run that is resumed
     facts: dict[str, Any]  # of the checkpoint, where the run takes them
@@ -484,6 +506,7 @@ annotations/train.json, annotations/val.json in COCO format and images/):
 DESCRIPTIONS = {
     MAIN: 'Train CenterNet (objects as points). With --test, evaluate on the training side.',
     TEST: 'Score a trained CenterNet (objects as points) on a dataset.',
+    EXPORT: 'Write a trained CenterNet (objects as points) into a file that runs without PyTorch.',
     DEMO: 'Look at what a trained CenterNet (objects as points) finds in images, videos or a camera.',
 }
 
@@ -530,15 +553,16 @@ class opts:
             take_run_options(opt, launch)
         check_names(opt)
         adopt_model_options(opt)
+        adopt_decoder_options(opt)
         derive_options(opt, launch)
         check_combinations(opt)
         for note in idle_options(opt):
             logger.info('note: %s', note)
         return opt
 
-    def init(self, args: list[str] | None = None) -> Options:
-        """Parse, then take the facts of the checkpoint, or else the default ones of the dataset (for demo)."""
-        opt = self.parse(args, program=DEMO)
+    def init(self, args: list[str] | None = None, program: str = DEMO) -> Options:
+        """Parse, then take the facts of the checkpoint, or else the default ones of the dataset (for demo, export)."""
+        opt = self.parse(args, program)
         return self.update_dataset_info_and_set_heads(opt, demo_facts(opt))
 
     @staticmethod
@@ -702,6 +726,8 @@ def resume_from_last(opt: Options, required: bool) -> None:
 
 def read_facts(opt: Options) -> dict[str, Any]:
     """Read the facts of the checkpoint that the program goes on with; {} without one."""
+    if opt.program not in INFERENCE and is_exported(opt.load_model):
+        raise UserError(f"'{opt.load_model}' is an exported file, which test.py and demo.py run: give the checkpoint")
     if not (opt.load_model and goes_on(opt)):
         return {}
     from .models.checkpoints import checkpoint_facts
@@ -749,6 +775,24 @@ def adopt_model_options(opt: Options) -> None:
             raise UserError(
                 f"checkpoint '{opt.load_model}' was trained with {name} {kept}, but the command line says "
                 f'{getattr(opt, name)}: leave --{name} out'
+            )
+        setattr(opt, name, kept)
+
+
+def adopt_decoder_options(opt: Options) -> None:
+    """Take the options of the decoder inside an exported file, which can no longer be chosen.
+
+    Raises:
+        UserError: the command line gives another value.
+    """
+    for name in DECODER_FACTS:
+        kept = opt.facts.get(name)
+        if kept is None:
+            continue
+        if name in opt.given and getattr(opt, name) != kept:
+            raise UserError(
+                f"'{opt.load_model}' was exported with {name} {kept}, which is inside the file, but the command line "
+                f'says {getattr(opt, name)}: export the checkpoint anew'
             )
         setattr(opt, name, kept)
 

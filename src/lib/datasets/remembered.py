@@ -7,7 +7,6 @@ and their loader processes hold one copy together.
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

@@ -12,6 +12,7 @@ import PIL.Image
 import torch
 from torch import nn
 
+from ..models.exported import ExportedFile, is_exported, open_exported
 from ..models.fast_dtype import FLOAT32, choose_dtype
 from ..models.fuse import FastNetwork, network_dtype
 from ..models.model import create_model, load_model
@@ -21,6 +22,7 @@ from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.detections import Detection, detections_from_results
 from ..utils.device import module_to_channels_last
 from ..utils.drawing import draw_detections
+from ..utils.errors import UserError
 from ..utils.image import as_bgr_image
 from ..utils.post_process import Detections
 from .pre_process import PreProcessor
@@ -34,6 +36,7 @@ Image = str | os.PathLike | np.ndarray | PIL.Image.Image | Mapping  # what `Base
 
 STAGES = ('load', 'pre', 'net', 'dec', 'post', 'merge')
 TIMES = ('tot', *STAGES)  # whose seconds `BaseDetector.run` returns
+POINTS = ('keypoints', 'extreme_points')  # columns that are x, y of several points
 
 
 class Given(NamedTuple):
@@ -47,26 +50,45 @@ class Given(NamedTuple):
 class BaseDetector:
     """Detects in images.
 
-    A task's subclass gives `process`, `post_process`, `merge_outputs` and `add_views`, and where they differ
+    A task's subclass gives `decode`, `columns`, `post_process`, `merge_outputs` and `add_views`, and where they differ
     `to_results`, `image_meta` and `draw`.
 
     Args:
         opt: options from `opts().init()`, or from `parse` with the facts of a dataset. Without `load_model` the
-            network is random, and says so. With `--dtype auto` the network computes in float32 until `compute_in`
-            says otherwise, so that without it results are the same everywhere.
+            network is random, and says so. It may be a file of `export.py`, too, which runs in its place. With
+            `--dtype auto` the network computes in float32 until `compute_in` says otherwise, so that without it results
+            are the same everywhere.
 
     Attributes:
-        model: the network. A fast copy of it runs, which follows when its weights change.
+        model: the network. A fast copy of it runs, which follows when its weights change. There is none with an
+            exported file.
         dtype: float32 or bfloat16, which the network computes in.
+        file: the exported file, or None.
 
     Raises:
-        UserError: the device is not there or does not do `--dtype`, or the checkpoint does not fill the network.
+        UserError: the device is not there or does not do `--dtype`, the checkpoint does not fill the network, or the
+            exported file cannot be run so.
     """
 
     preprocessor = PreProcessor
 
     def __init__(self, opt: 'Options'):
         self.opt = opt
+        self.file: ExportedFile | None = None
+        self.dtype = FLOAT32
+        if is_exported(opt.load_model):
+            self.open_file()
+        else:
+            self.make_network()
+        self.pre_process = self.preprocessor(
+            (opt.input_w, opt.input_h), opt.mean, opt.std, opt.down_ratio, opt.pad, opt.keep_res, opt.test_scales
+        )
+        self.pre_process.normalizes = self.file is None
+        self.images_shown = 0
+
+    def make_network(self) -> None:
+        """Build the network and fill it from the checkpoint."""
+        opt = self.opt
         self.compute_in(FLOAT32 if opt.dtype == 'auto' else opt.dtype)
         self.model: nn.Module = create_model(opt.arch, opt.heads, opt.head_conv)
         if opt.load_model:
@@ -74,15 +96,29 @@ class BaseDetector:
         else:
             logger.warning('no --load_model: the network is random')
         module_to_channels_last(self.model, device=opt.device).eval()
-        self.pre_process = self.preprocessor(
-            (opt.input_w, opt.input_h), opt.mean, opt.std, opt.down_ratio, opt.pad, opt.keep_res, opt.test_scales
-        )
-        self.images_shown = 0
+
+    def open_file(self) -> None:
+        """Open the exported file that runs in the network's place.
+
+        Raises:
+            UserError: it cannot be opened, or the options ask for what it cannot do.
+        """
+        opt = self.opt
+        if opt.debug >= 2:
+            raise UserError(
+                '--debug 2 and more show maps of the network, which an exported file does not: give the checkpoint'
+            )
+        self.file = open_exported(opt.load_model, opt.device.type == 'cuda')
+        if not opt.keep_res:
+            self.file.check_size(opt.input_h, opt.input_w)
 
     def fastest_dtype(self) -> str:
-        """Return the number type of `--dtype`, float32 or bfloat16, which auto measures once a processor."""
+        """Return the number type of `--dtype`, float32 or bfloat16, which auto measures once a processor.
+
+        An exported file's is its own: float32 stands for it.
+        """
         opt = self.opt
-        if opt.dtype != 'auto':
+        if opt.dtype != 'auto' or self.file is not None:
             return self.dtype
         images = opt.test_batch_size * (2 if opt.flip_test else 1)
         facts = {'arch': opt.arch, 'head_conv': opt.head_conv, 'heads': opt.heads}
@@ -94,6 +130,8 @@ class BaseDetector:
         Raises:
             UserError: the GPU does not compute in it.
         """
+        if self.file is not None:
+            return
         self.fast = FastNetwork(network_dtype(dtype, self.opt.device))
         self.dtype = str(self.fast.dtype).removeprefix('torch.')
 
@@ -142,7 +180,7 @@ class BaseDetector:
                 clock.stage('net')
                 rows = self.process(output)
                 clock.stage('dec')
-                if self.opt.debug >= 2:
+                if self.opt.debug >= 2 and isinstance(pixels, torch.Tensor):
                     for j, k in enumerate(group):
                         of_image = {head: maps[j : j + 1] for head, maps in output.items()}
                         self.look_inside(pixels[j], of_image, rows[j], f'{self.images_shown + k}_{scale:g}_')
@@ -156,23 +194,68 @@ class BaseDetector:
                 self.show_results(one.image, found, one.meta)
         return [{**found, **clock.times(share=len(batch))} for found in done]
 
-    def to_network(self, inputs: list[np.ndarray]) -> torch.Tensor:
-        """Join B inputs [1, 3, H, W] to [B, 3, H, W] on the device; with `--flip_test` B mirrored ones follow."""
+    def to_network(self, inputs: list[np.ndarray]) -> torch.Tensor | np.ndarray:
+        """Join B inputs [1, 3, H, W] to [B, 3, H, W] on the device; with `--flip_test` B mirrored ones follow.
+
+        For an exported file, B inputs uint8 [1, H, W, 3] become an array [B, H, W, 3], mirrored ones only where the
+        file has no decoder, which would see to them.
+        """
+        if self.file is not None:
+            pixels = np.concatenate(inputs)
+            return np.concatenate([pixels, pixels[:, :, ::-1]]) if self.file.raw and self.opt.flip_test else pixels
         images = torch.from_numpy(np.concatenate(inputs) if len(inputs) > 1 else inputs[0])
         images = images.to(self.opt.device, non_blocking=True)
         return torch.cat([images, images.flip(3)]) if self.opt.flip_test else images
 
-    def forward(self, images: torch.Tensor) -> Output:
-        """Run the network on images [B, 3, H, W].
+    def forward(self, images: torch.Tensor | np.ndarray) -> Output:
+        """Run the network on images [B, 3, H, W], or the exported file on images [B, H, W, 3].
 
         Returns:
-            The raw output of its last stack, `{head: float32 [B, c, h, w]}`.
+            The raw output of its last stack, `{head: float32 [B, c, h, w]}`; of an exported file with a decoder its
+            outputs [B, n, ...] by name.
         """
+        if isinstance(images, np.ndarray):
+            assert self.file is not None  # which such images are for
+            return {name: torch.from_numpy(values) for name, values in self.file.run(images).items()}
         return self.fast(self.model, images)
 
+    @torch.inference_mode()
     def process(self, output: Output) -> Sequence[np.ndarray] | np.ndarray:
-        """Decode a raw output, `{head: [B, c, h, w]}`, to rows [n, columns] of each image, on the output map."""
+        """Turn what `forward` returns, `{name: [B, ...]}`, into rows [n, columns] of each image, on the output map."""
+        decoded = self.file is not None and not self.file.raw
+        return (self.join_rows(output) if decoded else self.decode(output)).cpu().numpy()
+
+    def decode(self, output: Output) -> torch.Tensor:
+        """Decode a raw output, `{head: [B, c, h, w]}`, to rows [B, n, columns] on the output map.
+
+        With `--flip_test` the output is [2B, c, h, w], of the images and then of their mirror images. It can be traced
+        by `torch.export`.
+        """
         raise NotImplementedError
+
+    def columns(self) -> dict[str, int]:
+        """Return the columns of decoded rows in their order: `{name: how many}`, names as exported files have them."""
+        raise NotImplementedError
+
+    def name_rows(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Split decoded rows [B, n, columns] into the outputs of an exported file.
+
+        Returns:
+            float32 by name: one column as [B, n], points as [B, n, points, 2], others as [B, n, c]; `classes` as int64.
+        """
+        widths = self.columns()
+        parts = dict(zip(widths, rows.split(list(widths.values()), 2), strict=True))
+        for name, part in parts.items():
+            if name in POINTS:
+                parts[name] = part.unflatten(2, (-1, 2))
+            elif widths[name] == 1:
+                parts[name] = part.squeeze(2)
+        return {**parts, 'classes': parts['classes'].long()}
+
+    def join_rows(self, outputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Join the named outputs [B, n, ...] of an exported file to decoded rows float32 [B, n, columns]."""
+        B, n = outputs['scores'].shape
+        return torch.cat([outputs[name].float().reshape(B, n, -1) for name in self.columns()], 2)
 
     def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
         """Map one image's decoded rows to the coordinates of the image.

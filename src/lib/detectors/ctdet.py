@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from ..external.nms import soft_nms
-from ..models.outputs import activate_boxes, decode_boxes
-from ..models.utils import Output, flip_tensor
+from ..models.outputs import activate_boxes, box_rows
+from ..models.utils import Output, flip_tensor, halve
 from ..utils.debugger import Debugger
 from ..utils.merging import keep_best, merge_scales, undo_scale
 from ..utils.post_process import Detections, ctdet_post_process
@@ -18,12 +18,14 @@ from .base_detector import BaseDetector
 class CtdetDetector(BaseDetector):
     """Results are {class: [n, 5] x1 y1 x2 y2 score}, the best 100 (K if that is more) of all classes."""
 
-    @torch.inference_mode()
-    def process(self, output: Output) -> np.ndarray:
+    def decode(self, output: Output) -> torch.Tensor:
         """Decode to rows [B, K, 6] of box, score, class."""
         opt = self.opt
         maps = activate_boxes(output, opt.mse_loss)
-        return decode_boxes(average_mirrored(maps) if opt.flip_test else maps, opt.cat_spec_wh, opt.K)
+        return box_rows(average_mirrored(maps) if opt.flip_test else maps, opt.cat_spec_wh, opt.K)
+
+    def columns(self) -> dict[str, int]:
+        return {'boxes': 4, 'scores': 1, 'classes': 1}
 
     def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
         results = ctdet_post_process(
@@ -52,7 +54,7 @@ def average_mirrored(maps: Output) -> Output:
     Returns:
         Maps [B, c, h, w] of the images.
     """
-    halves = {head: both.chunk(2) for head, both in maps.items()}
+    halves = {head: halve(both) for head, both in maps.items()}
     return {
         head: plain if head == 'reg' else (plain + flip_tensor(mirrored)) / 2
         for head, (plain, mirrored) in halves.items()

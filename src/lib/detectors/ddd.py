@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..models.outputs import decode_boxes_3d
-from ..models.utils import Output
+from ..models.decode import centred_boxes
+from ..models.outputs import box_3d_rows
+from ..models.utils import Output, alpha_of
 from ..utils.ddd_utils import calib_of_image, common_calib
 from ..utils.debugger import Debugger
 from ..utils.detections import Detection
@@ -44,9 +45,19 @@ class DddDetector(BaseDetector):
         self.default_noted = bool(opt.calib)
         self.missing_noted: set[str] = set()  # images without a calibration in the folder `--calib`
 
-    @torch.inference_mode()
-    def process(self, output: Output) -> np.ndarray:
-        return decode_boxes_3d(output, self.opt.K)
+    def decode(self, output: Output) -> torch.Tensor:
+        """Decode to rows [B, K, 18], or [B, K, 16] without a `wh` head (`rows.DecodedBox3d`)."""
+        return box_3d_rows(output, self.opt.K)
+
+    def columns(self) -> dict[str, int]:
+        sizes = {'sizes': 2} if self.opt.reg_bbox else {}
+        return {'centers': 2, 'scores': 1, 'rotations': 8, 'depths': 1, 'dimensions': 3, **sizes, 'classes': 1}
+
+    def name_rows(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Split rows as all detectors do, and add `boxes` [B, n, 4], where there are sizes, and `alphas` [B, n]."""
+        parts = super().name_rows(rows)
+        boxes = {'boxes': centred_boxes(parts['centers'], parts['sizes'])} if self.opt.reg_bbox else {}
+        return {**boxes, **parts, 'alphas': alpha_of(parts['rotations'])}
 
     def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
         return ddd_post_process(rows[None], [meta['c']], [meta['s']], [self.image_calib(meta)], self.opt)[0]

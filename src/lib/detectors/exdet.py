@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from ..external.nms import soft_nms
-from ..models.outputs import decode_extremes, extreme_heatmaps, keep_detected
-from ..models.utils import Output
+from ..models.outputs import extreme_heatmaps, extreme_rows, keep_detected
+from ..models.utils import Output, halve
 from ..utils.debugger import Debugger
 from ..utils.merging import merge_extremes, undo_scale
 from ..utils.post_process import Detections, exdet_post_process
@@ -22,17 +22,23 @@ class ExdetDetector(BaseDetector):
     They are the best 100 of all classes.
     """
 
-    @torch.inference_mode()
     def process(self, output: Output) -> list[np.ndarray]:
-        """Decode to the rows [n, 14] of each image that are detections."""
+        """Turn an output into the rows [n, 14] of each image that are detections."""
+        return [keep_detected(rows) for rows in super().process(output)]
+
+    def decode(self, output: Output) -> torch.Tensor:
+        """Decode to rows [B, n, 14] of box, score, extreme points, class; those with a score of 0 are no detections."""
         opt = self.opt
-        rows = decode_extremes(
+        rows = extreme_rows(
             output, opt.K, opt.agnostic_ex, opt.scores_thresh, opt.center_thresh, opt.aggr_weight
         )  # [B, n, 14], [2B, n, 14] with --flip_test
         if opt.flip_test:
-            plain, flipped = np.split(rows, 2)
-            rows = np.concatenate([plain, mirror_rows(flipped, output['hm_c'].shape[3])], 1)  # [B, 2n, 14]
-        return [keep_detected(of_image) for of_image in rows]
+            plain, mirrored = halve(rows)
+            rows = torch.cat([plain, mirror_rows(mirrored, output['hm_c'].shape[3])], 1)  # [B, 2n, 14]
+        return rows
+
+    def columns(self) -> dict[str, int]:
+        return {'boxes': 4, 'scores': 1, 'extreme_points': 8, 'classes': 1}
 
     def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
         results = exdet_post_process(
@@ -49,9 +55,8 @@ class ExdetDetector(BaseDetector):
         add_extreme_view(debugger, image, rows, opt.down_ratio, opt.vis_thresh, 'pred_boxes')
 
 
-def mirror_rows(rows: np.ndarray, width: int) -> np.ndarray:
+def mirror_rows(rows: torch.Tensor, width: int) -> torch.Tensor:
     """Mirror rows [..., 14] found in the mirrored image onto the output map, `width` cells wide, of the plain one."""
+    is_x = torch.tensor([column in Extremes.XS for column in range(Extremes.COLUMNS)], device=rows.device)  # [14]
     rows = rows[..., list(Extremes.MIRROR)]
-    xs = list(Extremes.XS)
-    rows[..., xs] = width - rows[..., xs]
-    return rows
+    return torch.where(is_x, width - rows, rows)

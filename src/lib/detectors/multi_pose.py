@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from ..external.nms import soft_nms_39
-from ..models.outputs import activate_poses, decode_poses
-from ..models.utils import Output, flip_lr, flip_lr_off, flip_tensor
+from ..models.outputs import activate_poses, pose_rows
+from ..models.utils import Output, flip_lr, flip_lr_off, flip_tensor, halve
 from ..tasks import num_joints
 from ..utils.debugger import Debugger
 from ..utils.merging import merge_scales, undo_scale
@@ -23,14 +23,17 @@ class MultiPoseDetector(BaseDetector):
     the rows, so that they stay beside them through soft-NMS.
     """
 
-    @torch.inference_mode()
-    def process(self, output: Output) -> np.ndarray:
+    def decode(self, output: Output) -> torch.Tensor:
         """Decode to rows [B, K, 6 + 3J] of box, score, joints, class, scores of the joints."""
         maps = activate_poses(output, self.opt.mse_loss)
         if self.opt.flip_test:
             assert self.opt.flip_idx is not None  # checkpoints of poses record it
             maps = average_mirrored(maps, self.opt.flip_idx)
-        return np.concatenate(decode_poses(maps, self.opt.K), 2)  # [B, K, 6 + 3J]
+        return torch.cat(pose_rows(maps, self.opt.K), 2)  # [B, K, 6 + 3J]
+
+    def columns(self) -> dict[str, int]:
+        joints = num_joints(self.opt)
+        return {'boxes': 4, 'scores': 1, 'keypoints': 2 * joints, 'classes': 1, 'keypoint_scores': joints}
 
     def post_process(self, rows: np.ndarray, meta: Mapping, scale: float) -> Detections:
         rows, joint_scores = self.split(rows)
@@ -75,7 +78,7 @@ def average_mirrored(maps: Output, flip_idx: Sequence[Sequence[int]]) -> Output:
         'hps': lambda maps: flip_lr_off(maps, flip_idx),
         'hm_hp': lambda maps: flip_lr(maps, flip_idx),
     }
-    halves = {head: both.chunk(2) for head, both in maps.items()}
+    halves = {head: halve(both) for head, both in maps.items()}
     return {
         head: (plain + put_back[head](mirrored)) / 2 if head in put_back else plain
         for head, (plain, mirrored) in halves.items()

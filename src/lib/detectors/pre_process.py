@@ -24,6 +24,7 @@ class PreProcessor:
         pad: input sides are multiples of pad + 1.
         keep_res: each image keeps its resolution.
         test_scales: factors by which the image is resized, one input each.
+        normalizes: inputs are normalised; for exported files, which do it inside, they are not.
     """
 
     input_size: tuple[int, int]
@@ -34,6 +35,7 @@ class PreProcessor:
     keep_res: bool
     test_scales: list[float]
     warned: bool = False
+    normalizes: bool = True
 
     def __call__(self, image: np.ndarray, scale: float = 1.0) -> tuple[np.ndarray, dict]:
         """Make the input of one test scale.
@@ -43,8 +45,8 @@ class PreProcessor:
             scale: the image is resized by it first.
 
         Returns:
-            float32 [1, 3, h, w], and its meta: `c`, `s` of the window, `out_height`, `out_width` of the output
-            map, `height`, `width` of the image.
+            float32 [1, 3, h, w], or where it does not normalise uint8 BGR [1, h, w, 3], and its meta: `c`, `s` of the
+            window, `out_height`, `out_width` of the output map, `height`, `width` of the image.
         """
         height, width = image.shape[:2]
         resized_size = max(int(width * scale), 1), max(int(height * scale), 1)
@@ -60,7 +62,11 @@ class PreProcessor:
             'height': height,
             'width': width,
         }
-        return normalize(warped, self.mean, self.std)[None], meta
+        return (self.normalized(warped) if self.normalizes else warped)[None], meta
+
+    def normalized(self, image: np.ndarray) -> np.ndarray:
+        """Return an image uint8 BGR [H, W, 3] of the input's size as the network takes it, float32 [3, H, W]."""
+        return normalize(image, self.mean, self.std)
 
     def prefetch(self, image: np.ndarray, meta: Mapping | None = None) -> dict:
         """Make what `BaseDetector.run` takes in place of an image, BGR uint8 [H, W, 3]: it and all scales' inputs."""

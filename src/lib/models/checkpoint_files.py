@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 
 from ..utils.errors import UserError
+from .exported import is_exported
 from .facts import check_fact, describe, one_line, shorten
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ def read_checkpoint(path: str | os.PathLike, verify: bool) -> dict[str, Any]:
     """As `load_checkpoint`; without `verify`, the bytes of the tensors are neither read nor verified where the format
     allows it (not in files of PyTorch before 1.6, whose content waits to be loaded)."""
     identity = identify(path)
+    if is_exported(path):
+        raise UserError(f"'{path}' is an exported file, which test.py and demo.py run: give the checkpoint itself")
     if identity in waiting:
         return waiting.pop(identity) if verify else waiting[identity]
     with open_file(path) as file:

@@ -15,6 +15,7 @@ from ..utils.errors import UserError
 from ..utils.files import atomic_path
 from ..utils.schedule import set_learning_rate
 from .checkpoint_files import is_dense, is_state_dict, load_checkpoint, published_state, read_checkpoint
+from .exported import exported_facts, is_exported
 from .facts import check_facts, shorten
 from .families import family_of
 from .recognition import head_of, infer_facts, is_counter
@@ -106,6 +107,8 @@ def checkpoint_facts(path: str | os.PathLike) -> dict[str, Any]:
     The values of the weights are not read, but for files of PyTorch before 1.6, which can only be read whole; those
     are kept until they are loaded.
 
+    An exported file's facts are those that it records.
+
     Returns:
         The recorded ones of `facts.FACTS` but the epoch, each of its type; keys that are no facts are left out. Where
         arch, heads, head_conv or task is not recorded, what `infer_facts` finds is added. A width of the heads that
@@ -114,6 +117,8 @@ def checkpoint_facts(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         UserError: as `load_checkpoint`; a recorded fact is of another type or size than it can be.
     """
+    if is_exported(path):
+        return exported_facts(path)
     checkpoint = read_checkpoint(path, verify=False)
     facts = check_facts(path, checkpoint)
     if any(name not in facts for name in NETWORK_FACTS):

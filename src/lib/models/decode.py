@@ -8,6 +8,7 @@ that do not go together are a ValueError that names them.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ def keep_peaks(heat: torch.Tensor) -> torch.Tensor:
         a new tensor of the same shape and type.
     """
     maps = heat.reshape(math.prod(heat.shape[:-2]), *heat.shape[-2:]).contiguous()  # [n, h, w]
-    if maps.device.type == 'cpu' and maps.dtype == torch.float32:
+    if maps.device.type == 'cpu' and maps.dtype == torch.float32 and not torch.compiler.is_compiling():
         kept = torch.empty_like(maps)
         peak_kernel.keep(maps.numpy(), kept.numpy())
     else:
@@ -82,11 +83,13 @@ def top_k(heat: torch.Tensor, K: int) -> Peaks:
     check_heatmap(heat)
     B, C, h, w = heat.shape
     rows = heat.reshape(B, C * h, w)
-    best_rows = rows.amax(2).topk(min(K, C * h)).indices  # [B, R]
+    best_rows = rows.amax(2).topk(K if C * h >= K else C * h).indices  # [B, R]
     candidates = rows.gather(1, best_rows.unsqueeze(2).expand(-1, -1, w)).flatten(1)  # [B, R*w]
-    scores, order = candidates.topk(min(K, C * h * w))  # [B, K]
-    row, x = best_rows.gather(1, order // w), order % w
-    classes, y = row // h, row % h
+    scores, order = candidates.topk(K if C * h * w >= K else C * h * w)  # [B, K]
+    place = order // w
+    row, x = best_rows.gather(1, place), order - place * w  # ONNX has no remainder by a size that is not fixed
+    classes = row // h
+    y = row - classes * h
     return Peaks(scores.float(), y * w + x, classes, y.float(), x.float())
 
 
@@ -112,7 +115,7 @@ def check_maps(heat: torch.Tensor, **maps: tuple[torch.Tensor | None, int]) -> N
     """
     check_heatmap(heat)
     for name, (values, channels) in maps.items():
-        expected = [len(heat), channels, *heat.shape[2:]]
+        expected = [heat.shape[0], channels, *heat.shape[2:]]
         if values is not None and list(values.shape) != expected:
             raise ValueError(
                 f'expected {name} {expected} beside a heatmap {list(heat.shape)}, found {list(values.shape)}'
@@ -214,8 +217,7 @@ def _snap_joints(
         inds = peaks.inds.unflatten(0, (B, J)).flatten(1)  # [B, J * L]
         points = points + transpose_and_gather_feat(hp_offset, inds).view_as(points)
 
-    exact = 'donot_use_mm_for_euclid_dist'
-    distances = torch.cdist(regressed, points, compute_mode=exact)  # [B, J, K, L]
+    distances = _distances(regressed, points)  # [B, J, K, L]
     distances = distances.masked_fill((peak_scores <= JOINT_THRESH).unsqueeze(2), float('inf'))
     distance, nearest = distances.min(3)  # [B, J, K]
     candidate = points.gather(2, nearest.unsqueeze(3).expand(-1, -1, -1, 2))  # [B, J, K, 2]
@@ -227,6 +229,13 @@ def _snap_joints(
     placed = torch.where(snaps.unsqueeze(3), candidate, regressed)
     scores = torch.where(snaps, peak_scores.gather(2, nearest), _heat_at(hm_hp, placed))
     return placed.transpose(1, 2), scores.transpose(1, 2)
+
+
+def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the distances [..., n, m] between points [..., n, 2] and [..., m, 2]."""
+    if torch.compiler.is_compiling():  # ONNX has no cdist
+        return (a.unsqueeze(-2) - b.unsqueeze(-3)).square().sum(-1).sqrt()
+    return torch.cdist(a, b, compute_mode='donot_use_mm_for_euclid_dist')
 
 
 def _heat_at(heat: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
@@ -324,18 +333,27 @@ def exct_decode(
         classes = torch.zeros_like(classes)
         ct_heat, ct_classes = ct_heat.max(1, keepdim=True)  # [B, 1, h, w]
 
-    detections = points.new_zeros(len(points), num_dets, 14)
-    for image in range(len(points)):
-        quads, score, middle = _best_quads(
-            cells[image], classes[image], scores[image], ct_heat[image], scores_thresh, center_thresh, num_dets
-        )
-        x, y = points[image, torch.arange(4, device=quads.device), quads].unbind(2)  # [n, 4]
-        label = ct_classes[image, 0].flatten()[middle] if agnostic else classes[image, TOP, quads[:, TOP]]  # [n]
-        box = torch.stack([x[:, LEFT], y[:, TOP], x[:, RIGHT], y[:, BOTTOM]], 1)
-        corners = torch.stack([x, y], 2).flatten(1)  # [n, 8]
-        rows = torch.cat([box, score[:, None], corners, label[:, None]], 1)  # [n, 14]
-        detections[image, : len(rows)] = rows
-    return detections
+    find = _best_of_all_quads if torch.compiler.is_compiling() else _best_quads
+    quads, score, middle = find(cells, classes, scores, ct_heat, scores_thresh, center_thresh, num_dets)
+    sources, places = (ct_classes.flatten(1), middle) if agnostic else (classes[:, TOP], quads[..., TOP])
+    labels = sources.gather(1, places)  # [B, num_dets]
+    return _quad_rows(points, quads, score, labels)
+
+
+def _quad_rows(points: torch.Tensor, quads: torch.Tensor, score: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the rows [B, n, 14] of fours of points; those whose score is 0 are zero.
+
+    Args:
+        points: [B, 4, K, 2] x, y of the points of each side.
+        quads: int64 [B, n, 4] which of them make a four.
+        score, labels: [B, n] of each four.
+    """
+    chosen = points.gather(2, quads.transpose(1, 2).unsqueeze(3).expand(-1, -1, -1, 2))  # [B, 4, n, 2]
+    x, y = chosen.transpose(1, 2).unbind(3)  # [B, n, 4]
+    box = torch.stack([x[..., LEFT], y[..., TOP], x[..., RIGHT], y[..., BOTTOM]], 2)  # [B, n, 4]
+    corners = torch.stack([x, y], 3).flatten(2)  # [B, n, 8]
+    rows = torch.cat([box, score.unsqueeze(2), corners, labels.unsqueeze(2)], 2)  # [B, n, 14]
+    return torch.where(score.unsqueeze(2) > 0, rows, 0)
 
 
 # One class-agnostic map a side: as exct_decode, with its arguments.
@@ -343,6 +361,91 @@ agnex_ct_decode = partial(exct_decode, agnostic=True)
 
 
 def _best_quads(
+    cells: torch.Tensor, classes: torch.Tensor, scores: torch.Tensor, ct_heat: torch.Tensor, *limits: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the best fours of points that can be the extreme points of one object, best first.
+
+    Args:
+        cells: [B, 4, K, 2] x, y of the top, left, bottom and right points.
+        classes, scores: [B, 4, K] of each.
+        ct_heat: [B, C, h, w] probabilities of the centres.
+        limits: least score of a point, least probability of a centre, how many fours to return.
+
+    Returns:
+        int64 [B, count, 4] the fours, [B, count] their scores, int64 [B, count] the cells y * w + x of their centres;
+        zeros where there are fewer.
+    """
+    count = int(limits[-1])
+    quads, middles = classes.new_zeros(len(cells), count, 4), classes.new_zeros(len(cells), count)
+    best = scores.new_zeros(len(cells), count)
+    for image in range(len(cells)):
+        found, score, middle = _best_quads_of_image(
+            cells[image], classes[image], scores[image], ct_heat[image], limits[0], limits[1], count
+        )
+        quads[image, : len(found)], best[image, : len(found)], middles[image, : len(found)] = found, score, middle
+    return quads, best, middles
+
+
+def _best_of_all_quads(
+    cells: torch.Tensor, classes: torch.Tensor, scores: torch.Tensor, ct_heat: torch.Tensor, *limits: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Find the fours as `_best_quads` does, with its arguments and returns, in steps that do not depend on the values.
+
+    For exported files: the whole lattice of K^4 fours is scored.
+    """
+    scores_thresh, center_thresh, count = limits
+    B, _, K, _ = cells.shape
+    h, w = ct_heat.shape[2:]
+    x, y = cells.unbind(3)  # [B, 4, K]
+    agree = _agreement(cells, classes, scores, scores_thresh)
+    rows = ((y[:, TOP, :, None] + y[:, BOTTOM, None] + 0.5) / 2).long()  # [B, K, K]
+    columns = ((x[:, LEFT, :, None] + x[:, RIGHT, None] + 0.5) / 2).long().flatten(1)  # [B, K * K]
+    places = (classes[:, TOP, :, None] * h + rows).flatten(1)  # [B, K * K], rows of the centres' maps
+    middle_rows = ct_heat.flatten(1, 2).gather(1, places.unsqueeze(2).expand(-1, -1, w)).float()  # [B, K * K, w]
+    centre = middle_rows.gather(2, columns.unsqueeze(1).expand(-1, K * K, -1))  # [B, K * K, K * K]
+    high = (scores[:, TOP, :, None] + scores[:, BOTTOM, None]).flatten(1)  # [B, K * K]
+    wide = (scores[:, LEFT, :, None] + scores[:, RIGHT, None]).flatten(1)
+    fits_top = (agree(TOP, LEFT).unsqueeze(3) & agree(TOP, RIGHT).unsqueeze(2)).flatten(2)  # [B, K, K * K]
+    fits_bottom = (agree(BOTTOM, LEFT).unsqueeze(3) & agree(BOTTOM, RIGHT).unsqueeze(2)).flatten(2)
+    possible = (fits_top.unsqueeze(2) & fits_bottom.unsqueeze(1)).flatten(1, 2)  # [B, K * K, K * K]
+    possible = possible & agree(TOP, BOTTOM).flatten(1).unsqueeze(2) & agree(LEFT, RIGHT).flatten(1).unsqueeze(1)
+    score = (high.unsqueeze(2) + wide.unsqueeze(1) + 2 * centre) / 6
+    score = torch.where(possible & (centre >= center_thresh), score, 0).flatten(1)  # [B, K ** 4]
+    best, place = F.pad(score, (0, max(0, int(count) - K**4))).topk(int(count))  # [B, count]
+    place = place.clamp(max=K**4 - 1)
+    i, j = place // K**2, place % K**2
+    middle = rows.flatten(1).gather(1, i) * w + columns.gather(1, j)  # [B, count]
+    return torch.stack([i // K, j // K, i % K, j % K], 2), best, middle
+
+
+def _agreement(
+    cells: torch.Tensor, classes: torch.Tensor, scores: torch.Tensor, scores_thresh: float
+) -> Callable[[int, int], torch.Tensor]:
+    """Return the function that says which points of two sides can be one object's.
+
+    Args:
+        cells: [..., 4, K, 2] x, y of the top, left, bottom and right points.
+        classes, scores: [..., 4, K] of each.
+        scores_thresh: least score of a point.
+
+    Returns:
+        A function of two sides a, b that returns [..., K, K]: whether point i of a and j of b are strong, of one class,
+        and each the furthest on its own side.
+    """
+    x, y = cells.unbind(-1)  # [..., 4, K]
+    reach = torch.stack([-y, -x, y, x], -3)  # [..., 4, 4, K]: how far up, left, down, right each point of each side is
+    strong = scores >= scores_thresh
+
+    def agree(a: int, b: int) -> torch.Tensor:
+        far_a = reach[..., a, a, :, None] >= reach[..., a, b, None, :]
+        far_b = reach[..., b, b, None, :] >= reach[..., b, a, :, None]
+        same = classes[..., a, :, None] == classes[..., b, None, :]
+        return same & strong[..., a, :, None] & strong[..., b, None, :] & far_a & far_b
+
+    return agree
+
+
+def _best_quads_of_image(
     cells: torch.Tensor,
     classes: torch.Tensor,
     scores: torch.Tensor,
@@ -366,15 +469,7 @@ def _best_quads(
         int64 [n, 4] the fours, [n] their scores, all positive, int64 [n] the cells y * w + x of their centres.
     """
     x, y = cells.unbind(2)  # [4, K]
-    reach = torch.stack([-y, -x, y, x])  # [4, 4, K]: how far up, left, down, right each point of each side is
-    strong = scores >= scores_thresh
-
-    def agree(a: int, b: int) -> torch.Tensor:
-        """Return [K, K]: point i of side a and j of side b are of one class, each the furthest on its own side."""
-        far_a, far_b = reach[a, a, :, None] >= reach[a, b], reach[b, b] >= reach[b, a, :, None]
-        same = (classes[a, :, None] == classes[b]) & strong[a, :, None] & strong[b]
-        return same & far_a & far_b
-
+    agree = _agreement(cells, classes, scores, scores_thresh)
     top_left, top_right = agree(TOP, LEFT), agree(TOP, RIGHT)
     bottom_left, bottom_right = agree(BOTTOM, LEFT), agree(BOTTOM, RIGHT)
     top, bottom = agree(TOP, BOTTOM).nonzero(as_tuple=True)  # [n]

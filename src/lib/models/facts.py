@@ -5,7 +5,7 @@ Importing this module does not import torch.
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,30 +145,52 @@ FACTS: dict[str, Fact] = {
     )
 }
 
+# What an exported file records beside the facts of its checkpoint.
+EXPORT_FACTS: dict[str, Fact] = {
+    fact.name: fact
+    for fact in (
+        Fact('version', *TEXT),
+        Fact('float_input', *FLAG),
+        Fact('dynamic_size', *FLAG),
+        Fact('raw', *FLAG),
+        Fact('half', *FLAG),
+        Fact('K', whole(1, 1_000_000), 'a count of 1 or more'),
+        Fact('flip_test', *FLAG),
+        Fact('scores_thresh', *NUMBER),
+        Fact('center_thresh', *NUMBER),
+        Fact('aggr_weight', *NUMBER),
+    )
+}
+DECODER_FACTS = ('K', 'flip_test', 'scores_thresh', 'center_thresh', 'aggr_weight')  # options of the decoder in it
 
-def check_fact(path: str | os.PathLike, name: str, value: Any) -> None:
-    """Check one fact of the checkpoint at `path`.
+
+def check_fact(path: str | os.PathLike, name: str, value: Any, table: Mapping[str, Fact] = FACTS) -> None:
+    """Check one fact of the file at `path`, which the table has.
 
     Raises:
         UserError: the value is not one that the fact can have; names both.
     """
-    if not FACTS[name].valid(value):
+    if not table[name].valid(value):
         raise UserError(
             f"'{path}' is not a checkpoint of this program: its {name} is {describe(value)}, expected "
-            f'{FACTS[name].expected}; fetch or copy it again, or keep its weights alone'
+            f'{table[name].expected}; fetch or copy it again, or keep its weights alone'
         )
 
 
-def check_facts(path: str | os.PathLike, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts in a checkpoint beside its epoch, checked; other keys, and facts that are None, are left out.
+def check_facts(
+    path: str | os.PathLike, checkpoint: dict[str, Any], table: Mapping[str, Fact] = FACTS
+) -> dict[str, Any]:
+    """Return the facts of the table in a checkpoint beside its epoch, checked.
+
+    Other keys, and facts that are None, are left out.
 
     Raises:
         UserError: a fact is of another type or size than it can be, or joints lie outside their number; names it.
     """
-    facts = {name: checkpoint[name] for name in FACTS if checkpoint.get(name) is not None}
+    facts = {name: checkpoint[name] for name in table if checkpoint.get(name) is not None}
     facts.pop('epoch', None)  # a published key, checked whenever a checkpoint is read
     for name, value in facts.items():
-        check_fact(path, name, value)
+        check_fact(path, name, value, table)
     joints = facts.get('num_joints', math.inf)
     for name in ('flip_idx', 'skeleton'):
         for pair in facts.get(name, ()):

@@ -111,10 +111,14 @@ def beginning(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().as_strided((min(SAMPLE, tensor.numel()),), (1,))
 
 
-def fast_copy(network: nn.Module) -> nn.Module:
+def fast_copy(network: nn.Module, folds_all: bool = False) -> nn.Module:
     """Copy a CenterNet for inference.
 
     A network whose `forward` cannot be traced keeps its batch norms and its spare outputs; a note says so.
+
+    Args:
+        network: the CenterNet.
+        folds_all: as `fold_graph` takes it.
 
     Returns:
         a module, images [B, 3, H, W] -> {head: [B, c, h, w]} of the last stack.
@@ -126,7 +130,7 @@ def fast_copy(network: nn.Module) -> nn.Module:
         reason = str(error).partition('\n')[0]
         log.info(f'note: {type(network).__name__} runs as it is, batch norms and all: it cannot be traced ({reason})')
         return model
-    return fold_graph(model, graph)
+    return fold_graph(model, graph, folds_all)
 
 
 def shared_copy(model: nn.Module) -> nn.Module:
@@ -158,8 +162,13 @@ def fold_batch_norm(model: nn.Module) -> fx.GraphModule:
 
 
 @torch.no_grad()
-def fold_graph(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
-    """Fold the batch norms of a model at evaluation and its graph, both in place; see `fold_batch_norm`."""
+def fold_graph(model: nn.Module, graph: fx.Graph, folds_all: bool = False) -> fx.GraphModule:
+    """Fold the batch norms of a model at evaluation and its graph, both in place; see `fold_batch_norm`.
+
+    Args:
+        model, graph: the model, and its graph by `Tracer`.
+        folds_all: fold the norms after convolutions of more than `MOST_FOLDED` weights, too.
+    """
     graph.eliminate_dead_code(is_impure_node=acts)
     modules = {node: model.get_submodule(node.target) for node in graph.nodes if node.op == 'call_module'}
     calls = Counter(modules.values())
@@ -169,7 +178,7 @@ def fold_graph(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
             isinstance(norm, nn.BatchNorm2d)
             and norm.running_mean is not None  # without it, statistics are the batch's also at evaluation
             and isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d, DCN))
-            and (conv.weight.numel() <= MOST_FOLDED or isinstance(conv, nn.ConvTranspose2d))
+            and (folds_all or conv.weight.numel() <= MOST_FOLDED or isinstance(conv, nn.ConvTranspose2d))
             and len(node.args[0].users) == calls[conv] == 1
         ):
             fold(conv, norm)

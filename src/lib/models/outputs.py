@@ -22,6 +22,11 @@ def activate_boxes(output: Output, mse_loss: bool) -> Output:
 
 
 def decode_boxes(maps: Output, cat_spec_wh: bool, K: int) -> np.ndarray:
+    """ctdet: decode activated maps; arguments and return are those of `box_rows`, [B, K, 6], as an array."""
+    return box_rows(maps, cat_spec_wh, K).cpu().numpy()
+
+
+def box_rows(maps: Output, cat_spec_wh: bool, K: int) -> torch.Tensor:
     """ctdet: decode activated maps.
 
     Args:
@@ -32,7 +37,7 @@ def decode_boxes(maps: Output, cat_spec_wh: bool, K: int) -> np.ndarray:
     Returns:
         float32 [B, K, 6] of box, score, class.
     """
-    return ctdet_decode(maps['hm'], maps['wh'], maps.get('reg'), cat_spec_wh, K).cpu().numpy()
+    return ctdet_decode(maps['hm'], maps['wh'], maps.get('reg'), cat_spec_wh, K)
 
 
 def activate_poses(output: Output, mse_loss: bool) -> Output:
@@ -47,6 +52,12 @@ def activate_poses(output: Output, mse_loss: bool) -> Output:
 
 
 def decode_poses(maps: Output, K: int) -> tuple[np.ndarray, np.ndarray]:
+    """multi_pose: decode activated maps; as `pose_rows`, [B, K, 6 + 2J] and [B, K, J], as arrays."""
+    rows, joint_scores = pose_rows(maps, K)
+    return rows.cpu().numpy(), joint_scores.cpu().numpy()
+
+
+def pose_rows(maps: Output, K: int) -> tuple[torch.Tensor, torch.Tensor]:
     """multi_pose: decode activated maps.
 
     Args:
@@ -58,10 +69,11 @@ def decode_poses(maps: Output, K: int) -> tuple[np.ndarray, np.ndarray]:
         Rows float32 [B, K, 6 + 2J] of box, score, joints, class, and scores of the joints [B, K, J].
     """
     reg, hm_hp, hp_offset = maps.get('reg'), maps.get('hm_hp'), maps.get('hp_offset')
-    rows, joint_scores = multi_pose_decode(
+    found = multi_pose_decode(
         maps['hm'], maps['wh'], maps['hps'], reg, hm_hp, hp_offset, K, return_keypoint_scores=True
     )
-    return rows.cpu().numpy(), joint_scores.cpu().numpy()
+    assert isinstance(found, tuple)  # with the joints' scores
+    return found
 
 
 def extreme_heatmaps(output: Output) -> Output:
@@ -72,6 +84,13 @@ def extreme_heatmaps(output: Output) -> Output:
 def decode_extremes(
     output: Output, K: int, agnostic: bool, scores_thresh: float, center_thresh: float, aggr_weight: float
 ) -> np.ndarray:
+    """exdet: decode a raw output; arguments and return are those of `extreme_rows`, [B, 1000, 14], as an array."""
+    return extreme_rows(output, K, agnostic, scores_thresh, center_thresh, aggr_weight).cpu().numpy()
+
+
+def extreme_rows(
+    output: Output, K: int, agnostic: bool, scores_thresh: float, center_thresh: float, aggr_weight: float
+) -> torch.Tensor:
     """exdet: decode a raw output.
 
     Args:
@@ -87,7 +106,7 @@ def decode_extremes(
     heats = [extreme_heatmaps(output)[f'hm_{part}'] for part in (*SIDES, 'c')]
     offsets = [output.get(f'reg_{side}') for side in SIDES]
     thresholds = {'scores_thresh': scores_thresh, 'center_thresh': center_thresh, 'aggr_weight': aggr_weight}
-    return decode(*heats, *offsets, K=K, **thresholds).cpu().numpy()
+    return decode(*heats, *offsets, K=K, **thresholds)
 
 
 def keep_detected(rows: np.ndarray) -> np.ndarray:
@@ -96,6 +115,11 @@ def keep_detected(rows: np.ndarray) -> np.ndarray:
 
 
 def decode_boxes_3d(output: Output, K: int) -> np.ndarray:
+    """ddd: decode a raw output; arguments and return are those of `box_3d_rows`, [B, K, 18 or 16], as an array."""
+    return box_3d_rows(output, K).cpu().numpy()
+
+
+def box_3d_rows(output: Output, K: int) -> torch.Tensor:
     """ddd: decode a raw output; heatmaps are sigmoids also with `--mse_loss`.
 
     Args:
@@ -107,5 +131,4 @@ def decode_boxes_3d(output: Output, K: int) -> np.ndarray:
         float32 [B, K, 18], or [B, K, 16] without a `wh` head (`rows.DecodedBox3d`).
     """
     heat, depth = output['hm'].sigmoid(), depth_of(output['dep'])
-    rows = ddd_decode(heat, output['rot'], depth, output['dim'], output.get('wh'), output.get('reg'), K)
-    return rows.cpu().numpy()
+    return ddd_decode(heat, output['rot'], depth, output['dim'], output.get('wh'), output.get('reg'), K)

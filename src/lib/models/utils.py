@@ -1,5 +1,6 @@
 """Reading values off maps at cells, and mirroring maps: shared by decoders, losses, detectors and trainers."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,12 +21,18 @@ def transpose_and_gather_feat(feat: torch.Tensor, ind: torch.Tensor) -> torch.Te
     Raises:
         ValueError: another number of axes, or of images.
     """
-    if feat.dim() != 4 or ind.dim() != 2 or len(feat) != len(ind):
+    if feat.dim() != 4 or ind.dim() != 2 or feat.shape[0] != ind.shape[0]:
         raise ValueError(
             f'expected a map [B, C, h, w] and cells [B, N], found {list(feat.shape)} and {list(ind.shape)}'
         )
     channels = ind.unsqueeze(1).expand(-1, feat.shape[1], -1)  # [B, C, N]
     return feat.flatten(2).gather(2, channels).transpose(1, 2)  # [B, N, C]
+
+
+def halve(both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split [2B, ...], B of images and then B of their mirror images, into the two, [B, ...] each."""
+    plain, mirrored = both.unflatten(0, (2, -1))
+    return plain, mirrored
 
 
 def flip_tensor(x: torch.Tensor) -> torch.Tensor:
@@ -117,3 +124,10 @@ def depth_logits(depth: torch.Tensor) -> torch.Tensor:
         float32 of the same shape.
     """
     return torch.logit(1 / (depth.double() + 1) - 1e-6).float()
+
+
+def alpha_of(rot: torch.Tensor) -> torch.Tensor:
+    """Return the observation angle in radians [...] from the rotation head [..., 8]: `ddd_utils.get_alpha` in torch."""
+    first = torch.atan2(rot[..., 2], rot[..., 3]) - math.pi / 2  # [...]
+    second = torch.atan2(rot[..., 6], rot[..., 7]) + math.pi / 2  # [...]
+    return torch.where(rot[..., 1] > rot[..., 5], first, second)

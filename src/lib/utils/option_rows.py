@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from .errors import UserError
 
-MAIN, TEST, DEMO = 'main.py', 'test.py', 'demo.py'
-PROGRAMS = (MAIN, TEST, DEMO)
+MAIN, TEST, DEMO, EXPORT = 'main.py', 'test.py', 'demo.py', 'export.py'
+PROGRAMS = (MAIN, TEST, DEMO, EXPORT)
 INFERENCE = (TEST, DEMO)
 
 T = TypeVar('T', bound=type)

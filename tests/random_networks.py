@@ -1,0 +1,56 @@
+"""Checkpoints of random networks whose heads answer something: heatmaps with peaks, boxes with sides."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lib.datasets.dataset_factory import get_dataset
+from lib.exports.check import check_image
+from lib.models.model import create_model, save_model
+from lib.opts import model_facts, opts
+from lib.tasks import TASKS
+from lib.utils.image import normalize
+from lib.utils.option_rows import EXPORT
+
+LEVELS = {'ctdet': -3, 'ddd': -3, 'multi_pose': -2, 'exdet': 0}  # mean of the heatmaps' logits
+SPREAD = 0.25  # of other heads than heatmaps: differences grow with it
+ALIKE = 0.8  # share that exdet's four maps have in common: else no top point would lie above a bottom point
+SIDES = 8.0  # mean of `wh`, in cells
+
+
+@torch.no_grad()
+def save_random_network(path: Path, task: str, arch: str, size: int, *args: str, spread: float = 1.0) -> str:
+    """Write a checkpoint of a random network; returns its path.
+
+    Its heads are scaled by what they answer to the image that `export.py` compares files on, where the heatmaps' logits
+    have that spread. Other images may give much more: a small spread keeps probabilities off 1, where all are equal.
+    """
+    sides = ['--input_h', str(size), '--input_w', str(2 * size)] if task == 'ddd' else ['--input_res', str(size)]
+    opt = opts().parse([task, '--arch', arch, '--gpus', '-1', *sides, *args], program=EXPORT)
+    data = get_dataset(TASKS[task].dataset, task)
+    facts = {name: getattr(data, name) for name in ('mean', 'std', 'num_joints', 'flip_idx', 'skeleton')}
+    names = data.class_names if task in ('ddd', 'multi_pose') else ['disc', 'triangle', 'cross']  # of toy data
+    opts.update_dataset_info_and_set_heads(opt, Namespace(class_names=names, default_resolution=[size, size], **facts))
+    torch.manual_seed(0)
+    network = create_model(arch, opt.heads, opt.head_conv)
+    image = torch.from_numpy(normalize(check_image(opt, opt.input_h, opt.input_w), opt.mean, opt.std))  # [3, H, W]
+    images = torch.stack([image, image.flip(2)])
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # statistics of this batch alone
+    network.train()(images)
+    heads = {name: network.head(name, opt.num_stacks - 1) for name in opt.heads}
+    for name in [f'hm_{side}' for side in 'lbr' if task == 'exdet']:
+        heads[name][:-1].load_state_dict(heads['hm_t'][:-1].state_dict())
+        heads[name][-1].weight.lerp_(heads['hm_t'][-1].weight, ALIKE)
+    maps = network.eval()(images)[-1]
+    for name, head in heads.items():
+        last = head[-1]
+        wanted, level = (spread, LEVELS[task]) if 'hm' in name else (SPREAD, SIDES if name == 'wh' else 0.0)
+        scale = wanted / maps[name].std()
+        last.weight.mul_(scale)
+        last.bias.sub_(maps[name].mean()).mul_(scale).add_(level)
+    save_model(path, 1, network, **model_facts(opt))
+    return str(path)
