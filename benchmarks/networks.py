@@ -14,6 +14,7 @@ from centernet.detectors.detector_factory import detector_factory
 from centernet.models.model import create_model
 from centernet.models.networks.dcn import DCN
 from centernet.opts import opts
+from centernet.trains.precision import Precision
 from centernet.trains.train_factory import train_factory
 from centernet.utils.device import cpu_has_bfloat16
 from timing import Row, alternate, peak_memory
@@ -54,6 +55,9 @@ def rows(seconds: float) -> Iterator[Row]:
         for dtype in [name for name in runs if name in goals]:
             what = f'{arch} detector.run, {SIDE} x {SIDE}, {dtype}'
             yield Row(what, times[dtype], times['eager'], 'eager float32', f'>= {goals[dtype]}')
+    steps = {dtype: our_step('dla_34', 2, 256, dtype=dtype) for dtype in ('float32', 'bfloat16')}
+    times = alternate(steps, seconds)
+    yield Row('dla_34 training step, 2 of 256 x 256, bfloat16', times['bfloat16'], times['float32'], 'float32')
     times = alternate({'ours': our_step('dla_34', 4, 256), 'eager': published_step('dla_34', 4, 256)}, seconds)
     yield Row('dla_34 training step, 4 of 256 x 256', times['ours'], times['eager'], 'eager', '>= 5')
 
@@ -142,13 +146,14 @@ def use_torchvision(model: nn.Module) -> nn.Module:
     return model
 
 
-def our_step(arch: str, images: int, side: int, device: str = 'cpu') -> Callable[[], object]:
-    """Return a training step as main.py does it."""
+def our_step(arch: str, images: int, side: int, device: str = 'cpu', dtype: str = 'float32') -> Callable[[], object]:
+    """Return a training step as main.py does it; in another type than float32 as with `--amp`, faster or not."""
     opt = opts().init(['ctdet', '--arch', arch, '--gpus', '-1' if device == 'cpu' else '0'])
     opt.device = torch.device(device)
     model = create_model(arch, opt.heads, opt.head_conv)
     trainer = train_factory['ctdet'](opt, model, torch.optim.Adam(model.parameters(), 1e-4, fused=True))
     trainer.set_device(opt.device)
+    trainer.precision = Precision(dtype, opt.device.type, learns=True)
     model.train()
     return partial(trainer.train_iteration, training_batch(images, side))
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 def main(args: list[str] | None = None) -> None:
     with stop_signals_exit():
         from lib.opts import opts
+        from lib.utils.launch import refuse_ranks
 
+        refuse_ranks('demo.py')
         opt = opts().init(args)
 
         from lib.detectors.detector_factory import detector_factory
@@ -38,6 +40,7 @@ def main(args: list[str] | None = None) -> None:
     outputs = Outputs(opt, source, writable_folder(opt.output or Path(opt.save_dir) / 'demo'))
     detector = detector_factory[opt.task](opt)
     with stop_signals_interrupt():
+        detector.compute_in(detector.fastest_dtype())
         demo(opt, detector, source, outputs)
 
 

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 def main(args: list[str] | None = None) -> None:
     with stop_signals_exit():
         from lib.opts import opts
+        from lib.utils.launch import refuse_ranks
         from lib.utils.option_rows import EXPORT
 
+        refuse_ranks('export.py')
         opt = opts().init(args, program=EXPORT)
         opt.gpus, opt.gpus_str = [-1], '-1'  # a network is traced on the CPU, whatever runs it
         check_options(opt)

@@ -32,8 +32,14 @@ def seeded():
 
 @pytest.fixture(autouse=True, scope='session')
 def own_cache(tmp_path_factory):
-    """Tests leave the user's cache of image headers alone."""
+    """Tests leave the user's cache of image headers and of measurements alone."""
     os.environ['XDG_CACHE_HOME'] = str(tmp_path_factory.mktemp('cache'))
+
+
+@pytest.fixture(autouse=True)
+def measures_nothing(monkeypatch):
+    """`--dtype auto` is float32 on every processor, so that no result depends on a measurement."""
+    monkeypatch.setattr('lib.models.fast_dtype.may_gain', lambda device: False)
 
 
 @pytest.fixture(scope='session')

@@ -320,7 +320,6 @@ def test_a_cache_that_cannot_be_written_is_a_note(tmp_path, monkeypatch, capsys)
     write_image(tmp_path / 'a.png')
     (tmp_path / 'cache').write_text('a file')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    image_headers.note_unsaved.cache_clear()
     for _ in range(2):
         assert read_headers(str(tmp_path), ['a.png'])[0].state == OK
     assert capsys.readouterr().out.count('note: image headers') == 1

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
 from lib.models.networks import native_dcn
-from lib.models.networks.dcn import DCN
+from lib.models.networks.dcn import BACKENDS, DCN
 from lib.models.networks.native_dcn import native_deform_conv2d
 from lib.utils.errors import UserError
 
@@ -194,7 +194,7 @@ def test_backends():
     layer.backend = 'auto'
     torch.testing.assert_close(layer(x.double()).float(), wanted)
     layer.backend = 'native'
-    with pytest.raises(UserError, match="'native' is for float32 and bfloat16.*float64.*use 'auto'"):
+    with pytest.raises(UserError, match="'native' is for float32, bfloat16 and float16.*float64.*use 'auto'"):
         layer(x.double())
 
 
@@ -210,6 +210,43 @@ def test_bfloat16(backend):
     torch.testing.assert_close(got.float(), want, rtol=2e-2, atol=2e-2)
     grads = torch.autograd.grad(layer(half[0]).float().sum(), [half[0], layer.weight])
     assert all(g.dtype == torch.bfloat16 and g.abs().sum() > 0 for g in grads)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('backend', list(BACKENDS))
+def test_autocast(backend, dtype):
+    """Computes in autocast's type as a convolution does, whatever comes in, near float32's values and gradients."""
+    layer, x = DCN(32, 16, backend=backend), torch.randn(2, 32, 9, 9)
+    torch.nn.init.normal_(layer.conv_offset_mask.weight, std=0.02)
+    results = []
+    for incoming in (None, torch.float32, dtype):
+        with torch.autocast('cpu', dtype, enabled=incoming is not None):
+            out = layer(x.to(incoming))
+        assert out.dtype == (torch.float32 if incoming is None else dtype)
+        results.append([out.float(), *torch.autograd.grad(out.float().square().sum(), list(layer.parameters()))])
+    assert all(gradient.dtype == torch.float32 for result in results for gradient in result)
+    for result in results[1:]:
+        for ours, wide in zip(result, results[0], strict=True):
+            assert (ours - wide).norm() < 0.1 * wide.norm()
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_compiled_network_under_autocast(dtype):
+    """A small network with deformable convolutions, compiled as a whole, gives what it gives uncompiled, and learns."""
+    layer = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), DCN(8, 8), DCN(8, 4)
+    )
+    for dcn in layer[3:]:
+        torch.nn.init.normal_(dcn.conv_offset_mask.weight, std=0.1)
+    x, target = torch.randn(2, 3, 12, 12), torch.randn(2, 4, 12, 12)
+    results = []
+    for run in (layer, torch.compile(layer, fullgraph=True, backend='aot_eager')):
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out = run(x)
+        assert out.dtype == dtype
+        results.append([out.float(), *torch.autograd.grad((out.float() * target).sum(), list(layer.parameters()))])
+    for eager, compiled in zip(*results, strict=True):
+        assert (eager - compiled).norm() <= (1e-5 if dtype == torch.float32 else 0.1) * eager.norm()
 
 
 @pytest.mark.parametrize('case', CASES)

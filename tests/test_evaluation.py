@@ -2,15 +2,22 @@
 
 import copy
 import json
+import pickle
 
+import faster_coco_eval
 import numpy as np
+import pycocotools.coco
+import pycocotools.cocoeval
 import pytest
 
 from helpers import options
+from lib.datasets.evaluation import coco_eval
 from lib.datasets.evaluation.coco_boxes import CocoBoxes, coco_results
 from lib.datasets.evaluation.coco_eval import BOX_METRICS, evaluate_coco
 from lib.datasets.evaluation.metric_factory import create_metric
+from lib.datasets.evaluation.packed import PackedResults
 from lib.datasets.evaluation.voc_eval import Voc, evaluate_voc
+from lib.utils import files
 from lib.utils.errors import UserError
 
 
@@ -327,3 +334,111 @@ def test_keypoints_without_boxes_give_the_joints_table_alone(tool, tmp_path):
     assert 'only joints are scored' in printed
     metrics = json.loads((tmp_path / 'out.json').read_text())
     assert metrics['kp_AP'] == pytest.approx(1) and 'AP' not in metrics
+
+
+def random_scene(rng, iou_type):
+    """Random truth and detections: crowds, areas of their own, images and classes without objects or detections."""
+    images = [{'id': int(i)} for i in rng.permutation(40) * 7 - 50]
+    categories = [{'id': int(i), 'name': f'c{i}'} for i in (90, 3, 17, 4)]
+    truth, found = [], []
+    for _ in range(150):
+        box = [*rng.uniform(0, 300, 2).round(1), *rng.uniform(2, 150, 2).round(1)]
+        row = box_row(images[rng.integers(30)]['id'], categories[rng.integers(3)]['id'], box)
+        row |= {'area': box[2] * box[3] * rng.uniform(0.3, 1), 'iscrowd': int(rng.random() < 0.15)}
+        joints = np.column_stack([rng.uniform(0, 300, (17, 2)), rng.integers(0, 3, 17)])
+        row['keypoints'] = (joints * (rng.random() < 0.8)).ravel().tolist()
+        row['num_keypoints'] = sum(v > 0 for v in row['keypoints'][2::3])
+        truth.append(row)
+        for _ in range(rng.integers(0, 5)):
+            near = {'image_id': row['image_id'], 'category_id': row['category_id'], 'score': rng.integers(20) / 20}
+            near['bbox'] = (np.array(box) + rng.normal(0, 3, 4)).round(2).tolist()
+            near['keypoints'] = (joints + rng.normal(0, 4, (17, 3))).round(2).ravel().tolist()
+            found.append(near)
+    for _ in range(200):
+        anywhere = found[rng.integers(len(found))] | {'score': float(rng.random())}
+        place = {'image_id': images[rng.integers(40)]['id'], 'category_id': int(rng.choice([90, 3, 4]))}
+        found.append(anywhere | place)
+    if iou_type == 'keypoints':
+        categories = [row | {'keypoints': ['j'] * 17} for row in categories]
+    return {'images': images, 'annotations': truth, 'categories': categories}, found
+
+
+def plain_evaluation(coco_class, evaluation_class, truth, found, iou_type):
+    """An evaluator's values, all classes and images at once."""
+
+    def indexed(rows):
+        coco = coco_class()
+        coco.dataset = {**truth, 'annotations': [row | {'id': i} for i, row in enumerate(rows, start=1)]}
+        coco.createIndex()
+        return coco
+
+    detections = [row | {'area': row['bbox'][2] * row['bbox'][3], 'iscrowd': 0} for row in found]
+    evaluation = evaluation_class(indexed(copy.deepcopy(truth['annotations'])), indexed(detections), iou_type)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return evaluation
+
+
+@pytest.mark.parametrize('iou_type', ['bbox', 'keypoints'])
+@pytest.mark.parametrize('seed', range(4))
+def test_values_are_those_of_pycocotools(monkeypatch, iou_type, seed):
+    """Guards the putting together of classes and blocks of images: equal to the last digit, ties in scores too.
+
+    The library's own values are those of pycocotools but for the last digit.
+    """
+    monkeypatch.setattr(coco_eval, 'BLOCK', 30)
+    truth, found = random_scene(np.random.default_rng(seed), iou_type)
+    metrics = evaluate_coco(truth, found, iou_type)
+    plain = plain_evaluation(faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster, truth, found, iou_type)
+    values = [metrics[name] for name in coco_eval.METRICS[iou_type]]
+    assert values == [float(value) for value in plain.stats[: len(values)]]
+    first = plain_evaluation(pycocotools.coco.COCO, pycocotools.cocoeval.COCOeval, truth, found, iou_type)
+    assert values == pytest.approx(first.stats.tolist(), abs=1e-14)
+    assert metrics['AP' if iou_type == 'bbox' else 'kp_AP'] > 0.1
+    if iou_type == 'bbox':
+        for k, category_id in enumerate(plain.params.catIds):
+            precision = plain.eval['precision'][:, :, k, 0, -1]
+            assert metrics[f'AP/c{category_id}'] == (precision.mean() if precision.max() > -1 else -1)
+
+
+def test_packed_detections_are_the_list(tmp_path, capsys):
+    """Guards results.json, scores and messages against the form in which detections are held."""
+    rng = np.random.default_rng(0)
+    truth, _ = random_scene(rng, 'keypoints')
+    cat_ids = {row['id']: cls for cls, row in enumerate(truth['categories'])}
+    results = PackedResults()
+    for image in [*truth['images'], {'id': 10**12}]:
+        rows = rng.uniform(0, 300, (6, 5 + 34)).astype(np.float32)
+        results[image['id']] = {1: rows[:2], 2: rows[2:2], 3: rows[2:]}
+    metric = CocoBoxes(columns=POSES | {'keypoints': slice(5, 39)}, **(FACTS | {'cat_ids': cat_ids}))
+    packed = metric.save(results, tmp_path)
+    rows = list(packed)
+    assert (tmp_path / 'results.json').read_text() == json.dumps(rows) and len(rows) == 41 * 6
+    for iou_type in ('bbox', 'keypoints'):
+        capsys.readouterr()
+        scored = evaluate_coco(truth, packed, iou_type), capsys.readouterr().out
+        assert scored == (evaluate_coco(truth, rows, iou_type), capsys.readouterr().out)
+        assert '6 detections left out, of an image' in scored[1]
+    assert evaluate_voc(truth, packed) == evaluate_voc(truth, rows)
+
+
+def test_packed_results_are_the_dict():
+    """Guards what metrics are given: classes with rows, their types and values, images without any."""
+    rows = np.arange(15, dtype=np.float32).reshape(3, 5)
+    results = PackedResults()
+    results[7] = {2: rows[:1], 1: rows[:0], 5: rows[1:]}
+    results[8] = {1: rows[:0]}
+    assert list(results) == [7, 8] and list(results[7]) == [2, 5] and results[8] == {}
+    assert np.array_equal(results[7][5], rows[1:]) and results[7][5].dtype == np.float32
+    assert np.array_equal(pickle.loads(pickle.dumps(results))[7][2], rows[:1])
+
+
+def test_long_lists_are_written_in_blocks(tmp_path, monkeypatch):
+    """Guards the bytes of a list of several blocks, an empty one, and the place of a number that JSON cannot hold."""
+    monkeypatch.setattr(files, 'ENTRIES_AT_ONCE', 3)
+    for entries in ([], [1], [{'a': i} for i in range(3)], [[i, 'x'] for i in range(7)]):
+        files.write_json_list(tmp_path / 'l.json', entries)
+        assert (tmp_path / 'l.json').read_text() == json.dumps(entries)
+    with pytest.raises(UserError, match=r'\[4\]\.score is nan'):
+        files.write_json_list(tmp_path / 'l.json', [{'score': 1.0}] * 4 + [{'score': float('nan')}])

@@ -32,9 +32,11 @@ ROOMS = (
 # Imports inside functions: they wait until the command line is read, or load what tables name.
 LATE = {
     ('opts', 'utils.device'): 'torch',
+    ('opts', 'utils.precision'): 'torch',
     ('opts', 'models.checkpoints'): 'torch',
     ('opts', 'datasets.dataset_factory'): 'torch',
     ('opts', 'datasets.source_factory'): 'numpy and the readers of data',
+    ('utils.launch', 'utils.ranks'): 'torch, and one process needs none',
     ('__init__', 'detectors.detector_factory'): 'import centernet is quick',
     ('__init__', 'models.checkpoints'): 'import centernet is quick',
     ('__init__', 'opts'): 'import centernet is quick',

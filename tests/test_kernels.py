@@ -239,6 +239,32 @@ def test_shape_functions(dtype, mixed, shape):
             assert (ours.dtype, ours.shape, ours.stride()) == (theirs.dtype, theirs.shape, theirs.stride())
 
 
+def registered_operators() -> list[str]:
+    """The operators that the package has registered with torch."""
+    return sorted(name for name in torch._C._dispatch_get_all_op_names() if name.startswith('lib::'))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('mixed', [False, True])
+@pytest.mark.parametrize('name', registered_operators())
+def test_opcheck_of_every_operator(name, mixed, dtype):
+    """Schema, gradients, shape function and tracing; one that is registered anew needs arguments here.
+
+    `mixed` has weights in float32 beside maps of another type.
+    """
+    x, offset, weight, bias, *geometry, mask = operator_arguments(dtype)
+    if mixed:
+        weight, bias = weight.float(), bias.float()
+    tensors = [tensor.requires_grad_() for tensor in (x, offset, weight, mask)]
+    grad = torch.randn(2, 4, 5, 7).to(weight.dtype)
+    arguments = {
+        'lib::deform_conv2d': (*tensors[:3], bias.requires_grad_(), *geometry, mask),
+        'lib::deform_conv2d_backward': (grad, *(tensor.detach() for tensor in tensors), *geometry),
+    }
+    assert set(arguments) == set(registered_operators())
+    torch.library.opcheck(getattr(torch.ops.lib, name.removeprefix('lib::')).default, arguments[name])
+
+
 def test_winograd_layer_refuses():
     """Other channels once corrupted the heap; a convolution that it cannot do is refused when the layer is made."""
     layer = WinogradConv2d(nn.Conv2d(6, 5, 3, padding=1))

@@ -27,8 +27,11 @@ RUNS = {
     'ema': ['--ema', '0.5'],
     'freeze': ['--freeze', 'backbone'],
     'clip_grad': ['--clip_grad', '0.01'],
+    'bfloat16': ['--amp', 'bfloat16'],
+    'float16': ['--amp', 'float16', '--ema', '0.9', '--clip_grad', '1'],
     'all': ['--accumulate', '2', '--ema', '0.9', '--freeze', 'backbone', '--warmup', '4', '--clip_grad', '1'],
 }
+RUNS['all'] += ['--amp', 'bfloat16']
 
 
 class TinyNet(CenterNet):
@@ -48,8 +51,10 @@ class TinyNet(CenterNet):
 
 @pytest.fixture(autouse=True, scope='module')
 def tiny_networks():
-    """Runs of this file train a `TinyNet`, whatever the --arch."""
+    """Runs of this file train a `TinyNet`, whatever the --arch; with --amp in its type, whatever is faster."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('lib.trains.precision.measure', lambda *_: 0.5)
+        patch.setattr('lib.utils.precision.cpu_has_float16', lambda: True)
         patch.setattr(model, 'create_model', lambda arch, heads, *_: TinyNet(heads))
         yield
 
@@ -133,6 +138,27 @@ def test_stopped_run_goes_on_exactly(train, plain, name):
     for file in ('model_last.pth', 'model_best.pth'):
         assert not differences(load(whole, file), load(stopped, file))
     assert differences(load(whole)['state_dict'], load(plain)['state_dict'])
+
+
+@pytest.mark.parametrize(('ratio', 'chosen'), [(0.5, 'bfloat16'), (2.0, 'float32')])
+def test_resumed_run_does_not_measure_again(train, monkeypatch, ratio, chosen):
+    """--amp bfloat16 on the CPU: the checkpoint records the choice, which is kept where another would be made."""
+    name = f'measured_{chosen}'
+    monkeypatch.setattr('lib.trains.precision.measure', lambda *_: ratio)
+    whole = train(f'{name}_whole', '--amp', 'bfloat16')
+    stopped = train(name, '--amp', 'bfloat16', stop=4)
+    assert load(stopped)['precision'] == chosen
+    monkeypatch.setattr('lib.trains.precision.measure', lambda *_: 1 / ratio)
+    train(name)
+    assert not differences(load(whole), load(stopped))
+
+
+def test_losing_mixed_precision_is_the_plain_run(train, plain, monkeypatch):
+    """Where bfloat16 is slower, the run is that of float32, bit for bit."""
+    monkeypatch.setattr('lib.trains.precision.measure', lambda *_: 2.0)
+    slower = load(train('slower', '--amp', 'bfloat16'))
+    assert not differences(slower['state_dict'], load(plain)['state_dict'])
+    assert all(value.dtype != torch.bfloat16 for value in load(plain)['state_dict'].values())
 
 
 # ------------------------------------------------------------------------------------------ --accumulate
@@ -428,7 +454,6 @@ def test_spoilt_weights_beside_an_average_are_refused(train, spoil, words):
         (['--clip_grad', '-1'], '--clip_grad'),
         (['--batch_size', '2', '--accumulate', '3'], '--accumulate 3'),
         (['--batch_size', '4', '--accumulate', '2', '--master_batch_size', '4'], '--master_batch_size 4'),
-        (['--gpus', '0,1', '--accumulate', '2'], 'choose one'),
         (['--accumulate', '0'], '--accumulate'),
     ],
 )

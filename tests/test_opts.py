@@ -442,15 +442,6 @@ def test_a_run_stays_in_its_folder(exp_id, tmp_path):
     assert parse('ctdet', '--exp_dir', str(tmp_path), '--exp_id', 'a/b').save_dir == str(tmp_path / 'ctdet/a/b')
 
 
-def test_launchers_are_refused(monkeypatch):
-    """Under torchrun with several processes each would train a whole copy into one folder."""
-    monkeypatch.setenv('WORLD_SIZE', '2')
-    with pytest.raises(UserError, match='torchrun.*WORLD_SIZE=2'):
-        parse('ctdet')
-    monkeypatch.setenv('WORLD_SIZE', '1')
-    assert parse('ctdet').task == 'ctdet'
-
-
 def test_a_checkpoint_without_facts_shows_its_network(tmp_path):
     """Arch, head width, classes and switches of a published checkpoint are read off its parameters."""
     network = create_model('resdcn_18', {'hm': 20, 'wh': 2}, 64)

@@ -4,10 +4,12 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,12 +18,14 @@ from torch.utils.tensorboard import SummaryWriter
 from .utils.errors import UserError
 from .utils.files import atomic_path, remove_abandoned
 from .utils.lock import FolderLock
-from .utils.run_folder import clear_folder, refuse_used_folder
+from .utils.ranks import Ranks
+from .utils.run_folder import clear_folder, note_beginners, refuse_used_folder
 
 if TYPE_CHECKING:
     from .opts import Options
 
 LOCK = 'training.lock'
+LATENESS = 10  # seconds by which a file on a shared disk may appear later on another machine
 
 messages = logging.getLogger(__name__)
 
@@ -103,6 +107,56 @@ class Logger:
         except OSError:  # what stood in its buffer when the disk was full, which was reported
             self.broken.add('log.txt')
         self.lock.release()
+
+
+def open_logger(opt: 'Options', ranks: Ranks) -> 'Logger | QuietLogger':
+    """Open the record of a run, which rank 0 keeps.
+
+    Raises:
+        UserError: as `Logger`; or this rank does not see the run's folder, which rank 0 has made.
+    """
+    agents = ranks.collect(ranks.launch.agent)
+    logger = Logger(opt) if ranks.is_lead else QuietLogger()
+    if ranks.count > 1:
+        if ranks.is_lead:
+            note_beginners(opt.save_dir, agents)
+        mark = ranks.from_lead(mark_of(opt.save_dir))
+        deadline = time.monotonic() + LATENESS
+        while mark_of(opt.save_dir) != mark:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"this process on {socket.gethostname()} does not see the folder '{opt.save_dir}' that rank 0 "
+                    'writes to: give --exp_dir a folder that all machines share'
+                )
+            time.sleep(0.1)
+    return logger
+
+
+def mark_of(folder: str) -> bytes:
+    """Return what stands in the lock of a run's folder, which no other run's has; b'' where there is none."""
+    try:
+        return Path(folder, LOCK).read_bytes()
+    except OSError:
+        return b''
+
+
+class QuietLogger:
+    """The record of a run in ranks beside rank 0: there is none."""
+
+    def __enter__(self) -> 'QuietLogger':
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Leave nothing behind."""
+
+    def scalars(self, phase: str, epoch: int, values: Mapping[str, float]) -> None:
+        """Write nothing."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Close nothing."""
 
 
 def silence_event_thread() -> None:

@@ -23,6 +23,7 @@ from .models.families import ARCHS, family_of
 from .tasks import TASKS, heads_of
 from .utils.cli import OneLineParser
 from .utils.errors import UserError, did_you_mean
+from .utils.launch import ALONE, Launch
 from .utils.option_rows import (
     DEMO,
     EXPORT,
@@ -41,7 +42,7 @@ from .utils.option_rows import (
     positive_or_default,
     side_or_default,
 )
-from .utils.run_folder import free_folder, latest_folder
+from .utils.run_folder import folder_begun_by, free_folder, latest_folder
 
 if TYPE_CHECKING:
     import torch
@@ -123,10 +124,16 @@ class Options(Namespace):
     # system
     gpus: list[int] = option(
         '',
-        "GPU id; -1 is the CPU; '' is GPU 0 where there is one; several are refused, this version runs on one",
+        "GPU id; -1 is the CPU; '' is GPU 0 where there is one; 0,1,... share the work as a process each (main.py, "
+        'test.py); under torchrun each process takes its own',
         group='system',
     )
-    num_workers: int = option(4, 'processes that load data; at most the cores', group='system', check=at_least(0))
+    num_workers: int = option(
+        4,
+        'processes that load data; at most the cores, which the processes of several GPUs share',
+        group='system',
+        check=at_least(0),
+    )
     not_cuda_benchmark: bool = option(False, 'no cuDNN auto-tuning', group='system')
     seed: int = option(
         317,
@@ -208,10 +215,10 @@ class Options(Namespace):
         0, 'first iterations of the run, over which the rate rises from 0', group='train', check=at_least(0), **TRAINING
     )
     num_epochs: int = option(140, 'epochs of training', group='train', check=at_least(1), **TRAINING)
-    batch_size: int = option(32, 'images a step', group='train', check=at_least(1), **TRAINING)
+    batch_size: int = option(32, 'images a step, of all GPUs together', group='train', check=at_least(1), **TRAINING)
     master_batch_size: int = option(
         -1,
-        "the first chunk's share of the batch, with --accumulate; -1: as large as the others",
+        "the first chunk's share of the batch, on several GPUs or with --accumulate; -1: as large as the others",
         group='train',
         check=positive_or_default(),
         idle=lambda opt: 'does not act on one device without --accumulate' if len(opt.chunk_sizes) == 1 else '',
@@ -219,10 +226,25 @@ class Options(Namespace):
     )
     accumulate: int = option(
         1,
-        'chunks of the batch that go through the network one after the other, for less memory; the step is by their '
-        'mean gradient',
+        "chunks of the batch (of each GPU's share) that go through the network one after the other, for less memory; "
+        'the step is by their mean gradient',
         group='train',
         check=at_least(1),
+        **TRAINING,
+    )
+    sync_bn: bool = option(
+        False,
+        'batch norms take their statistics over all GPUs',
+        group='train',
+        idle=lambda opt: '' if opt.processes > 1 else 'acts on several GPUs',
+        **TRAINING,
+    )
+    amp: str = option(
+        'none',
+        'mixed precision: the network computes in this type, and on the CPU only where that is faster; weights and '
+        'losses are float32',
+        group='train',
+        choices=('none', 'bfloat16', 'float16'),
         **TRAINING,
     )
     freeze: str = option(
@@ -302,10 +324,10 @@ class Options(Namespace):
         1, 'images that go through the network together', group='test', check=at_least(1), programs=(TEST,)
     )
     dtype: str = option(
-        'float32',
-        'the network computes in it',
+        'auto',
+        'the network computes in it; auto: in the faster one, measured once on this processor, where the answer stays',
         group='test',
-        choices=('float32', 'bfloat16'),
+        choices=('auto', 'float32', 'bfloat16'),
         programs=INFERENCE,
         idle=lambda opt: 'does not act on an exported file' if is_exported(opt.load_model) else '',
     )
@@ -428,7 +450,8 @@ class Options(Namespace):
     record: dict[str, Any]  # each option as it was given, or taken from the run that is resumed
     facts: dict[str, Any]  # of the checkpoint, where the run takes them
     gpus_str: str
-    chunk_sizes: list[int]  # images for each device, or in each chunk of --accumulate
+    processes: int  # that share the work: those of --gpus, or of torchrun
+    chunk_sizes: list[int]  # images in each chunk of a batch: --accumulate of the first process, then of the next
     root_dir: str
     save_dir: str  # exp_dir/EXP_ID, or the folder of the run that the checkpoint lies in
     debug_dir: str
@@ -457,7 +480,7 @@ class Options(Namespace):
         """Return the device of `--gpus`, opened at its first use.
 
         Raises:
-            UserError: the GPU is not there, or several are asked for.
+            UserError: the GPU is not there.
         """
         from .utils.device import open_device
 
@@ -511,28 +534,27 @@ def build_parser(program: str = MAIN) -> OneLineParser:
 class opts:
     """Reads options; see the module's docstring. Mistakes raise `UserError`."""
 
-    def parse(self, args: list[str] | None = None, program: str = MAIN) -> Options:
+    def parse(self, args: list[str] | None = None, program: str = MAIN, launch: Launch = ALONE) -> Options:
         """Parse `args` (or the command line), check it and derive what follows from it.
 
         In test.py and demo.py (`program`), and for `--resume` and `--test`, options of the network that were not
         given come from the checkpoint, and a given one that contradicts it is refused. With `--resume` all options
-        that were not given come from the run.
+        that were not given come from the run. So do they where torchrun started the processes again (`launch`).
         """
-        refuse_launcher(os.environ)
         given = read_arguments(args, program)
         opt = Options(program=program, task=given.pop('task'), given=sorted(given))
         check_task(opt.task)
         set_values(opt, {name: row.default for name, row in ALL_ROWS.items()} | given)
-        derive_outputs(opt)
+        derive_outputs(opt, launch)
         if opt.resume and not opt.load_model:
             resume_from_last(opt, required=program != MAIN or opt.test)
         opt.facts = read_facts(opt)
         if opt.resume and program == MAIN:
-            take_run_options(opt)
+            take_run_options(opt, launch)
         check_names(opt)
         adopt_model_options(opt)
         adopt_decoder_options(opt)
-        derive_options(opt)
+        derive_options(opt, launch)
         check_combinations(opt)
         for note in idle_options(opt):
             logger.info('note: %s', note)
@@ -575,16 +597,6 @@ class opts:
 # ------------------------------------------------------------------------------------------ reading
 
 
-def refuse_launcher(environment: Mapping[str, str]) -> None:
-    """Refuse to be one of several processes, which would each do the whole work into one folder."""
-    size = environment.get('WORLD_SIZE', '1')
-    if size != '1':
-        raise UserError(
-            f'a launcher such as torchrun started this as one of WORLD_SIZE={size} processes, but this version '
-            'runs in one: start it with python alone'
-        )
-
-
 def read_arguments(args: list[str] | None, program: str) -> dict[str, Any]:
     """Return the task, and the options that stand on the command line, as argparse reads them."""
     parser = build_parser(program)
@@ -621,7 +633,7 @@ def check_names(opt: Options) -> None:
 # ------------------------------------------------------------------------------------------ folders
 
 
-def derive_outputs(opt: Options) -> None:
+def derive_outputs(opt: Options, launch: Launch) -> None:
     """Derive the folders that outputs go to; none is made here.
 
     A checkpoint that lies in a run's folder is tested, looked through and resumed there, unless the command line
@@ -641,7 +653,7 @@ def derive_outputs(opt: Options) -> None:
         raise UserError(f"--exp_id '{opt.exp_id}': expected the name of a folder inside '{opt.exp_dir}'")
     if max(len(os.fsencode(part)) for part in Path(opt.exp_id).parts) > LONGEST_NAME:
         raise UserError(f"--exp_id '{opt.exp_id[:20]}...': expected a name of at most {LONGEST_NAME} bytes")
-    if 'exp_id' not in opt.given:
+    if not go_on_after_restart(opt, launch) and 'exp_id' not in opt.given:
         name_run(opt)
     run = run_of(opt.load_model)
     elsewhere = 'exp_dir' in opt.given and run is not None and Path(os.path.realpath(exp_dir)) not in run.parents
@@ -666,6 +678,24 @@ def name_run(opt: Options) -> None:
     else:
         return
     opt.save_dir, opt.exp_id = folder, os.path.basename(folder)
+
+
+def go_on_after_restart(opt: Options, launch: Launch) -> bool:
+    """Go on with the run that torchrun's processes had begun before they were started again.
+
+    Returns:
+        whether they had.
+    """
+    if launch.restarts == 0 or opt.program != MAIN or opt.test:
+        return False
+    folder = folder_begun_by(launch.agent, opt.save_dir, numbered='exp_id' not in opt.given)
+    if folder is None:
+        return False
+    opt.save_dir, opt.exp_id, opt.overwrite = folder, os.path.basename(folder), False
+    if os.path.exists(os.path.join(folder, 'model_last.pth')):
+        logger.info('torchrun has started the processes again: the run goes on from its last checkpoint')
+        opt.resume, opt.load_model = True, ''
+    return True
 
 
 def run_of(checkpoint: str) -> Path | None:
@@ -708,7 +738,7 @@ def read_facts(opt: Options) -> dict[str, Any]:
     return facts
 
 
-def take_run_options(opt: Options) -> None:
+def take_run_options(opt: Options, launch: Launch) -> None:
     """Take every option that the command line does not give from the run that is resumed, and say what differs.
 
     Raises:
@@ -716,6 +746,8 @@ def take_run_options(opt: Options) -> None:
     """
     recorded = opt.facts.get('options', {})
     kept = {name: value for name, value in recorded.items() if name in ALL_ROWS and not ALL_ROWS[name].per_call}
+    if launch.count > 1 and kept.get('gpus', '-1') != '-1':  # each of torchrun's processes has its own
+        del kept['gpus']
     if 'input_res' in opt.given:  # which the run's height and width would override
         kept = {name: value for name, value in kept.items() if name not in ('input_h', 'input_w')}
     for name, value in kept.items():
@@ -805,13 +837,13 @@ def demo_facts(opt: Options) -> Any:
 # ------------------------------------------------------------------------------------------ what follows
 
 
-def derive_options(opt: Options) -> None:
+def derive_options(opt: Options, launch: Launch) -> None:
     """Set what follows from other options: devices, shares of a batch, which heads there are, -1 as a default."""
     task, family = TASKS[opt.task], family_of(opt.arch)
     opt.data_dir = os.path.abspath(opt.data_dir or os.path.join(opt.root_dir, 'data'))
     if opt.record['data_dir']:
         opt.record['data_dir'] = opt.data_dir
-    derive_devices(opt)
+    derive_devices(opt, launch)
     for name, row in ALL_ROWS.items():
         if not acts_in_task(row, opt.task):
             setattr(opt, name, row.value(row.default))
@@ -830,30 +862,49 @@ def derive_options(opt: Options) -> None:
     if opt.trainval:
         opt.val_intervals = 0
     if opt.debug > 0:
+        if launch.count > 1:
+            raise UserError(f'--debug looks into one process, but torchrun started {launch.count}: use python alone')
         opt.batch_size, opt.num_workers, opt.gpus, opt.master_batch_size = 1, 0, opt.gpus[:1], -1
-        opt.test_batch_size = opt.accumulate = 1
-    opt.num_workers = min(opt.num_workers, os.cpu_count() or 1)
-    opt.chunk_sizes = chunk_sizes(opt.batch_size, opt.master_batch_size, max(len(opt.gpus), opt.accumulate))
+        opt.test_batch_size = opt.accumulate = opt.processes = 1
+    share = max(1, (os.cpu_count() or 1) // launch.local_count)
+    opt.num_workers = min(opt.num_workers, share)
+    opt.chunk_sizes = chunk_sizes(opt.batch_size, opt.master_batch_size, opt.processes * opt.accumulate)
     if opt.master_batch_size == -1:
         opt.master_batch_size = opt.chunk_sizes[0]
 
 
-def derive_devices(opt: Options) -> None:
-    """Derive the list `gpus` of local indices, or [-1] for the CPU, and `gpus_str`, as it was given or found.
+def derive_devices(opt: Options, launch: Launch) -> None:
+    """Derive the list `gpus` of local indices, or [-1] for the CPU, `gpus_str`, as it was given or found, and the
+    number of processes that share the work.
+
+    In one of several processes `gpus` and `gpus_str` are its own device alone.
 
     Raises:
-        UserError: `--gpus` is no list of GPU ids.
+        UserError: `--gpus` is no list of GPU ids, or gives torchrun's processes other GPUs than their own.
     """
     import torch
 
     parse, _ = numbers(int, '')
-    opt.gpus_str = opt.record['gpus'] or ('0' if torch.cuda.is_available() else '-1')
+    found = '0' if torch.cuda.is_available() else '-1'
+    if launch.count > 1 and not launch.own and found == '0':
+        found = str(launch.local_rank)
+    opt.gpus_str = opt.record['gpus'] or found
     try:
         ids = parse(opt.gpus_str)
     except ValueError:
         raise UserError(f"--gpus '{opt.gpus_str}': expected a GPU id such as 0, or -1 for the CPU") from None
     if not ids or (min(ids) < 0 and ids != [-1]) or len(set(ids)) < len(ids):
         raise UserError(f"--gpus '{opt.gpus_str}': expected GPU ids such as 0 or 0,1, or -1 for the CPU")
+    opt.processes = max(launch.count, len(ids))
+    if launch.count > 1 and ids != [-1]:
+        if launch.own and len(ids) == launch.count:
+            ids = ids[launch.rank : launch.rank + 1]
+        elif opt.record['gpus']:
+            raise UserError(
+                f'--gpus {opt.gpus_str} with torchrun, each of whose {launch.count} processes takes the GPU of its '
+                'number: leave --gpus out (-1 is the CPU), and choose by CUDA_VISIBLE_DEVICES'
+            )
+        opt.gpus_str = str(ids[0])
     opt.gpus = [-1] if ids == [-1] else list(range(len(ids)))
 
 
@@ -905,14 +956,20 @@ def check_combinations(opt: Options) -> None:
     ways = [f'--{name}' for name in ('norm_wh', 'dense_wh', 'cat_spec_wh') if getattr(opt, name)]
     if len(ways) > 1:
         raise UserError(f'{" and ".join(ways)} are different ways to learn box sizes: choose one')
-    if len(opt.gpus) > 1 and opt.accumulate > 1:
-        raise UserError(f'--gpus {opt.gpus_str} and --accumulate {opt.accumulate} both share out a batch: choose one')
-    if min(opt.chunk_sizes) < 1:
-        chunk = f'device of --gpus {opt.gpus_str}' if len(opt.gpus) > 1 else f'chunk of --accumulate {opt.accumulate}'
+    if opt.program == DEMO and opt.processes > 1:
+        raise UserError(f'--gpus {opt.gpus_str}: demo.py looks at one image after the other: give it one GPU')
+    if opt.program == MAIN and not opt.test and min(opt.chunk_sizes) < 1:
+        chunk = f'process of {opt.processes}' if opt.accumulate == 1 else f'chunk of --accumulate {opt.accumulate}'
+        if opt.processes > 1 < opt.accumulate:
+            chunk += f' in {opt.processes} processes'
         raise UserError(
             f'--batch_size {opt.batch_size} with --master_batch_size {opt.master_batch_size} leaves a {chunk} '
             'without images'
         )
+    if opt.sync_bn and opt.gpus == [-1]:
+        raise UserError('--sync_bn acts on several GPUs alone; PyTorch has none for the CPU')
+    if opt.amp == 'float16' and opt.gpus == [-1] and opt.program == MAIN:
+        check_float16_on_cpu()
     if opt.overwrite and 'resume' in opt.given:
         raise UserError('--overwrite starts a run over and --resume goes on with it: choose one')
     if opt.program == MAIN and not opt.test and opt.val_intervals == 0 and opt.metric != 'loss':
@@ -929,6 +986,15 @@ def check_combinations(opt: Options) -> None:
     for name, there in needs.items():
         if getattr(opt, name) and not there:
             raise UserError(f'--{name} replaces a head that the other options switch off')
+
+
+def check_float16_on_cpu() -> None:
+    """Refuse `--amp float16` on a processor that does not compute in it, before data are read."""
+    import torch
+
+    from .utils.precision import check_computes_in
+
+    check_computes_in('float16', torch.device('cpu'), '--amp')
 
 
 def check_metric(name: str, names: Sequence[str]) -> None:
@@ -974,6 +1040,15 @@ def idle_options(opt: Options) -> list[str]:
 
 
 # ------------------------------------------------------------------------------------------ what is kept
+
+
+def shared_options(opt: Options) -> dict[str, Any]:
+    """Return `{what: value}` of the versions and options that must be the same in all processes of a run."""
+    import torch
+
+    own = ('gpus', 'num_workers', 'data_dir', 'exp_dir', 'dataset', 'load_model', 'pretrained', 'print_iter')
+    options = {f'--{name}': value for name, value in sorted(opt.record.items()) if name not in own}
+    return {'PyTorch': torch.__version__, 'task': opt.task, **options, 'chunks': opt.chunk_sizes}
 
 
 def brief(value: Any) -> str:

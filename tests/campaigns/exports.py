@@ -11,18 +11,19 @@ import tempfile
 import time
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS.parent / 'src'), str(TESTS)]
+from random_networks import save_random_network
 
-from export import main as export_main  # noqa: E402
-from lib.models.families import ARCHS  # noqa: E402
-from lib.tasks import TASKS  # noqa: E402
-from lib.utils.errors import UserError  # noqa: E402
-from random_networks import save_random_network  # noqa: E402
+from centernet.exports.export import export, output_path
+from centernet.models.families import ARCHS
+from centernet.opts import opts
+from centernet.tasks import TASKS
+from centernet.utils.cli import run_cli
+from centernet.utils.errors import UserError
+from centernet.utils.option_rows import EXPORT
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--archs', nargs='+', default=list(ARCHS))
     parser.add_argument('--tasks', nargs='+', default=list(TASKS))
     parser.add_argument('--size', default=128, type=int)
@@ -34,8 +35,9 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 checkpoint = save_random_network(Path(folder) / 'model.pth', task, arch, args.size)
                 try:
-                    export_main([task, '--load_model', checkpoint, *others])
-                    verdict = 'ok'
+                    opt = opts().init([task, '--load_model', checkpoint, '--gpus', '-1', *others], program=EXPORT)
+                    found = export(opt, output_path(opt))
+                    verdict = 'ok, ' + ', '.join(f'{name} {difference:.1g}' for name, difference in found.items())
                 except UserError as error:
                     failed += 1
                     verdict = f'FAILED: {error}'
@@ -45,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_cli(main)

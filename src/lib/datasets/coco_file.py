@@ -4,21 +4,29 @@ Whatever reads such a file reads it here (training, evaluation, the tools), so t
 The content that is returned has one form: ids are integers, numbers are numbers, boxes and keypoints are flat lists.
 """
 
+import contextlib
+import functools
+import gc
 import hashlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..utils.errors import UserError
 from ..utils.files import read_json
 from .findings import Findings
+from .remembered import load_packed, remembered_path, save_packed
 
 LISTS = ('images', 'annotations', 'categories')
 INTEGER = re.compile(r'[+-]?[0-9]{1,19}(\.0*)?')  # also as pandas writes it in a column with gaps: 1.0
 TEXT_IDS = 1 << 52  # ids of texts lie from here to twice it: no other id is likely to, and a float64 holds them
+SETTLED = 2_000_000_000  # ns; the coarsest file times (FAT) are that far apart
+# The modules whose code decides what is read of a file.
+READERS = ('coco_file.py', 'index.py', 'image_headers.py', 'findings.py', 'remembered.py', '../utils/files.py')
 LARGEST_SIDE = 1_000_000  # pixels
 FLAGS = {'': 0, '0': 0, 'false': 0, 'no': 0, '1': 1, 'true': 1, 'yes': 1}
 
@@ -41,18 +49,94 @@ def read_coco(path: str | os.PathLike, **needed: tuple[str, ...]) -> dict:
     Raises:
         UserError: the file is missing, not JSON or not COCO format, or contradicts itself.
     """
+    coco, findings = parse_coco(path)
+    for key, names in needed.items():
+        coco[key] = [row for row in coco[key] if _has_all(row, names, key, findings)]
+    report_once(path, findings)
+    return coco
+
+
+def read_categories(path: str | os.PathLike) -> list[dict]:
+    """Return the categories of a COCO-format file, as `read_coco` does.
+
+    They are remembered between starts, with the faults of the file, which are logged once for each file.
+
+    Raises:
+        UserError: as `read_coco`.
+    """
+    version = file_version(path)
+    place = remembered_path('categories', os.path.realpath(path))
+    known = load_packed(place) if version else None
+    if known and known[1]['version'] == version:
+        notes = known[1]
+        report_once(path, Findings.from_json(os.fspath(path), notes['findings']))
+        return notes['categories']
+    coco, findings = parse_coco(path)
+    report_once(path, findings)
+    if version:
+        notes = {'version': version, 'categories': coco['categories'], 'findings': findings.to_json()}
+        save_packed(place, {}, notes)
+    return coco['categories']
+
+
+def parse_coco(path: str | os.PathLike) -> tuple[dict, Findings]:
+    """Read and normalise a COCO-format file; return its content, as `read_coco` does, and its faults, not yet logged.
+
+    Raises:
+        UserError: as `read_coco`.
+    """
     if not Path(path).exists():
         raise UserError(f"annotation file '{path}' is missing: see data/README.md for where datasets lie")
     findings = Findings(os.fspath(path))
-    coco = normalise_coco(read_json(path), findings)
-    for key, names in needed.items():
-        coco[key] = [row for row in coco[key] if _has_all(row, names, key, findings)]
+    with collections_paused():
+        return normalise_coco(read_json(path, findings.remark), findings), findings
+
+
+def report_once(path: str | os.PathLike, findings: Findings) -> None:
+    """Log what was found in a file, once for each version of it in this process."""
     status = os.stat(path)
     version = (os.path.realpath(path), status.st_size, status.st_mtime_ns)
     if version not in _reported:
         _reported.add(version)
         findings.report()
-    return coco
+
+
+def file_version(path: str | os.PathLike) -> list | None:
+    """Return what decides whether a file is still the one that was read: its size, its time and the reader's code.
+
+    None for no file, and for one that was written a moment ago: it could change once more at what its file system
+    takes for the same time.
+    """
+    if not os.path.isfile(path):
+        return None
+    status = os.stat(path)
+    settled = time.time_ns() - status.st_mtime_ns > SETTLED
+    return [status.st_size, status.st_mtime_ns, reader_version()] if settled else None
+
+
+@functools.cache
+def reader_version() -> str:
+    """Return a digest of the code that reads and packs annotations, so that what other code has made is not taken."""
+    digest = hashlib.sha1()
+    folder = Path(__file__).parent
+    for module in READERS:
+        digest.update((folder / module).read_bytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def collections_paused() -> Iterator[None]:
+    """Pause the search for garbage in cycles, which would go through millions of objects without one again and again.
+
+    Reading a large file takes half the time without it.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _has_all(row: Mapping, names: Iterable[str], kind: str, findings: Findings) -> bool:

@@ -1,7 +1,8 @@
 """Bad data that was found and survived: counted by kind, the first few named."""
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -10,25 +11,54 @@ SHOWN, LONGEST = 5, 160  # names of a kind that a report shows, and characters o
 
 
 class Findings:
-    """Bad data that was found in `source`, by kind."""
+    """Bad data that was found in `source`, by kind.
+
+    Attributes:
+        counts: number of findings by kind.
+        names: the first names of each kind, as many as a report shows.
+        remarks: lines about the source as a whole, which a report gives first.
+    """
 
     def __init__(self, source: str):
         self.source = source
+        self.counts: Counter[str] = Counter()
         self.names: dict[str, list[str]] = defaultdict(list)
+        self.remarks: list[str] = []
 
     def add(self, kind: str, name: Any) -> None:
         """Count one more finding of a kind; `name` is what it is about (an id, a file)."""
-        self.names[kind].append(printable(name))
+        self.counts[kind] += 1
+        if len(self.names[kind]) < SHOWN:
+            self.names[kind].append(printable(name))
+
+    def remark(self, line: str) -> None:
+        """Add a line about the source as a whole."""
+        self.remarks.append(line)
 
     def count(self) -> int:
         """Return the number of findings of all kinds."""
-        return sum(map(len, self.names.values()))
+        return sum(self.counts.values())
 
     def report(self) -> None:
-        """Log a line for each kind: how many, and the first five names."""
-        for kind, names in self.names.items():
-            shown = ', '.join(names[:SHOWN]) + (', ...' if len(names) > SHOWN else '')
-            logger.warning('data check: %s: %d %s: %s', printable(self.source), len(names), printable(kind), shown)
+        """Log the remarks, and a line for each kind: how many, and the first five names."""
+        for line in self.remarks:
+            logger.warning('%s', line)
+        for kind, count in self.counts.items():
+            shown = ', '.join(self.names[kind]) + (', ...' if count > SHOWN else '')
+            logger.warning('data check: %s: %d %s: %s', printable(self.source), count, printable(kind), shown)
+
+    def to_json(self) -> dict:
+        """Return what a report needs as JSON holds it."""
+        return {'counts': self.counts, 'names': self.names, 'remarks': self.remarks}
+
+    @classmethod
+    def from_json(cls, source: str, value: Mapping) -> 'Findings':
+        """Return findings whose report is that of the ones whose `to_json` gave `value`."""
+        findings = cls(source)
+        findings.counts.update(value['counts'])
+        findings.names.update(value['names'])
+        findings.remarks.extend(value['remarks'])
+        return findings
 
 
 def printable(value: Any) -> str:

@@ -1,9 +1,7 @@
 """Sizes of image files, read from their headers in parallel and remembered between runs."""
 
 import contextlib
-import functools
 import hashlib
-import logging
 import os
 import struct
 import unicodedata
@@ -19,11 +17,8 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from ..utils.cli import track
-from ..utils.errors import UserError
-from ..utils.files import atomic_path
 from ..utils.image import default_max_pixels, is_truncated, open_lazily
-
-logger = logging.getLogger(__name__)
+from .remembered import cache_folder, remember
 
 OK, MISSING, DAMAGED, TOO_LARGE = 0, 1, 2, 3
 EXIF_ORIENTATION = 0x0112
@@ -131,7 +126,7 @@ def locate_images(image_dir: str | os.PathLike, names: Sequence[str]) -> list[st
     lost = [name for name in dict.fromkeys(names) if name not in there]
     if not lost:
         return list(names)
-    anchors = {'images', os.path.basename(os.path.realpath(image_dir))}
+    anchors = _anchors(image_dir)
     spellings = {name: _spellings(name, anchors) for name in lost}
     there = _existing(image_dir, [each for of_name in spellings.values() for each in of_name])
     found = {name: next((each for each in of_name if each in there), name) for name, of_name in spellings.items()}
@@ -141,6 +136,11 @@ def locate_images(image_dir: str | os.PathLike, names: Sequence[str]) -> list[st
         claims[place].add(_plain(name, anchors))
     found = {name: place if len(claims[place]) == 1 else name for name, place in found.items()}
     return [found.get(name, name) for name in names]
+
+
+def _anchors(image_dir: str | os.PathLike) -> set[str]:
+    """Return the names of folders up to which a path leads to the images folder."""
+    return {'images', os.path.basename(os.path.realpath(image_dir))}
 
 
 def _spellings(name: str, anchors: Collection[str]) -> list[str]:
@@ -180,7 +180,33 @@ def _existing(image_dir: str | os.PathLike, names: Iterable[str]) -> set[str]:
     return there
 
 
-def file_stamps(image_dir: str, names: list[str]) -> dict[str, tuple[int, int]]:
+def names_looked_for(image_dir: str | os.PathLike, names: Sequence[str]) -> list[str]:
+    """Return the distinct names of all files whose absence or state `locate_images` and `read_headers` go by."""
+    there = _existing(image_dir, names)
+    anchors = _anchors(image_dir)
+    lost = [name for name in dict.fromkeys(names) if name not in there]
+    return list(dict.fromkeys([*names, *(each for name in lost for each in _spellings(name, anchors))]))
+
+
+def folder_state(image_dir: str | os.PathLike, names: Sequence[str]) -> np.ndarray:
+    """Return the state of files in a folder: while it is the same, so is what is known of the images.
+
+    Args:
+        image_dir: the folder.
+        names: n distinct names, as `names_looked_for` returns them.
+
+    Returns:
+        int64 [n, 2]: bytes and modification time in ns of each file; 0, 0 for entries that are no files, and -1, -1
+        where there is none.
+    """
+    stamps = file_stamps(os.fspath(image_dir), names)
+    absent = [name for name in names if name not in stamps]
+    other = dict.fromkeys(_existing(image_dir, absent), (0, 0))
+    known = stamps | other
+    return np.array([known.get(name, (-1, -1)) for name in names], np.int64).reshape(-1, 2)
+
+
+def file_stamps(image_dir: str, names: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Return `{name: (bytes, modification time in ns)}` of the files that exist; lists each folder once."""
     wanted: dict[str, dict[str, str]] = {}  # folder -> {its file: the name asked for}
     for name in names:
@@ -201,9 +227,8 @@ def file_stamps(image_dir: str, names: list[str]) -> dict[str, tuple[int, int]]:
 
 def cache_path(image_dir: str) -> Path:
     """Return the user's cache file for the headers of that folder's images."""
-    root = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
     key = hashlib.sha1(os.fsencode(os.path.realpath(image_dir))).hexdigest()[:16]
-    return Path(root) / 'centernet' / f'headers-{key}.npz'
+    return cache_folder() / f'headers-{key}.npz'
 
 
 def load_cache(path: Path) -> dict[str, tuple[tuple[int, int], Header]]:
@@ -230,14 +255,4 @@ def save_cache(path: Path, cache: dict[str, tuple[tuple[int, int], Header]]) -> 
     """Write `{file name: (size and time of the file, its header)}`; where that cannot be done, a note says so once."""
     names = np.array([os.fsencode(name) for name in cache])
     rows = np.array([[*stamp, h.state, *h.size, h.turned] for stamp, h in cache.values()], np.int64)
-    try:
-        with atomic_path(path) as beside, open(beside, 'wb') as file:
-            np.savez(file, names=names, rows=rows)
-    except (OSError, UserError) as error:
-        note_unsaved(str(error))
-
-
-@functools.cache
-def note_unsaved(reason: str) -> None:
-    """Log, once for each reason, that headers were not remembered."""
-    logger.info('note: image headers will be read again next time (%s)', reason)
+    remember(path, lambda beside: np.savez(beside, names=names, rows=rows))

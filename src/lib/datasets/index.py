@@ -5,18 +5,32 @@ share their pages, and the annotations of an image are a slice.
 """
 
 import dataclasses
+import hashlib
 import os
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..utils.errors import UserError
-from .coco_file import name_of, read_coco, read_numbers
+from ..utils.image import default_max_pixels
+from .coco_file import collections_paused, file_version, name_of, parse_coco, read_numbers, report_once
 from .findings import Findings
-from .image_headers import DAMAGED, MISSING, TOO_LARGE, locate_images, read_headers
+from .image_headers import (
+    DAMAGED,
+    MISSING,
+    TOO_LARGE,
+    folder_state,
+    locate_images,
+    names_looked_for,
+    read_headers,
+)
+from .remembered import load_packed, remembered_path, save_packed
 
+GROUPS = ('fields', 'image_fields')  # attributes of an index that hold arrays by name
 LARGEST_COORDINATE = 1e7  # pixels; further off no arithmetic in float32 holds
 
 
@@ -78,6 +92,16 @@ class AnnotationIndex:
         """Return the file name of image i."""
         return os.fsdecode(self.names[i])
 
+    def digest(self) -> str:
+        """Return a hash of all arrays: equal for equal images and objects."""
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if 'fields' not in f.name}
+        arrays |= self.fields | self.image_fields
+        digest = hashlib.sha256()
+        for name in sorted(arrays):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(arrays[name]).data)
+        return digest.hexdigest()[:16]
+
     def counts(self) -> np.ndarray:
         """Return the number of objects of each image, [N]."""
         return np.diff(self.starts)
@@ -87,7 +111,7 @@ class AnnotationIndex:
         arrays = {
             f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
             for f in dataclasses.fields(self)
-            if f.name not in ('starts', 'fields', 'image_fields')
+            if f.name not in ('starts', *GROUPS)
         }
         return AnnotationIndex(
             starts=np.concatenate([self.starts, self.starts[-1] + other.starts[1:]]),
@@ -97,6 +121,23 @@ class AnnotationIndex:
             },
             **arrays,
         )
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return all arrays [N or A, ...] under one name each."""
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in GROUPS}
+        for group in GROUPS:
+            arrays |= {f'{group}.{name}': values for name, values in getattr(self, group).items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> 'AnnotationIndex':
+        """Return the index of the arrays [N or A, ...] that `to_arrays` gave; other names are passed over."""
+        groups: dict[str, Any] = {
+            group: {name.partition('.')[2]: values for name, values in arrays.items() if name.startswith(f'{group}.')}
+            for group in GROUPS
+        }
+        single: dict[str, Any] = {f.name: arrays[f.name] for f in dataclasses.fields(cls) if f.name not in GROUPS}
+        return cls(**single, **groups)
 
     def select(self, keep: np.ndarray) -> 'AnnotationIndex':
         """Select the images at the positions `keep` [n], in that order, with their objects."""
@@ -117,6 +158,29 @@ class AnnotationIndex:
         )
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Choice of what is packed of a COCO-format file: the arguments of `build_index`."""
+
+    image_dir: str
+    class_of: Mapping[int, int]
+    fields: Mapping[str, tuple[int, ...]]
+    image_fields: Mapping[str, tuple[int, ...]]
+    other_categories: frozenset[int]
+    max_pixels: int
+
+    def place(self, path: str) -> Path:
+        """Return the cache file of the index of an annotation file."""
+        return remembered_path(
+            'index',
+            os.path.realpath(path),
+            os.path.realpath(self.image_dir),
+            *(sorted(each.items()) for each in (self.class_of, self.fields, self.image_fields)),
+            sorted(self.other_categories),
+            self.max_pixels or default_max_pixels(),
+        )
+
+
 def build_index(
     path: str,
     image_dir: str,
@@ -126,7 +190,11 @@ def build_index(
     other_categories: frozenset[int] = frozenset(),
     max_pixels: int = 0,
 ) -> AnnotationIndex:
-    """Read, check and pack a COCO-format file.
+    """Read, check and pack a COCO-format file, or map what was packed of it before.
+
+    The index is remembered between starts in the user's cache folder (see `remembered.py`), as long as neither the
+    file nor an image of it changes: then its arrays are mapped from there, read-only, and all processes of a machine
+    share them. Several that start at once with nothing remembered each make it; of ranks, one should come first.
 
     Broken input is named and counted; images that cannot be used are left out, objects that cannot keep
     their slot but are marked invalid. Crowds (`iscrowd`) are objects as any other, as published [keep].
@@ -143,15 +211,103 @@ def build_index(
     Raises:
         UserError: the file or folder is missing or not COCO format, or no image is left.
     """
-    coco = read_coco(path)
+    choice = Choice(image_dir, class_of, fields or {}, image_fields or {}, other_categories, max_pixels)
+    version = file_version(path)
+    place = choice.place(path)
+    known = load_index(place, path, image_dir, version) if version else None
+    if known:
+        return known
+    with collections_paused():
+        return make_index(path, choice, place, version)
+
+
+def make_index(path: str, choice: Choice, place: Path, version: list | None) -> AnnotationIndex:
+    """Read, check and pack a COCO-format file, and remember the index.
+
+    Args:
+        path: annotation file.
+        choice: what is packed.
+        place: the cache file.
+        version: of the annotation file, as `file_version` returns it; None to remember nothing.
+
+    Raises:
+        UserError: as `build_index`.
+    """
+    image_dir = choice.image_dir
+    coco, faults = parse_coco(path)
+    report_once(path, faults)
+    if version is None:
+        return pack_index(path, coco, choice, Findings(path))
+    looked_for = names_looked_for(image_dir, [image['file_name'] for image in coco['images'] if 'file_name' in image])
+    state = folder_state(image_dir, looked_for)  # before images are read: what changes from now on will be noticed
     findings = Findings(path)
-    images, names, sizes = usable_images(coco['images'], image_dir, findings, max_pixels)
-    if not images:
+    index = pack_index(path, coco, choice, findings)
+    arrays = index.to_arrays() | {'looked_for': pack_names(looked_for), 'state': state}
+    save_packed(place, arrays, {'version': version, 'faults': faults.to_json(), 'findings': findings.to_json()})
+    return map_index(place, version) or index
+
+
+def load_index(place: Path, path: str, image_dir: str, version: list) -> AnnotationIndex | None:
+    """Map the index that `build_index` has remembered, and log again what was found when it was made.
+
+    Args:
+        place: the cache file.
+        path: annotation file.
+        image_dir: folder of its images.
+        version: of the annotation file, as `file_version` returns it.
+
+    Returns:
+        The index, its arrays read-only; None where there is none, it is damaged or of another version, or an image
+        file has changed, come or gone.
+    """
+    known = load_packed(place)
+    if known is None or known[1]['version'] != version:
+        return None
+    arrays, notes = known
+    looked_for = [os.fsdecode(name) for name in arrays.pop('looked_for').tolist()]
+    if not np.array_equal(folder_state(image_dir, looked_for), arrays.pop('state')):
+        return None
+    report_once(path, Findings.from_json(path, notes['faults']))
+    Findings.from_json(path, notes['findings']).report()
+    return AnnotationIndex.from_arrays(arrays)
+
+
+def map_index(place: Path, version: list) -> AnnotationIndex | None:
+    """Map the index that this process has just remembered; None where it could not be."""
+    known = load_packed(place)
+    return AnnotationIndex.from_arrays(known[0]) if known and known[1]['version'] == version else None
+
+
+def pack_names(names: Sequence[str]) -> np.ndarray:
+    """Return file names as bytes [n], in the file system's encoding."""
+    return np.array([os.fsencode(name) for name in names])
+
+
+def pack_index(path: str, coco: dict, choice: Choice, findings: Findings) -> AnnotationIndex:
+    """Check and pack the content of a COCO-format file, as `build_index` does.
+
+    Args:
+        path: the file, for messages.
+        coco: its content, as `read_coco` returns it.
+        choice: what is packed.
+        findings: receives what is left out; it is reported.
+
+    Raises:
+        UserError: as `build_index`.
+    """
+    try:
+        return _pack_index(path, coco, choice, findings)
+    finally:
         findings.report()
+
+
+def _pack_index(path: str, coco: dict, choice: Choice, findings: Findings) -> AnnotationIndex:
+    images, names, sizes = usable_images(coco['images'], choice.image_dir, findings, choice.max_pixels)
+    if not images:
         listed = len(coco['images'])
-        where = f"of the {listed} that '{path}' lists, which are looked for in '{image_dir}'"
+        where = f"of the {listed} that '{path}' lists, which are looked for in '{choice.image_dir}'"
         raise UserError(f'no usable image is left {where}' if listed else f"'{path}' lists no images")
-    groups = rows_by_image(coco, images, class_of, other_categories, findings)
+    groups = rows_by_image(coco, images, choice.class_of, choice.other_categories, findings)
     rows = np.array([row for group in groups for row in group], np.int64)
     ordered = [coco['annotations'][row] for row in rows]
     counts = [len(group) for group in groups]
@@ -161,26 +317,22 @@ def build_index(
     ids = [name_of(annotation, row) for annotation, row in zip(ordered, rows, strict=True)]
     valid = check_boxes(boxes, sizes[image_of], ids, findings)
     boxes[:, 2:] += boxes[:, :2]
-    further = {
-        key: pack_checked(ordered, ids, key, shape, 'objects', findings) for key, shape in (fields or {}).items()
-    }
+    further = {key: pack_checked(ordered, ids, key, shape, 'objects', findings) for key, shape in choice.fields.items()}
     image_facts = {
         key: pack_checked(images, [image['id'] for image in images], key, shape, 'images', findings)
-        for key, shape in (image_fields or {}).items()
+        for key, shape in choice.image_fields.items()
     }
-    asked = any(annotation.get('category_id') not in other_categories for annotation in coco['annotations'])
+    asked = any(annotation.get('category_id') not in choice.other_categories for annotation in coco['annotations'])
     if asked and not valid.any():
-        findings.report()
         raise UserError(f"no usable object is left of '{path}'")
-    findings.report()
     return AnnotationIndex(
         image_ids=np.array([image['id'] for image in images], np.int64),
-        names=np.array([os.fsencode(name) for name in names]),
+        names=pack_names(names),
         sizes=sizes,
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         rows=rows,
         boxes=boxes.astype(np.float32),
-        classes=np.array([class_of[a['category_id']] for a in ordered], np.int32),
+        classes=np.array([choice.class_of[a['category_id']] for a in ordered], np.int32),
         valid=valid,
         fields=further,
         image_fields=image_facts,
@@ -328,9 +480,12 @@ def pack(rows: list[dict], key: str, shape: tuple[int, ...], dtype: type = np.fl
     """Pack `row[key]` of all rows into one array [n, *shape]; NaN where it is absent or of another length."""
     packed: np.ndarray = np.full((len(rows), *shape), np.nan, dtype)
     size = int(np.prod(shape))
+    usable, numbers = [], array('d')
     for i, row in enumerate(rows):
         value = row.get(key)
         flat = read_numbers([value] if shape == () else value, size) if value is not None else None
         if flat is not None:
-            packed[i] = np.reshape(flat, shape)
+            usable.append(i)
+            numbers.extend(flat)
+    packed[usable] = np.frombuffer(numbers).reshape(-1, *shape)
     return packed

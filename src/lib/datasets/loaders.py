@@ -7,6 +7,7 @@ import signal
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import accumulate
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
 from ..utils.errors import UserError
+from ..utils.ranks import ONE, Ranks
 from ..utils.signals import SignalGate, stop_signals_blocked, unblock_stop_signals
 
 if TYPE_CHECKING:
@@ -190,22 +192,52 @@ class Batches:
         )
 
 
-class TrainLoader:
-    """Shuffled training batches, epoch by epoch.
+class BatchShare(Sampler[list[int]]):
+    """The part of each batch that one of several ranks takes.
 
-    The last short batch is dropped when there is a full one.
+    Args:
+        batches: of indices.
+        start, end: positions in a batch; an `end` of None takes what a batch has left.
     """
 
-    def __init__(self, opt: 'Options', dataset: Any):
+    def __init__(self, batches: BatchSampler, start: int, end: int | None):
+        self.batches, self.part = batches, slice(start, end)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch[self.part] for batch in self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class TrainLoader:
+    """Shuffled training batches, epoch by epoch; of each this rank's chunks.
+
+    The last short batch is dropped when there is a full one.
+
+    Args:
+        opt: options; `chunk_sizes` has the same number of chunks for each rank.
+        dataset: the images.
+        ranks: the processes that share out each batch.
+
+    Raises:
+        UserError: there are too few images for every rank to have one.
+    """
+
+    def __init__(self, opt: 'Options', dataset: Any, ranks: Ranks = ONE):
         self.dataset, self.batch_size = dataset, opt.batch_size
         self.sampler = EpochSampler(len(dataset), opt.seed)
-        self.batches = Batches(
-            dataset,
-            batch_size=opt.batch_size,
-            sampler=self.sampler,
-            drop_last=len(dataset) >= opt.batch_size,
-            **worker_options(opt),
-        )
+        whole = BatchSampler(self.sampler, opt.batch_size, drop_last=len(dataset) >= opt.batch_size)
+        ends = [0, *accumulate(opt.chunk_sizes)]
+        chunks = len(opt.chunk_sizes) // ranks.count  # of this rank
+        if ranks.count > 1 and len(dataset) <= ends[-2]:
+            raise UserError(
+                f'{len(dataset)} images do not give each of {ranks.count} processes one (a batch is shared out as '
+                f'{opt.chunk_sizes}): train with fewer processes or a smaller --batch_size'
+            )
+        end = ends[(ranks.rank + 1) * chunks] if ranks.rank + 1 < ranks.count else None
+        share = BatchShare(whole, ends[ranks.rank * chunks], end)
+        self.batches = Batches(dataset, batch_sampler=share, **worker_options(opt))
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
@@ -218,9 +250,9 @@ class TrainLoader:
         return self.batches
 
 
-def val_loader(opt: 'Options', dataset: Any) -> Batches:
-    """Return validation batches of one image each, in order."""
-    return Batches(dataset, batch_size=1, shuffle=False, **worker_options(opt))
+def val_loader(opt: 'Options', dataset: Any, ranks: Ranks = ONE) -> Batches:
+    """Return validation batches of one image each, in order: this rank's share, every one of `ranks.count` in turn."""
+    return Batches(dataset, batch_size=1, sampler=ranks.share(len(dataset)), **worker_options(opt))
 
 
 def worker_options(opt: 'Options') -> dict[str, Any]:

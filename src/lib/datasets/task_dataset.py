@@ -14,9 +14,10 @@ from ..utils.errors import UserError
 from ..utils.files import write_json
 from ..utils.rows import Box
 from .categories import Categories
+from .coco_file import read_coco
 from .evaluation.metric import Columns, Metric, Results
 from .evaluation.metric_factory import create_metric
-from .index import AnnotationIndex, build_index, read_coco
+from .index import AnnotationIndex, build_index
 from .source import Source
 
 if TYPE_CHECKING:
@@ -98,6 +99,11 @@ class TaskDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def facts(self) -> dict[str, object]:
+        """Return `{what: value}`, by which two processes see whether they have the same images and objects."""
+        count, objects = len(self), int(self.index.valid.sum())
+        return {f'{self.split} data of': f'{count} images and {objects} objects (hash {self.index.digest()})'}
 
     # ------------------------------------------------------------ what a task's sample states of its annotations
 

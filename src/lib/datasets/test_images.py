@@ -1,6 +1,6 @@
 """Images of a dataset as a detector takes them, read by loader processes or by this one."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -27,20 +27,22 @@ class TestImages(Dataset):
 
     Args:
         dataset: the images' paths, sizes, ids and what is known beside their pixels.
+        share: indices of those images that are tested on here.
         prefetch: makes the network's inputs of an image and its meta; None leaves that to the detector.
     """
 
-    def __init__(self, dataset: Any, prefetch: Prefetch | None):
-        self.dataset, self.prefetch = dataset, prefetch
+    def __init__(self, dataset: Any, share: Sequence[int], prefetch: Prefetch | None):
+        self.dataset, self.share, self.prefetch = dataset, share, prefetch
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.share)
 
-    def image_path(self, i: int) -> str:
-        """Return the file of image `i`, for messages."""
-        return self.dataset.image_path(i)
+    def image_path(self, position: int) -> str:
+        """Return the file of the image at that position of the share, for messages."""
+        return self.dataset.image_path(self.share[position])
 
-    def __getitem__(self, i: int) -> TestImage:
+    def __getitem__(self, position: int) -> TestImage:
+        i = self.share[position]
         image_id = int(self.dataset.index.image_ids[i])
         try:
             image = read_image(
@@ -53,22 +55,22 @@ class TestImages(Dataset):
 
 
 def iterate_test_images(
-    dataset: Any, prefetch: Prefetch, num_workers: int, batch_size: int
+    dataset: Any, share: Sequence[int], prefetch: Prefetch, num_workers: int, batch_size: int
 ) -> Iterator[list[TestImage]]:
     """Iterate over a dataset's images in lists of `batch_size`; the last one may be shorter.
 
     Args:
-        dataset: see `TestImages`.
+        dataset, share: see `TestImages`.
         prefetch: makes the network's inputs in the loader processes.
         num_workers: loader processes; with 0 this process reads, and leaves the inputs to the detector.
         batch_size: images a list.
     """
     items: Iterator[TestImage]
     if num_workers == 0:
-        images = TestImages(dataset, None)
+        images = TestImages(dataset, share, None)
         items = (images[i] for i in range(len(images)))
     else:
-        items = iter(Batches(TestImages(dataset, prefetch), num_workers, as_it_is, batch_size=None))
+        items = iter(Batches(TestImages(dataset, share, prefetch), num_workers, as_it_is, batch_size=None))
     while batch := list(islice(items, batch_size)):
         yield batch
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..models.exported import ExportedFile, is_exported, open_exported
+from ..models.fast_dtype import FLOAT32, choose_dtype
 from ..models.fuse import FastNetwork, network_dtype
 from ..models.model import create_model, load_model
 from ..models.utils import Output
@@ -54,11 +55,14 @@ class BaseDetector:
 
     Args:
         opt: options from `opts().init()`, or from `parse` with the facts of a dataset. Without `load_model` the
-            network is random, and says so. It may be a file of `export.py`, too, which runs in the network's place.
+            network is random, and says so. It may be a file of `export.py`, too, which runs in its place. With
+            `--dtype auto` the network computes in float32 until `compute_in` says otherwise, so that without it results
+            are the same everywhere.
 
     Attributes:
         model: the network. A fast copy of it runs, which follows when its weights change. There is none with an
             exported file.
+        dtype: float32 or bfloat16, which the network computes in.
         file: the exported file, or None.
 
     Raises:
@@ -71,6 +75,7 @@ class BaseDetector:
     def __init__(self, opt: 'Options'):
         self.opt = opt
         self.file: ExportedFile | None = None
+        self.dtype = FLOAT32
         if is_exported(opt.load_model):
             self.open_file()
         else:
@@ -84,7 +89,7 @@ class BaseDetector:
     def make_network(self) -> None:
         """Build the network and fill it from the checkpoint."""
         opt = self.opt
-        self.fast = FastNetwork(network_dtype(opt.dtype, opt.device))
+        self.compute_in(FLOAT32 if opt.dtype == 'auto' else opt.dtype)
         self.model: nn.Module = create_model(opt.arch, opt.heads, opt.head_conv)
         if opt.load_model:
             load_model(self.model, opt.load_model, strict=True)
@@ -106,6 +111,29 @@ class BaseDetector:
         self.file = open_exported(opt.load_model, opt.device.type == 'cuda')
         if not opt.keep_res:
             self.file.check_size(opt.input_h, opt.input_w)
+
+    def fastest_dtype(self) -> str:
+        """Return the number type of `--dtype`, float32 or bfloat16, which auto measures once a processor.
+
+        An exported file's is its own: float32 stands for it.
+        """
+        opt = self.opt
+        if opt.dtype != 'auto' or self.file is not None:
+            return self.dtype
+        images = opt.test_batch_size * (2 if opt.flip_test else 1)
+        facts = {'arch': opt.arch, 'head_conv': opt.head_conv, 'heads': opt.heads}
+        return choose_dtype(self.model, facts, (images, 3, opt.input_h, opt.input_w))
+
+    def compute_in(self, dtype: str) -> None:
+        """Let the network compute in float32 or bfloat16; a CPU without bfloat16 stays with float32, with a note.
+
+        Raises:
+            UserError: the GPU does not compute in it.
+        """
+        if self.file is not None:
+            return
+        self.fast = FastNetwork(network_dtype(dtype, self.opt.device))
+        self.dtype = str(self.fast.dtype).removeprefix('torch.')
 
     def run(self, image: Image, meta: Mapping | None = None) -> dict:
         """Detect in one image.

@@ -16,6 +16,7 @@ from .families import ARCHS
 MAX_TEXT = 1000  # characters
 MAX_SIDE = 8192  # pixels
 MAX_OPTION_VALUES = 10_000
+PRECISIONS = ('float32', 'bfloat16', 'float16')  # number types that a network is trained in
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,20 @@ def colour(least: float) -> Callable[[Any], bool]:
     return lambda value: is_list(value, lambda x: is_number(x) and least < x < 1000, 3) and len(value) == 3
 
 
+def is_scaler_state(value: Any) -> bool:
+    """Return whether it is the state of a `torch.amp.GradScaler`."""
+    names = {'scale', 'growth_factor', 'backoff_factor', 'growth_interval', '_growth_tracker'}
+    return (
+        isinstance(value, dict)
+        and value.keys() == names
+        and all(map(is_number, value.values()))
+        and value['scale'] > 0
+        and value['growth_factor'] > 1 > value['backoff_factor'] > 0
+        and whole(1, 10**9)(value['growth_interval'])
+        and whole(0, 10**9)(value['_growth_tracker'])
+    )
+
+
 COUNT = (whole(0, 10**12), 'a count')
 SIDE = (whole(32, MAX_SIDE), f'pixels from 32 to {MAX_SIDE}')
 FLAG = (is_flag, 'True or False')
@@ -123,6 +138,8 @@ FACTS: dict[str, Fact] = {
         Fact('best', *NUMBER),
         Fact('best_epoch', *COUNT),
         Fact('averaged', *FLAG),
+        Fact('precision', lambda value: is_text(value) and value in PRECISIONS, f'one of {", ".join(PRECISIONS)}'),
+        Fact('scaler', is_scaler_state, "the state of float16's gradient scaler"),
         Fact('metric', *TEXT),
         Fact('options', are_options, 'a dict of options'),
     )

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from ..utils.device import cpu_has_bfloat16, module_to_channels_last
-from ..utils.errors import UserError
+from ..utils.precision import check_computes_in
 from .networks.common import check_sides
 from .networks.dcn import DCN
 from .winograd import use_winograd
@@ -250,9 +250,7 @@ def network_dtype(name: str, device: torch.device) -> torch.dtype:
     """
     dtype = DTYPES[name]
     if dtype == torch.bfloat16:
-        if device.type == 'cuda' and torch.cuda.get_device_capability(device) < (8, 0):
-            gpu = torch.cuda.get_device_name(device)
-            raise UserError(f'--dtype bfloat16: {gpu} does not compute in it (from Ampere on GPUs do); use float32')
+        check_computes_in(name, device, '--dtype')
         if device.type == 'cpu' and not cpu_has_bfloat16():
             log.info('note: this processor has no bfloat16 instructions: the network runs in float32, which is faster')
             return torch.float32

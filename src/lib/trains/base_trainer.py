@@ -1,5 +1,6 @@
 """Training as every task does it: epochs, iterations, averages, progress. A task adds its loss and its decoding."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..datasets.evaluation.packed import PackedResults
 from ..models.checkpoints import load_model
 from ..models.utils import Output
 from ..utils.cli import Progress
@@ -20,8 +23,10 @@ from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.device import module_to_channels_last, to_channels_last, to_device
 from ..utils.errors import UserError
 from ..utils.oracle_utils import gen_oracle_map
+from ..utils.ranks import ONE, Ranks, SharedError, interleave
 from .chunks import mean_over_chunks, running_statistics_kept, split_batch
 from .freezing import freeze
+from .precision import Precision, choose_precision
 
 if TYPE_CHECKING:
     from ..opts import Options
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Spread = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+STOPPED, FAILED = 1, 2  # why the ranks do not go on
 AfterIteration = Callable[[int, 'LossMeter'], None]
 
 
@@ -122,17 +128,29 @@ class BaseTrainer:
         opt: options, with `device`.
         model: the network; moved to the device by `set_device`.
         optimizer: None when only validating.
+        ranks: the processes that train or validate together.
 
     Attributes:
         scheduler: sets the optimizer's rate for each step; without one it stays as it is.
         averaged: the average of the weights over all steps (`--ema`); without one there is none.
+        precision: number type that the network computes in; float32 until `start_precision`.
     """
 
-    def __init__(self, opt: 'Options', model: nn.Module, optimizer: torch.optim.Optimizer | None = None):
-        self.opt, self.model, self.optimizer = opt, model, optimizer
+    def __init__(
+        self,
+        opt: 'Options',
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None = None,
+        ranks: Ranks = ONE,
+    ):
+        self.opt, self.model, self.optimizer, self.ranks = opt, model, optimizer, ranks
+        self.learning: nn.Module = model  # with several ranks it exchanges their gradients
+        share = len(opt.chunk_sizes) // ranks.count
+        self.chunk_sizes = opt.chunk_sizes[ranks.rank * share : (ranks.rank + 1) * share]
         self.frozen_norms = freeze(model, opt.freeze)
         self.scheduler: LRScheduler | None = None
         self.averaged: AveragedModel | None = None
+        self.precision = Precision()
         self.loss = self.create_loss(opt)
         self.stop_requested = False
         self.images_shown = 0
@@ -175,6 +193,14 @@ class BaseTrainer:
             load_model(self.averaged.module, resumed)
             self.averaged.n_averaged.fill_(1)  # at 0 the next step's weights would replace the average
 
+    def start_precision(self) -> None:
+        """Let the network compute as `--amp` says from now on; all ranks do as rank 0 chooses (`choose_precision`)."""
+        opt, learns = self.opt, self.optimizer is not None
+        chosen = choose_precision(opt, self.model, learns) if self.ranks.is_lead else ''
+        self.precision = Precision(self.ranks.from_lead(chosen), opt.device.type, learns)
+        if self.precision.scaler.is_enabled() and opt.resume and 'scaler' in opt.facts:
+            self.precision.scaler.load_state_dict(opt.facts['scaler'])
+
     def set_device(self, device: torch.device) -> None:
         """Move the network, the loss and the optimizer's state to `device`, channels-last in memory."""
         for network in {self.model, self.result}:
@@ -185,79 +211,120 @@ class BaseTrainer:
                 for name, value in state.items():
                     if torch.is_tensor(value):
                         state[name] = to_channels_last(value, device)  # the fused step goes by memory, not by index
+            self.learning = self.ranks.distribute(self.model)
 
     def train(
         self, epoch: int, loader: Loader, start: int = 0, after_iteration: AfterIteration | None = None
     ) -> tuple[dict[str, float], dict]:
-        """Train one epoch, from iteration `start` on; returns (averages, {}).
+        """Train one epoch, from iteration `start` on, or `--num_iters` iterations of it.
 
         Args:
-            epoch, loader, start, after_iteration: as for `run_epoch`.
-
-        Raises:
-            Interrupted: `request_stop` was called, or the loader raised a `UserError`.
-            UserError: the loss is not finite any more.
-        """
-        return self.run_epoch('train', epoch, loader, start, after_iteration=after_iteration)
-
-    def val(self, epoch: int, loader: Loader, collect: bool = False) -> tuple[dict[str, float], dict]:
-        """Validate; returns (averages, `{image_id: results}` when `collect`, else {})."""
-        with torch.inference_mode():
-            return self.run_epoch('val', epoch, loader, collect=collect)
-
-    def run_epoch(
-        self,
-        phase: str,
-        epoch: int,
-        loader: Loader,
-        start: int = 0,
-        collect: bool = False,
-        after_iteration: AfterIteration | None = None,
-    ) -> tuple[dict[str, float], dict]:
-        """Go through the loader once, or `--num_iters` iterations of training.
-
-        Args:
-            phase: 'train' or 'val'.
-            epoch: its number from 1, to be shown.
-            loader: batches from iteration `start` on.
+            epoch: its number from 1.
+            loader: batches from iteration `start` on; of each the chunks of this rank.
             start: iterations of the epoch that are done already.
-            collect: keep the detections ('val').
             after_iteration: is called with the number of iterations that are done of the epoch, and their losses.
 
         Returns:
-            `{name: average}` of the loss and its parts and of `time` in minutes; `{image_id: results}`, empty unless
-            `collect`.
+            `{name: average}` of the loss and its parts and of `time` in minutes; and {}.
 
         Raises:
-            Interrupted: `request_stop` was called, or the loader raised a `UserError` in training.
-            UserError: the loss is not finite, or the loader raised it in validation.
+            Interrupted: `request_stop` was called, or the loader raised a `UserError`, in any of the ranks.
+            UserError: the loss is not finite any more.
         """
-        training = phase == 'train'
-        total = start + len(loader)
-        if training:
-            self.start_learning()
-            total = self.epoch_length(total)
-        else:
-            self.result.eval()
+        total = self.epoch_length(start + len(loader))
+        self.start_learning()
         meter = LossMeter(self.loss.stats)
-        results: dict = {}
-        with EpochLog(self.opt, phase, epoch, total, start) as log:
-            fetched = time.time()
-            for iteration, batch in until_failure(epoch, loader, start, meter) if training else enumerate(loader):
-                if iteration >= total:
-                    break
-                log.data_time += time.time() - fetched
-                stats = self.train_iteration(batch) if training else self.val_iteration(batch, results, collect)
-                meter.add(stats, len(batch['input']))
+        with EpochLog(self.opt, 'train', epoch, total, start, self.ranks.is_lead) as log:
+            for iteration, batch in log.timed(self.in_step(epoch, loader, start, total, meter)):
+                meter.add(self.train_iteration(batch), len(batch['input']))
                 log.iteration(meter)
-                if self.stop_requested:
-                    meter.averages()  # raises before a broken network is kept
-                    raise Interrupted(epoch, iteration + 1)
                 if after_iteration is not None:
                     after_iteration(iteration + 1, meter)
-                fetched = time.time()
-        averages = meter.averages()
-        return {**averages, 'time': log.minutes()}, results
+        return {**meter.averages(), 'time': log.minutes()}, {}
+
+    def val(self, epoch: int, loader: Loader, collect: bool = False) -> tuple[dict[str, float], PackedResults]:
+        """Validate on one image after the other, each in one of the ranks.
+
+        Args:
+            epoch: its number, to be shown.
+            loader: this rank's share of the images (`Ranks.share`), as batches of one.
+            collect: keep the detections.
+
+        Returns:
+            `{name: average}` of the loss and its parts over all images and of `time` in minutes; and with `collect`, in
+            rank 0, `{image_id: results}` of all of them, else {}.
+
+        Raises:
+            Interrupted: `request_stop` was called in any of the ranks.
+            UserError: the loss is not finite, or the loader raised it.
+        """
+        self.ranks.spread(self.result)
+        self.result.eval()
+        meter = LossMeter(self.loss.stats)
+        results = PackedResults()
+        losses: list[torch.Tensor] = []
+        total = self.ranks.most(len(loader))
+        with torch.inference_mode(), EpochLog(self.opt, 'val', epoch, total, 0, self.ranks.is_lead) as log:
+            for _, batch in log.timed(self.in_step(epoch, loader, 0, total)):
+                stats = self.val_iteration(batch, results, collect)
+                meter.add(stats, len(batch['input']))
+                losses.append(meter.values(stats))
+                log.iteration(meter)
+        if self.ranks.count > 1:
+            meter = self.meter_of_all(losses)
+            results = PackedResults(
+                interleave([list(of_rank.packed.items()) for of_rank in self.ranks.collect(results)])
+            )
+        return {**meter.averages(), 'time': log.minutes()}, results
+
+    def meter_of_all(self, losses: list[torch.Tensor]) -> 'LossMeter':
+        """Count the losses of all ranks' images in the order of one process, so that sums are the same to the last bit.
+
+        Args:
+            losses: of each image of this rank's share, [parts].
+        """
+        meter = LossMeter(self.loss.stats)
+        of_ranks = self.ranks.all_of([values.cpu() for values in losses])
+        for values in interleave(of_ranks):
+            meter.add_values(values, 1)
+        return meter
+
+    def in_step(
+        self, epoch: int, loader: Loader, start: int, total: int, meter: 'LossMeter | None' = None
+    ) -> Iterator[tuple[int, dict]]:
+        """Iterate over the numbers of iterations from `start` to `total`, and their batches, in step with all ranks.
+
+        Before each iteration all ranks know whether one of them was asked to stop, or could not load its batch; then
+        none goes on.
+
+        Args:
+            epoch: its number, for `Interrupted`.
+            loader: batches from iteration `start` on; of this rank there may be fewer than of others.
+            start, total: iterations that are done already, and that there are in all.
+            meter: of training, whose losses must be finite for its state to be kept.
+
+        Raises:
+            Interrupted: as `train` says.
+            UserError: the loader of validation raised it.
+        """
+        batches = iter(loader)
+        for done in range(start, total + 1):
+            batch, failure = None, None
+            if not self.stop_requested:
+                try:
+                    batch = next(batches, None)
+                except UserError as error:
+                    failure = error
+            step = self.ranks.most(FAILED if failure is not None else STOPPED if self.stop_requested else 0)
+            if step > 0:
+                if meter is not None:
+                    meter.averages()  # raises before a broken network is kept
+                reason = shared_failure(self.ranks, failure) if step == FAILED else None
+                if reason is not None and meter is None:
+                    raise reason
+                raise Interrupted(epoch, done, reason)
+            if batch is not None and done < total:
+                yield done, batch
 
     @property
     def learner(self) -> torch.optim.Optimizer:
@@ -271,7 +338,7 @@ class BaseTrainer:
 
     def start_learning(self) -> None:
         """Put the network into training mode, but for what `--freeze` names."""
-        self.model.train()
+        self.learning.train()
         for norm in self.frozen_norms:
             norm.eval()
 
@@ -282,18 +349,36 @@ class BaseTrainer:
     def train_iteration(self, batch: dict) -> dict[str, torch.Tensor]:
         """Do one step on a batch (`input` [B, 3, H, W] and the targets): mean gradient of its chunks, then update.
 
-        The running statistics of batch norms are of the first chunk.
+        With several ranks `batch` is this rank's part, and the mean is over the chunks of all. The running statistics
+        of batch norms are of the first chunk.
 
         Returns:
             `{name: scalar}` of the loss and its parts, as means over the chunks.
         """
-        chunks = split_batch(to_device(batch, self.opt.device), self.opt.chunk_sizes)
+        first, *others = split_batch(to_device(batch, self.opt.device), self.chunk_sizes)
+        count = 1 + len(others)
         self.learner.zero_grad(set_to_none=True)
-        stats = [self.add_gradient(chunks[0], len(chunks))]
+        with self.exchange(last=count == 1):
+            stats = [self.add_gradient(first, count)]
         with running_statistics_kept(self.model):
-            stats += [self.add_gradient(chunk, len(chunks)) for chunk in chunks[1:]]
+            for number, chunk in enumerate(others, 2):
+                with self.exchange(last=number == count):
+                    stats.append(self.add_gradient(chunk, count))
         self.update()
-        return mean_over_chunks(stats)
+        return self.mean_of_ranks(mean_over_chunks(stats))
+
+    def exchange(self, last: bool) -> contextlib.AbstractContextManager:
+        """Return the context of a chunk's forward and backward pass; that of the last makes one of the gradients."""
+        network = self.learning
+        return (
+            contextlib.nullcontext() if last or not isinstance(network, DistributedDataParallel) else network.no_sync()
+        )
+
+    def mean_of_ranks(self, stats: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return `{name: scalar}`, the mean of each scalar over the ranks."""
+        if self.ranks.count == 1:
+            return stats
+        return dict(zip(stats, self.ranks.mean(torch.stack(list(stats.values()))).unbind(), strict=True))
 
     def add_gradient(self, chunk: dict, count: int) -> dict[str, torch.Tensor]:
         """Add the gradient of one of `count` chunks, a batch, to the weights': forward, loss, backward.
@@ -303,16 +388,24 @@ class BaseTrainer:
         """
         outputs = self.forward(chunk['input'])
         loss, stats = self.loss(outputs, chunk)
-        (loss / count).backward()
+        self.precision.scaler.scale(loss / count).backward()
         self.look(outputs, chunk)
         return {name: value.detach() for name, value in stats.items()}
 
     def update(self) -> None:
-        """Change the weights by the gradient, which `--clip_grad` clips before; then their average, and the rate."""
+        """Change the weights by the gradient, which `--clip_grad` clips before; then their average, and the rate.
+
+        Where the step is skipped, since gradients in float16 overflow, the average stays too. The rate goes on: it
+        belongs to the iteration.
+        """
+        scaler = self.precision.scaler
         if self.opt.clip_grad > 0:
+            scaler.unscale_(self.learner)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.opt.clip_grad)
-        self.learner.step()
-        if self.averaged is not None:
+        scale = 0.0 if self.averaged is None else scaler.get_scale()
+        scaler.step(self.learner)
+        scaler.update()
+        if self.averaged is not None and scaler.get_scale() >= scale:  # it falls where the step was skipped
             self.averaged.update_parameters(self.model)
         if self.scheduler is not None:
             self.scheduler.step()
@@ -321,13 +414,13 @@ class BaseTrainer:
         """Run the network on a batch of images [B, 3, H, W] to train on.
 
         Returns:
-            Its raw outputs `{head: [B, c, h, w]}`, one a stack.
+            Its raw outputs `{head: float32 [B, c, h, w]}`, one a stack.
 
         Raises:
             UserError: there is too little for a batch norm to take statistics of.
         """
         try:
-            return self.model(images)
+            return self.precision.run(self.learning, images)
         except ValueError as error:
             if 'more than 1 value per channel' not in str(error):
                 raise
@@ -338,7 +431,7 @@ class BaseTrainer:
                 f'or a larger --input_res'
             ) from None
 
-    def val_iteration(self, batch: dict, results: dict, collect: bool) -> dict[str, torch.Tensor]:
+    def val_iteration(self, batch: dict, results: PackedResults, collect: bool) -> dict[str, torch.Tensor]:
         """Do one batch without learning.
 
         Args:
@@ -349,7 +442,7 @@ class BaseTrainer:
             `{name: scalar}` of the loss and its parts.
         """
         batch = to_device(batch, self.opt.device)
-        outputs = self.result(batch['input'])
+        outputs = self.precision.run(self.result, batch['input'])
         _, stats = self.loss(outputs, batch)
         self.look(outputs, batch)
         if collect:
@@ -386,20 +479,14 @@ class BaseTrainer:
         raise NotImplementedError
 
 
-def until_failure(epoch: int, loader: Loader, start: int, meter: 'LossMeter') -> Iterator[tuple[int, dict]]:
-    """Iterate over the numbers of iterations, from `start` on, and their batches.
-
-    Raises:
-        Interrupted: the loader raised a `UserError`; all iterations before are done.
-        UserError: as well, but the loss has not been finite before.
-    """
-    done = start
-    try:
-        for done, batch in enumerate(loader, start + 1):  # noqa: B007  counts in the except clause
-            yield done - 1, batch
-    except UserError as error:
-        meter.averages()
-        raise Interrupted(epoch, done, error) from None
+def shared_failure(ranks: Ranks, failure: UserError | None) -> UserError:
+    """Return, in all ranks, the error of the first that has one; a rank's number is said where there are several."""
+    if ranks.count == 1:
+        assert failure is not None
+        return failure
+    messages = ranks.all_of(str(failure) if failure is not None else '')
+    rank = next(rank for rank, message in enumerate(messages) if message)
+    return SharedError(f'rank {rank}: {messages[rank]}')
 
 
 class LossMeter:
@@ -418,9 +505,16 @@ class LossMeter:
         self.first_bad: torch.Tensor | None = None
         self.latest: torch.Tensor | None = None
 
+    def values(self, stats: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the scalars that are counted, float32 [parts], in the order of their names."""
+        return torch.stack([stats[name].detach().float() for name in self.names])
+
     def add(self, stats: Mapping[str, torch.Tensor], images: int) -> None:
         """Count the scalars `stats` of a batch of so many images; never waits for the device."""
-        values = torch.stack([stats[name].detach().float() for name in self.names])
+        self.add_values(self.values(stats), images)
+
+    def add_values(self, values: torch.Tensor, images: int) -> None:
+        """Count the scalars [parts] of a batch of so many images."""
         self.latest = values[self.names.index('loss')]
         if self.total is None or self.first_bad is None:
             self.total, self.first_bad = torch.zeros_like(values), values
@@ -452,10 +546,11 @@ class EpochLog:
 
     REFRESH = 0.5  # seconds between looks at the averages: each waits for the device
 
-    def __init__(self, opt: 'Options', phase: str, epoch: int, total: int, start: int):
+    def __init__(self, opt: 'Options', phase: str, epoch: int, total: int, start: int, shown: bool = True):
         self.opt, self.total, self.done = opt, total, start
         self.label = f'{opt.task}/{opt.exp_id} {phase} [{epoch}]'
-        self.bar = None if opt.print_iter > 0 else Progress(total, self.label, done=start)
+        self.shown = shown
+        self.bar = Progress(total, self.label, done=start) if shown and opt.print_iter == 0 else None
         self.started, self.refreshed, self.first = time.time(), 0.0, start
         self.data_time = 0.0
         self.text = ''
@@ -467,6 +562,16 @@ class EpochLog:
         if self.bar is not None:
             self.bar.close()
 
+    def timed(self, batches: Iterator[tuple[int, dict]]) -> Iterator[tuple[int, dict]]:
+        """Iterate over the batches, and count the time that it takes to get them."""
+        while True:
+            asked = time.time()
+            item = next(batches, None)
+            self.data_time += time.time() - asked
+            if item is None:
+                return
+            yield item
+
     def minutes(self) -> float:
         """Return the minutes since the epoch, or the rest of it that is run, began."""
         return (time.time() - self.started) / 60
@@ -475,6 +580,8 @@ class EpochLog:
         """Count one iteration done, and show how it stands when it is time to."""
         self.done += 1
         now = time.time()
+        if not self.shown:
+            return
         if self.bar is None:
             if self.done % self.opt.print_iter == 0 or self.done == self.total:
                 logger.info(f'{self.label}: {self.done}/{self.total} | {self.status(meter)}')

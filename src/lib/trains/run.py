@@ -4,7 +4,7 @@ import os
 import time
 
 from ..datasets.loaders import Batches, TrainLoader
-from ..logger import Logger
+from ..logger import Logger, QuietLogger
 from ..models.checkpoints import RAW_WEIGHTS, load_model, save_model, unwrap_model
 from ..opts import Options, model_facts
 from ..utils.schedule import Schedule
@@ -16,7 +16,8 @@ class Run:
     """Keeps epoch, best metric and learning rate together with the files of `save_dir`.
 
     `model_last.pth` is written after every epoch and every `--save_minutes` within one, `model_best.pth` at the best
-    metric, `model_N.pth` after the epochs of `--lr_step` (and after each with `--save_all`).
+    metric, `model_N.pth` after the epochs of `--lr_step` (and after each with `--save_all`). All ranks of a run know
+    where it stands; rank 0 alone writes.
 
     Args:
         batches: of an epoch of training.
@@ -30,8 +31,10 @@ class Run:
         validated: epoch that was validated last.
     """
 
-    def __init__(self, opt: Options, trainer: BaseTrainer, logger: Logger, main_metric: str, batches: int):
-        self.opt, self.trainer, self.logger = opt, trainer, logger
+    def __init__(
+        self, opt: Options, trainer: BaseTrainer, logger: Logger | QuietLogger, main_metric: str, batches: int
+    ):
+        self.opt, self.trainer, self.logger, self.ranks = opt, trainer, logger, trainer.ranks
         length = trainer.epoch_length(batches)
         self.schedule = Schedule(opt.lr_schedule, opt.lr_step, opt.num_epochs, length, opt.warmup)
         self.metric = main_metric if opt.metric == 'AP' else opt.metric
@@ -48,6 +51,7 @@ class Run:
             loaded = load_model(model, opt.load_model, optimizer, opt.resume)
             self.epoch = loaded[2] if isinstance(loaded, tuple) else 0
         self.trainer.start_averaging(opt.load_model if opt.resume and opt.facts.get('averaged') else '')
+        self.trainer.start_precision()
         if opt.resume:
             self.iteration = opt.facts.get('iteration', 0)
             if self.iteration and opt.facts.get('batch_size') != opt.batch_size:
@@ -63,9 +67,11 @@ class Run:
         rate = self.trainer.learning_rate()
         rising = self.schedule.warmup_left(done)
         self.watch = LossWatch(skip=rising)
+        place = f'{opt.device}' if self.ranks.count == 1 else f'{self.ranks.count} processes ({opt.device.type})'
+        place += '' if self.trainer.precision.name == 'float32' else f' in {self.trainer.precision.name}'
         warmup = f' (rising to {opt.lr:g} for {rising} iterations)' if rising else ''
         self.logger.say(
-            f'{opt.task}, {opt.arch}, {opt.num_classes} classes, input {opt.input_h} x {opt.input_w} on {opt.device}: '
+            f'{opt.task}, {opt.arch}, {opt.num_classes} classes, input {opt.input_h} x {opt.input_w} on {place}: '
             f'learning rate {rate:g}{warmup} for batches of {opt.batch_size}, '
             f'epochs {self.epoch + 1} to {opt.num_epochs}; outputs in {opt.save_dir}'
         )
@@ -103,7 +109,7 @@ class Run:
 
     def save_in_time(self, iteration: int, meter: LossMeter) -> None:
         """Keep the state after `iteration` iterations of an epoch, `--save_minutes` after it was kept last."""
-        if 0 < self.opt.save_minutes * 60 < time.monotonic() - self.saved:
+        if self.ranks.is_lead and 0 < self.opt.save_minutes * 60 < time.monotonic() - self.saved:
             meter.averages()  # raises before a broken network is kept
             self.iteration = iteration
             self.save_last()
@@ -118,7 +124,8 @@ class Run:
         by_loss = self.metric == 'loss'
         values, results = self.trainer.val(self.epoch, loader, collect=not by_loss)
         if not by_loss:
-            values = {**values, **loader.dataset.run_eval(results, self.opt.save_dir)}
+            scores = loader.dataset.run_eval(results, self.opt.save_dir) if self.ranks.is_lead else {}
+            values = {**values, **self.ranks.from_lead(scores)}
         shown = [name for name in values if name == self.metric or loader.dataset.is_headline(name)]
         self.logger.scalars('val', self.epoch, {name: values[name] for name in shown})
         self.validated = self.epoch
@@ -131,10 +138,14 @@ class Run:
 
     def save(self, name: str) -> None:
         """Write the checkpoint of that file name: the network, the optimizer, and where the run stands."""
+        if not self.ranks.is_lead:
+            return
         trainer = self.trainer
         facts = model_facts(self.opt)
         if trainer.averaged is not None:
             facts |= {'averaged': True, RAW_WEIGHTS: unwrap_model(trainer.model).state_dict()}
+        if self.opt.amp != 'none':
+            facts |= {'precision': trainer.precision.name, 'scaler': trainer.precision.scaler_state()}
         save_model(
             os.path.join(self.opt.save_dir, name),
             self.epoch,
@@ -155,12 +166,16 @@ class Run:
         self.saved = time.monotonic()
 
     def save_interrupted(self, stop: Interrupted) -> None:
-        """Keep the state in the middle of an epoch, where iterations were done since the last checkpoint."""
+        """Keep the state in the middle of an epoch, where iterations were done since the last checkpoint.
+
+        All ranks wait for it: a launcher may end the others as soon as one has ended.
+        """
         if stop.epoch == self.epoch + 1 and stop.iteration > self.iteration:
             self.iteration = stop.iteration
             self.save_last()
         self.logger.say(f'{stop}: go on with --resume')
         self.logger.close()
+        self.ranks.wait()
 
     def finish(self) -> None:
         """Say that the run is done, and close its log; there is a model_best.pth from now on."""

@@ -92,13 +92,13 @@ class Progress:
     """Progress of long work: a bar on a terminal, elsewhere (a log, CI) a line each 10 % of the way.
 
     Use as a context manager; `step(text)` counts one item done and shows `text` after the count. `done`
-    items were done before.
+    items were done before. Without `shown` it only counts.
     """
 
-    def __init__(self, total: int, label: str = '', done: int = 0):
-        self.total, self.label = total, label
+    def __init__(self, total: int, label: str = '', done: int = 0, shown: bool = True):
+        self.total, self.label, self.shown = total, label, shown
         self.done, self.first, self.start = done, done, time.time()
-        self.bar = Bar(label, max=max(total, 1), index=done) if sys.stderr.isatty() else None
+        self.bar = Bar(label, max=max(total, 1), index=done) if shown and sys.stderr.isatty() else None
 
     def __enter__(self) -> 'Progress':
         return self
@@ -114,6 +114,8 @@ class Progress:
     def step(self, text: str = '') -> None:
         """Count one item done, and show `text` after the count."""
         self.done += 1
+        if not self.shown:
+            return
         message = f'{self.done}/{self.total} | {self.timing()}' + (f' | {text}' if text else '')
         if self.bar is not None:
             self.bar.suffix = message

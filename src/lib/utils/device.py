@@ -1,5 +1,7 @@
 """The device that a run computes on."""
 
+import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,20 +14,18 @@ def open_device(gpus: list[int], asked: str, cudnn_benchmark: bool) -> torch.dev
     """Open the device of `--gpus`, and set cuDNN's auto-tuning.
 
     Args:
-        gpus: local indices, or [-1] for the CPU.
+        gpus: local indices, or [-1] for the CPU; the first is opened.
         asked: the ids that they stand for, comma-separated, as the user gave them.
         cudnn_benchmark: tune cuDNN to the shapes at hand.
 
     Raises:
-        UserError: the GPU is not there, or several are asked for.
+        UserError: one of the GPUs is not there.
     """
     if gpus == [-1]:
         return torch.device('cpu')
     ids = [int(part) for part in asked.split(',')]
-    if len(gpus) > 1:
-        raise UserError(f'--gpus {asked}: this version runs on one device; give one id')
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if ids[0] >= found:
+    if max(ids) >= found:
         there = f'there are {found} (from 0)' if found else 'no CUDA GPU is there'
         raise UserError(f'--gpus {asked}: {there}; use --gpus {"0 or " if found else ""}-1 for the CPU')
     torch.backends.cudnn.benchmark = cudnn_benchmark
@@ -57,3 +57,21 @@ def module_to_channels_last(module: nn.Module, **target: Any) -> nn.Module:
 def cpu_has_bfloat16() -> bool:
     """Return whether this processor computes in bfloat16; PyTorch emulates it on others, far slower than float32."""
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def cpu_has_float16() -> bool:
+    """Return whether this processor computes in float16; PyTorch emulates it on others, without a fast way for all."""
+    return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+
+
+def cpu_description() -> str:
+    """Return the processor's model and its instruction sets, as far as the system says."""
+    about = Path('/proc/cpuinfo')
+    if not about.exists():
+        return f'{platform.processor()} {platform.machine()}'
+    of_first = about.read_text().partition('\n\n')[0].splitlines()
+    kept = ('vendor_id', 'model', 'cpu', 'stepping', 'flags', 'Features')
+    varying = ('cpu MHz', 'cpu cores', 'cpuid level')
+    return '; '.join(
+        ' '.join(line.split()) for line in of_first if line.startswith(kept) and not line.startswith(varying)
+    )

@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 WRITING = '-writing-'  # no dot before it: that would make it the suffix of a name without one
 RANDOM_CHARACTERS = 8  # that mkstemp puts into a name
+ENTRIES_AT_ONCE = 10_000  # of a list that is written as JSON
 LONGEST_NAME = 255  # bytes of a file name on common file systems
 # Names that atomic_path gives, and gave to checkpoints before.
 TEMPORARY = re.compile(r'\..*-writing-[a-z0-9_]{8}(\.[^.]*)?|\.model_(last|best|\d+)-[a-z0-9_]{8}\.pth', re.DOTALL)
@@ -143,13 +144,29 @@ def write_json(path: str | os.PathLike, value: Any, indent: int | None = None) -
         file.write(text)
 
 
-def encode_json(value: Any, name: str, indent: int | None = None) -> str:
+def write_json_list(path: str | os.PathLike, entries: Sequence) -> None:
+    """Write a list as `write_json` does, block by block: its text is never whole in memory.
+
+    Raises:
+        UserError: as `write_json`.
+    """
+    with atomic_path(path) as beside, open(beside, 'w') as file:
+        file.write('[')
+        for start in range(0, len(entries), ENTRIES_AT_ONCE):
+            block = list(entries[start : start + ENTRIES_AT_ONCE])
+            text = encode_json(block, f"'{path}'", first=start)
+            file.write((', ' if start else '') + text[1:-1])
+        file.write(']')
+
+
+def encode_json(value: Any, name: str, indent: int | None = None, first: int = 0) -> str:
     """Return `value` as JSON text.
 
     Args:
         value: what `json.dumps` takes.
         name: for the message: the file, or the entry of it.
         indent: as `json.dumps` takes it.
+        first: for the message: the place of a list's first entry in the whole list.
 
     Raises:
         UserError: a number in it is NaN or infinite, which JSON does not know; names its place.
@@ -157,20 +174,20 @@ def encode_json(value: Any, name: str, indent: int | None = None) -> str:
     try:
         return json.dumps(value, indent=indent, allow_nan=False)
     except ValueError:
-        place = _place_of_nonfinite(value)
+        place = _place_of_nonfinite(value, first=first)
         if place is None:
             raise
         raise UserError(f'{name} is not written: {place}, which JSON cannot hold') from None
 
 
-def _place_of_nonfinite(value: Any, place: str = '') -> str | None:
+def _place_of_nonfinite(value: Any, place: str = '', first: int = 0) -> str | None:
     """Return where the first number that is not finite lies, such as `[3].score is nan`; None without one."""
     if isinstance(value, float) and not math.isfinite(value):
         return f'{place or "the number"} is {value}'
     if isinstance(value, dict):
         inner = ((each, f'{place}.{key}') for key, each in value.items())
     elif isinstance(value, list | tuple):
-        inner = ((each, f'{place}[{index}]') for index, each in enumerate(value))
+        inner = ((each, f'{place}[{index}]') for index, each in enumerate(value, first))
     else:
         return None
     return next(filter(None, (_place_of_nonfinite(each, where) for each, where in inner)), None)
@@ -188,10 +205,14 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     return Path(path).read_bytes()
 
 
-def read_text(path: str | os.PathLike) -> str:
+def read_text(path: str | os.PathLike, warn: Callable[[str], None] = logger.warning) -> str:
     """Read a text file in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
 
     A file in none of them is read as Latin-1 (in Windows' form, cp1252), and a warning says so.
+
+    Args:
+        path: the file.
+        warn: receives the warning; by default it is logged.
 
     Raises:
         UserError: it is missing or not a file.
@@ -201,20 +222,24 @@ def read_text(path: str | os.PathLike) -> str:
     try:
         return data.decode(json.detect_encoding(data))  # by the mark, or by where zero bytes stand
     except UnicodeDecodeError:
-        logger.warning("'%s' is not in UTF-8: it is read as Latin-1 (cp1252)", path)
+        warn(f"'{path}' is not in UTF-8: it is read as Latin-1 (cp1252)")
         return data.decode('cp1252', 'replace')
 
 
-def read_json(path: str | os.PathLike) -> Any:
+def read_json(path: str | os.PathLike, warn: Callable[[str], None] = logger.warning) -> Any:
     """Read a JSON file, in the encodings of `read_text`.
 
     Of keys that are written twice in one object the last one counts, and a warning says so.
+
+    Args:
+        path: the file.
+        warn: receives the warnings; by default they are logged.
 
     Raises:
         UserError: it is missing, not a file or not JSON, or a key holds two lists of objects.
         OSError: it cannot be read.
     """
-    text = read_text(path)
+    text = read_text(path, warn)
     doubled: list[str] = []
     try:
         value = json.loads(text, object_pairs_hook=partial(_unique_keys, doubled))
@@ -226,7 +251,7 @@ def read_json(path: str | os.PathLike) -> Any:
         raise UserError(f"'{path}' is not JSON: {error}") from None
     if doubled:
         keys = ', '.join(map(repr, dict.fromkeys(doubled[:5])))
-        logger.warning("'%s': %d keys are written twice in one object, the last counts: %s", path, len(doubled), keys)
+        warn(f"'{path}': {len(doubled)} keys are written twice in one object, the last counts: {keys}")
     return value
 
 

@@ -3,6 +3,7 @@
 import logging
 
 SCREEN = 'screen'
+OWN = {'own': True}  # `extra` of a message about what this process alone has seen
 PACKAGES = ('lib', 'centernet')  # the package's name beside the programs of src/, and where it is installed
 
 
@@ -23,3 +24,14 @@ def configure_logging() -> None:
             handler = ScreenHandler()
             handler.set_name(SCREEN)  # by which a second import of the package, under its other name, knows it
             logger.addHandler(handler)
+
+
+def keep_own_messages() -> None:
+    """Show of the library's messages only those about what no other rank has seen; for ranks beside rank 0.
+
+    These are logged with `extra=OWN`.
+    """
+    for package in PACKAGES:
+        for handler in logging.getLogger(package).handlers:
+            if handler.name == SCREEN:
+                handler.addFilter(lambda record: hasattr(record, 'own'))

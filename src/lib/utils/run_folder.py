@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import UserError
+from .files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = re.compile(r'model_(last|best|\d+)\.pth')
 # The files that a run writes beside its checkpoints; a new run would append to the first two, or mix with them.
-RECORDS = ('log.txt', 'logs', 'opt.txt', 'results.json', 'metrics.json')
+BEGUN_BY = 'processes.json'  # who started the processes of the run
+RECORDS = ('log.txt', 'logs', 'opt.txt', 'results.json', 'metrics.json', BEGUN_BY)
 
 
 def refuse_used_folder(folder: str) -> None:
@@ -32,16 +34,38 @@ def refuse_used_folder(folder: str) -> None:
 
 def free_folder(folder: str) -> str:
     """Return the first of the folders FOLDER, FOLDER_2, FOLDER_3, ... without the checkpoints of an earlier run."""
-    return next(path for path in numbered(folder) if not checkpoints_in(path))
+    return next(path for path in numbered_folders(folder) if not checkpoints_in(path))
 
 
 def latest_folder(folder: str) -> str:
     """Return the last of FOLDER, FOLDER_2, ... with checkpoints before the first one without; or FOLDER."""
-    used = list(itertools.takewhile(checkpoints_in, numbered(folder)))
+    used = list(itertools.takewhile(checkpoints_in, numbered_folders(folder)))
     return used[-1] if used else folder
 
 
-def numbered(folder: str) -> Iterator[str]:
+def note_beginners(folder: str, agents: list[str]) -> None:
+    """Keep in a run's folder by whom its processes were started, so that they find it when they are started again."""
+    write_json(Path(folder, BEGUN_BY), {'agents': agents})
+
+
+def folder_begun_by(agent: str, folder: str, numbered: bool) -> str | None:
+    """Return the folder of the run that processes of `agent` have begun (see `note_beginners`), or None.
+
+    Args:
+        agent: who started this process.
+        folder: of the run, as its options name it.
+        numbered: FOLDER_2, FOLDER_3, ... may be the run's as well.
+    """
+    for path in numbered_folders(folder) if numbered else [folder]:
+        file = Path(path, BEGUN_BY)
+        if file.is_file() and agent in read_json(file)['agents']:
+            return path
+        if not Path(path).is_dir():
+            break
+    return None
+
+
+def numbered_folders(folder: str) -> Iterator[str]:
     """Iterate over FOLDER, FOLDER_2, FOLDER_3 and so on."""
     yield folder
     for number in itertools.count(2):

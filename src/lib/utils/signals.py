@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPPING = 'stopping after this iteration (again to stop at once)'
 INTERRUPTED = 130  # exit status of a program that was stopped by Ctrl-C
 
 
@@ -57,21 +58,26 @@ def _handlers_kept(install: Callable[[], None]) -> Iterator[None]:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    _say('interrupted')
+    say('interrupted')
     os._exit(INTERRUPTED)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Write a line to stderr from a signal handler, past Python's streams: those may be in the middle of a line."""
     with contextlib.suppress(OSError):  # a closed stderr
         os.write(2, f'{text}\n'.encode())
 
 
 class StopSignals:
-    """While it is entered, the first Ctrl-C or SIGTERM calls `stop`; a second one ends the program at once."""
+    """While it is entered, the first Ctrl-C or SIGTERM calls `stop`; a second one ends the program at once.
 
-    def __init__(self, stop: Callable[[], None]):
-        self.stop = stop
+    Args:
+        stop: is called from the signal handler.
+        announced: say so on the screen.
+    """
+
+    def __init__(self, stop: Callable[[], None], announced: bool = True):
+        self.stop, self.announced = stop, announced
         self.before: dict = {}
 
     def __enter__(self) -> 'StopSignals':
@@ -84,7 +90,8 @@ class StopSignals:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Call `stop`, and leave the next signal to end the program."""
-        _say(f'\n{signal.Signals(number).name}: stopping after this iteration (again to stop at once)')
+        if self.announced:
+            say(f'\n{signal.Signals(number).name}: {STOPPING}')
         exit_on_stop_signals()
         self.stop()
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ...utils.errors import UserError
 from ..categories import IGNORED_FOR_ALL, Categories, check_category
-from ..index import AnnotationIndex, read_coco
+from ..coco_file import read_categories
+from ..index import AnnotationIndex
 from ..source import BOXES, EXTREME_POINTS, JOINTS, SOLID_BOXES, Source
 from ..source_factory import annotation_file
 
@@ -37,7 +38,7 @@ class Custom(Source):
         """
         self.folder = os.path.abspath(folder)
         path = annotation_file(self.folder)
-        rows = [dict(check_category(row, path)) for row in read_coco(path).get('categories', [])]
+        rows = [dict(check_category(row, path)) for row in read_categories(path)]
         if len({row['id'] for row in rows}) < len(rows):
             raise UserError(f"'{path}' lists a category id twice")
         categories = choose_categories(rows, path)
@@ -67,7 +68,7 @@ class Custom(Source):
 
     def check_file(self, path: str) -> None:
         """Refuse a file that numbers its categories otherwise than the file of the class facts."""
-        for row in read_coco(path).get('categories', []):
+        for row in read_categories(path):
             category = check_category(row, path)
             cls = self.cat_ids.get(category['id'], -1)
             if cls >= 0 and category['name'] != self.class_names[cls]:

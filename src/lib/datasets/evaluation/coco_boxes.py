@@ -1,15 +1,16 @@
 """COCO's box metric of a dataset's results."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from ...utils.files import write_json
+from ...utils.files import write_json_list
 from .coco_eval import BOX_METRICS, evaluate_coco
 from .metric import Columns, Metric, Results
+from .packed import PackedDetections, join
 
 logger = logging.getLogger(__name__)
 
@@ -21,15 +22,15 @@ class CocoBoxes(Metric):
     names: tuple[str, ...] = BOX_METRICS
     main = 'AP'
 
-    def save(self, results: Results, folder: Path) -> list[dict]:
+    def save(self, results: Results, folder: Path) -> PackedDetections:
         """Write the result rows [n, columns] as COCO's `results.json`; returns its list of detections."""
         detections = coco_results(results, self.cat_ids, self.columns)
         path = folder / 'results.json'
-        write_json(path, detections)
+        write_json_list(path, detections)
         logger.info('%d detections written to %s', len(detections), path)
         return detections
 
-    def score(self, ground_truth: dict, saved: list[dict]) -> dict[str, float]:
+    def score(self, ground_truth: dict, saved: Sequence[dict]) -> dict[str, float]:
         """Score detections by COCO's box metric: `{metric: value}`."""
         return evaluate_coco(learnt_truth(ground_truth, self.cat_ids), saved, 'bbox')
 
@@ -43,7 +44,7 @@ def learnt_truth(ground_truth: dict, cat_ids: Mapping[int, int]) -> dict:
     }
 
 
-def coco_results(results: Results, cat_ids: Mapping[int, int], columns: Columns) -> list[dict]:
+def coco_results(results: Results, cat_ids: Mapping[int, int], columns: Columns) -> PackedDetections:
     """Convert results to COCO's list of detections.
 
     Args:
@@ -57,26 +58,19 @@ def coco_results(results: Results, cat_ids: Mapping[int, int], columns: Columns)
     """
     category_of = {cls: category for category, cls in cat_ids.items() if cls >= 0}
     further = [name for name in columns if name not in ('box', 'score')]
-    detections = []
+    parts: list[PackedDetections] = []
     for image_id, by_class in results.items():
-        for cls, rows in by_class.items():
-            rows = np.array(rows, np.float64)
-            if not len(rows):
-                continue
-            boxes = rows[:, columns['box']]  # [n, 4]
-            boxes = np.round(np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]), 2)
-            values = {name: np.round(rows[:, columns[name]], 2) for name in further}
-            if 'keypoints' in values:
-                places = values['keypoints'].reshape(len(rows), -1, 2)  # [n, J, 2]
-                values['keypoints'] = np.insert(places, 2, 1, axis=2).reshape(len(rows), -1)  # [n, 3J]
-            for i, score in enumerate(rows[:, columns['score']].tolist()):
-                detections.append(
-                    {
-                        'image_id': int(image_id),
-                        'category_id': int(category_of[int(cls) - 1]),
-                        'bbox': boxes[i].tolist(),
-                        'score': score,
-                        **{name: of_rows[i].tolist() for name, of_rows in values.items()},
-                    }
-                )
-    return detections
+        filled = {cls: np.asarray(rows, np.float64) for cls, rows in by_class.items() if len(rows)}
+        if not filled:
+            continue
+        rows = np.concatenate(list(filled.values()))  # [n, columns]
+        classes = np.repeat([category_of[int(cls) - 1] for cls in filled], [len(each) for each in filled.values()])
+        boxes = rows[:, columns['box']]  # [n, 4]
+        boxes = np.round(np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]), 2)
+        values = {name: np.round(rows[:, columns[name]], 2) for name in further}
+        if 'keypoints' in values:
+            places = values['keypoints'].reshape(len(rows), -1, 2)  # [n, J, 2]
+            values['keypoints'] = np.insert(places, 2, 1, axis=2).reshape(len(rows), -1)  # [n, 3J]
+        image_ids = np.full(len(rows), int(image_id), np.int64)
+        parts.append(PackedDetections(image_ids, classes, boxes, rows[:, columns['score']].copy(), values))
+    return join(parts)

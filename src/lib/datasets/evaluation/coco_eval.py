@@ -6,14 +6,18 @@ It gives the values of pycocotools, several times as fast.
 import contextlib
 import io
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...utils.errors import UserError
 from ..categories import is_number, own_sigmas
+from ..coco_file import collections_paused
 from ..findings import Findings
+from .packed import PackedDetections, ids_of
 
 if TYPE_CHECKING:
     from faster_coco_eval import COCO, COCOeval_faster
@@ -26,6 +30,7 @@ KEYPOINT_METRICS = tuple(
     f'kp_{name}' for name in ('AP', 'AP50', 'AP75', 'APm', 'APl', 'AR', 'AR50', 'AR75', 'ARm', 'ARl')
 )
 METRICS = {'bbox': BOX_METRICS, 'keypoints': KEYPOINT_METRICS}
+BLOCK = 100_000  # detections that are Python objects at a time
 SHOWN = 120  # characters of a row that a message shows
 
 
@@ -71,23 +76,13 @@ def evaluate_coco(
     found = usable_rows(ground_truth, detections, wanted, 'detections')
     if not truth:
         logger.warning('coco: there is no ground truth: every metric is -1')
-    if not ground_truth.get('images'):
+    if not ground_truth.get('images') or not categories:
         return dict.fromkeys(METRICS[iou_type], -1.0)
 
-    from faster_coco_eval import COCOeval_faster  # half a second that programs which score nothing are spared
-
-    evaluation = COCOeval_faster(
-        _index(ground_truth, [_complete_truth(row, num_joints) for row in truth]),
-        _index(ground_truth, [_complete_detection(row) for row in found]),
-        iou_type,
-        print_function=logger.info,
-    )
-    evaluation.params.catIds = [category['id'] for category in categories]
-    if iou_type == 'keypoints':
-        evaluation.params.kpt_oks_sigmas = _tolerances(categories, num_joints, evaluation.params.kpt_oks_sigmas)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.evaluate()
-        evaluation.accumulate()
+    sigmas = _tolerances(categories, num_joints) if iou_type == 'keypoints' else None
+    with collections_paused():
+        evaluation = _evaluate(truth, found, categories, iou_type, sigmas, num_joints)
+    evaluation.print_function = logger.info
     evaluation.summarize()
     metrics = dict(zip(METRICS[iou_type], map(float, evaluation.stats), strict=False))
     if iou_type == 'bbox':
@@ -95,7 +90,128 @@ def evaluate_coco(
     return metrics
 
 
-def usable_rows(ground_truth: dict, rows: Sequence[dict], wanted: dict[str, int], kind: str) -> list[dict]:
+def _evaluate(
+    truth: Sequence[dict],
+    found: Sequence[dict],
+    categories: Sequence[dict],
+    iou_type: str,
+    sigmas: np.ndarray | None,
+    num_joints: int,
+) -> 'COCOeval_faster':
+    """Evaluate class by class, and the images of a class in blocks, so that few rows are Python objects at a time.
+
+    Classes do not affect one another in COCO's metrics. The evaluator's own functions match, and then accumulate over
+    the images in the order of their ids; only what they return is put together here.
+
+    Returns:
+        The evaluator, with precision [IoUs, recalls, C, areas, limits] and recall [IoUs, C, areas, limits] of the C
+        classes in the order of their ids.
+    """
+    evaluation = _evaluator([], [], {'id': 0}, iou_type, sigmas)
+    params = evaluation.params
+    params.catIds = sorted({category['id'] for category in categories})
+    shape = len(params.iouThrs), len(params.catIds), len(params.areaRng), len(params.maxDets)
+    recall, precision = np.full(shape, -1.0), np.full((shape[0], len(params.recThrs), *shape[1:]), -1.0)
+    complete_detection = partial(_complete_detection, has_box=iou_type == 'bbox')
+    truth_of, found_of = _group_by_class(truth), _group_by_class(found)
+    for k, category_id in enumerate(params.catIds):
+        true_rows = truth_of.get(category_id, {})
+        if not true_rows:
+            continue  # its values stay -1: there is nothing to find
+        of_class = _evaluate_class(
+            _Rows(truth, true_rows, partial(_complete_truth, num_joints=num_joints)),
+            _Rows(found, found_of.get(category_id, {}), complete_detection),
+            {'id': category_id},
+            iou_type,
+            sigmas,
+        )
+        precision[:, :, k], recall[:, k] = of_class['precision'][:, :, 0], of_class['recall'][:, 0]
+    evaluation.eval = {'precision': precision, 'recall': recall}
+    return evaluation
+
+
+class _Rows:
+    """The rows of one class, complete for the evaluator when they are asked for.
+
+    Args:
+        rows: annotations or detections of all classes.
+        of_image: image id -> positions in `rows`.
+        complete: makes what the evaluator needs of a row.
+    """
+
+    def __init__(self, rows: Sequence[dict], of_image: Mapping[int, list[int]], complete: Callable[[dict], dict]):
+        self.rows, self.of_image, self.complete = rows, of_image, complete
+
+    def of(self, image_ids: Sequence[int]) -> list[dict]:
+        """Return the rows of some images."""
+        return [self.complete(self.rows[i]) for image_id in image_ids for i in self.of_image.get(image_id, ())]
+
+
+def _group_by_class(rows: Sequence[dict]) -> dict[int, dict[int, list[int]]]:
+    """Return the positions of rows: {category id: {image id: [positions]}}."""
+    groups: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for i, (category_id, image_id) in enumerate(ids_of(rows)):
+        groups[category_id][image_id].append(i)
+    return groups
+
+
+def _evaluate_class(truth: _Rows, found: _Rows, category: dict, iou_type: str, sigmas: np.ndarray | None) -> dict:
+    """Evaluate one class; returns the evaluator's `eval`, with `precision` and `recall` of this class."""
+    from faster_coco_eval import faster_eval_api_cpp
+
+    image_ids = sorted({*truth.of_image, *found.of_image})
+    matches: list[list] = []  # for each size range: those of its images
+    start = 0
+    while start < len(image_ids):
+        end, count = start, 0
+        while end < len(image_ids) and (end == start or count < BLOCK):
+            count += len(found.of_image.get(image_ids[end], ()))
+            end += 1
+        block = image_ids[start:end]
+        evaluation = _evaluator(truth.of(block), found.of(block), category, iou_type, sigmas, block)
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation.evaluate()
+        of_block = evaluation._evalImgs_cpp  # of each size range its images, one after the other
+        matches = matches or [[] for _ in evaluation.params.areaRng]
+        for area, of_area in enumerate(matches):
+            of_area += of_block[area * len(block) : (area + 1) * len(block)]
+        start = end
+    params = evaluation.params
+    params.imgIds = image_ids
+    parts = []
+    for area, of_area in zip(list(params.areaRng), matches, strict=True):  # one at a time: what is given is copied
+        params.areaRng = [area]
+        parts.append(faster_eval_api_cpp.COCOevalAccumulate(params, of_area))
+        of_area.clear()
+    return {name: np.concatenate([part[name] for part in parts], axis=-2) for name in ('precision', 'recall')}
+
+
+def _evaluator(
+    truth: list[dict],
+    found: list[dict],
+    category: dict,
+    iou_type: str,
+    sigmas: np.ndarray | None,
+    image_ids: Sequence[int] = (),
+) -> 'COCOeval_faster':
+    """Return an evaluator of the rows of one class, complete ones, in some images."""
+    from faster_coco_eval import COCOeval_faster  # half a second that programs which score nothing are spared
+
+    evaluation = COCOeval_faster(
+        _index(truth, category, image_ids),
+        _index(found, category, image_ids),
+        iou_type,
+        print_function=logger.debug,
+        extra_calc=False,  # which detection found which object: a text for each pair
+        separate_eval=True,
+    )
+    evaluation.params.catIds, evaluation.params.imgIds = [category['id']], list(image_ids)
+    if sigmas is not None:
+        evaluation.params.kpt_oks_sigmas = sigmas
+    return evaluation
+
+
+def usable_rows(ground_truth: dict, rows: Sequence[dict], wanted: dict[str, int], kind: str) -> Sequence[dict]:
     """Return the annotations or detections that can be scored; the others are named and counted.
 
     Args:
@@ -108,8 +224,10 @@ def usable_rows(ground_truth: dict, rows: Sequence[dict], wanted: dict[str, int]
     """
     images = {image['id'] for image in ground_truth.get('images', [])}
     categories = {category['id'] for category in ground_truth.get('categories', [])}
-    findings, kept = Findings('evaluation'), []
-    for i, row in enumerate(rows):
+    findings, unusable = Findings('evaluation'), set()
+    suspects = rows.suspects(images, categories, wanted) if isinstance(rows, PackedDetections) else range(len(rows))
+    for i in suspects:
+        row = rows[i]
         broken = next((key for key, count in wanted.items() if not _has_numbers(row.get(key), count)), None)
         if hashable(row.get('image_id')) not in images:
             findings.add(f'{kind} left out, of an image that the annotation file lacks', row.get('image_id'))
@@ -118,14 +236,18 @@ def usable_rows(ground_truth: dict, rows: Sequence[dict], wanted: dict[str, int]
         elif broken:
             findings.add(f'{kind} left out, without a usable {broken} (positions in the list)', i)
         else:
-            kept.append(row)
+            continue
+        unusable.add(i)
     findings.report()
-    if rows and not kept and kind == 'detections':
+    if rows and len(unusable) == len(rows) and kind == 'detections':
         raise UserError(
             f'none of the {len(rows)} detections can be scored: expected an image_id and category_id of the '
             f'annotation file, and {", ".join(wanted)}, found {str(rows[0])[:SHOWN]}'
         )
-    return kept
+    if not unusable:
+        return rows
+    kept = [i for i in range(len(rows)) if i not in unusable]
+    return rows.select(np.array(kept, np.int64)) if isinstance(rows, PackedDetections) else [rows[i] for i in kept]
 
 
 def hashable(value: object) -> int | str:
@@ -159,8 +281,11 @@ def _count_joints(ground_truth: dict) -> int:
     raise UserError('the keypoint metric needs keypoints: neither a category nor an annotation has any')
 
 
-def _tolerances(categories: Sequence[dict], num_joints: int, coco: np.ndarray) -> np.ndarray:
+def _tolerances(categories: Sequence[dict], num_joints: int) -> np.ndarray:
     """Return the OKS sigmas [J] of the first category that has its own, else COCO's [17], or 1/J each."""
+    from faster_coco_eval.core.cocoeval import Params
+
+    coco = Params(iouType='keypoints').kpt_oks_sigmas
     for category in categories:
         if sigmas := own_sigmas(category, num_joints):
             return np.asarray(sigmas, dtype=np.float64)
@@ -178,24 +303,26 @@ def _complete_truth(row: dict, num_joints: int) -> dict:
     return complete
 
 
-def _complete_detection(row: dict) -> dict:
+def _complete_detection(row: dict, has_box: bool) -> dict:
     """Add the area of a detection: it decides whether one that matches nothing is within a size range."""
-    if _has_numbers(row.get('bbox'), 4):
+    if has_box or _has_numbers(row.get('bbox'), 4):
         _, _, width, height = row['bbox']
     else:
         width, height = np.ptp(row['keypoints'][0::3]), np.ptp(row['keypoints'][1::3])
     return row | {'area': width * height, 'iscrowd': 0}
 
 
-def _index(ground_truth: dict, rows: list[dict]) -> 'COCO':
-    """Return the evaluator's index of `rows`, numbered from 1: pycocotools took a match with id 0 for none."""
+def _index(rows: list[dict], category: dict, image_ids: Sequence[int]) -> 'COCO':
+    """Return the evaluator's index of `rows`, which are numbered here, from 1: id 0 would be taken for no match."""
     from faster_coco_eval import COCO
 
+    for i, row in enumerate(rows, start=1):
+        row['id'] = i
     coco = COCO()
     coco.dataset = {
-        'images': ground_truth['images'],
-        'categories': ground_truth.get('categories', []),
-        'annotations': [row | {'id': i} for i, row in enumerate(rows, start=1)],
+        'images': [{'id': image_id} for image_id in image_ids],
+        'categories': [category],
+        'annotations': rows,
     }
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()

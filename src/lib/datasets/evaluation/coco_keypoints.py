@@ -1,5 +1,7 @@
 """COCO's keypoint metric of a dataset's results, beside its box metric."""
 
+from collections.abc import Sequence
+
 from .coco_boxes import CocoBoxes, learnt_truth
 from .coco_eval import BOX_METRICS, KEYPOINT_METRICS, evaluate_coco
 
@@ -11,7 +13,7 @@ class CocoKeypoints(CocoBoxes):
     names = BOX_METRICS + KEYPOINT_METRICS
     main = 'kp_AP'
 
-    def score(self, ground_truth: dict, saved: list[dict]) -> dict[str, float]:
+    def score(self, ground_truth: dict, saved: Sequence[dict]) -> dict[str, float]:
         """Score detections by COCO's box and keypoint metrics: `{metric: value}`."""
         ground_truth = learnt_truth(ground_truth, self.cat_ids)
         return super().score(ground_truth, saved) | evaluate_coco(ground_truth, saved, 'keypoints')

@@ -18,7 +18,7 @@ class Voc(CocoBoxes):
     names = ('mAP', 'mAP_area')
     main = 'mAP'
 
-    def score(self, ground_truth: dict, saved: list[dict]) -> dict[str, float]:
+    def score(self, ground_truth: dict, saved: Sequence[dict]) -> dict[str, float]:
         """Score detections by VOC's mAP: `{metric: value}`."""
         return evaluate_voc(learnt_truth(ground_truth, self.cat_ids), saved)
 
@@ -88,7 +88,7 @@ def _mean(values: dict[str, float]) -> float:
 
 
 def _curve(
-    truth: list[dict], found: list[dict], min_overlap: float
+    truth: Sequence[dict], found: Sequence[dict], min_overlap: float
 ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
     """Return one class's recall and precision after each detection, best score first; None without objects to find."""
     difficult = np.array([bool(row.get('ignore') or row.get('difficult')) for row in truth], dtype=bool)
@@ -111,7 +111,7 @@ def _curve(
     return num_right / num_truth, num_right / np.maximum(num_counted, 1)
 
 
-def _nearest_truth(truth: list[dict], found: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_truth(truth: Sequence[dict], found: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
     """Return each detection's largest IoU with an object of its image (0 if none), and that object's position."""
     truth_boxes, found_boxes = _corners(truth), _corners(found)
     truth_images = _positions_by_image(truth)
@@ -125,12 +125,12 @@ def _nearest_truth(truth: list[dict], found: list[dict]) -> tuple[np.ndarray, np
     return overlaps, nearest
 
 
-def _corners(rows: list[dict]) -> np.ndarray:
+def _corners(rows: Sequence[dict]) -> np.ndarray:
     boxes = np.array([row['bbox'] for row in rows], dtype=np.float64).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)  # [N, 4]
 
 
-def _positions_by_image(rows: list[dict]) -> dict[int, list[int]]:
+def _positions_by_image(rows: Sequence[dict]) -> dict[int, list[int]]:
     positions = defaultdict(list)
     for i, row in enumerate(rows):
         positions[row['image_id']].append(i)

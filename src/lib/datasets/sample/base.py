@@ -21,6 +21,7 @@ from ...utils.image import (
     reduced_size,
     warp_image,
 )
+from ...utils.log import OWN
 from ...utils.windows import Scale, Window, fixed_window
 from ..index import Objects
 from ..task_dataset import TaskDataset
@@ -145,7 +146,7 @@ class Sample(TaskDataset):
             except UserError as error:
                 if at not in self.named_damaged:
                     self.named_damaged.add(at)
-                    logger.warning('skipped: %s', error)
+                    logger.warning('skipped: %s', error, extra=OWN)
         raise UserError(f"none of the images in '{self.image_dir}' can be read any more")
 
     def window(self, index: int, view: View) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The targets of 3D detection: centres, depths, sizes and orientations (paper, section 4.1 and appendix)."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 
@@ -68,7 +69,8 @@ class DddSample(Sample):
         Raises:
             UserError: there are objects of the classes to learn, and none can be used.
         """
-        calibs = index.image_fields['calib']  # [N, 3, 4]
+        # the index's own arrays may be mapped from a file
+        calibs, valid = index.image_fields['calib'].copy(), index.valid.copy()  # [N, 3, 4], [A]
         unknown = ~is_calibration(calibs)
         if unknown.any():
             calibs[unknown] = common_calib(self.opt.calib)
@@ -76,7 +78,7 @@ class DddSample(Sample):
             logger.warning('%d images without a usable calibration: for them stands %s', unknown.sum(), instead)
 
         dim, depth, alpha = (index.fields[name] for name in ('dim', 'depth', 'alpha'))
-        learnt = index.valid & (index.classes >= 0)
+        learnt = valid & (index.classes >= 0)
         findings = Findings(self.annotation_file)
         image_of = np.repeat(np.arange(len(index)), index.counts())
         for wrong, kind in (
@@ -85,16 +87,16 @@ class DddSample(Sample):
         ):
             for i in np.flatnonzero(wrong & learnt):
                 findings.add(f'{kind} (images)', index.name(image_of[i]))
-            index.valid[wrong & learnt] = False
+            valid[wrong & learnt] = False
         findings.report()
         known = np.isfinite(dim).all(1) & np.isfinite(depth) & np.isfinite(alpha)
-        index.valid[learnt & ~known] = False  # named when the file was read
-        if learnt.any() and not (index.valid & (index.classes >= 0)).any():
+        valid[learnt & ~known] = False  # named when the file was read
+        if learnt.any() and not (valid & (index.classes >= 0)).any():
             raise UserError(
                 f"no object of '{self.annotation_file}' has a usable dim, depth and alpha: ddd needs KITTI's facts, "
                 'as src/tools/convert_kitti_to_coco.py writes them'
             )
-        return index
+        return replace(index, valid=valid, image_fields=index.image_fields | {'calib': calibs})
 
     def image_meta(self, i: int) -> dict:
         """Return `calib` [3, 4], the camera matrix of image i."""

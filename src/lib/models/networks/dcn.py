@@ -1,7 +1,7 @@
 """Modulated deformable convolution (DCN v2: Zhu et al. 2019, "Deformable ConvNets v2", section 3.2)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,8 +13,23 @@ from .common import bias_of
 from .native_dcn import native_deform_conv2d
 
 
+def in_float32(operator: Callable[..., torch.Tensor], x: torch.Tensor, *arguments: Any) -> torch.Tensor:
+    """Call an operator on float32 copies of its tensors.
+
+    Args:
+        operator: of maps [B, in, H, W] and other arguments.
+        x: [B, in, H, W].
+        arguments: the others.
+
+    Returns:
+        [B, out, h, w] in the type of `x`.
+    """
+    wide = [a.float() if isinstance(a, torch.Tensor) else a for a in arguments]
+    return operator(x.float(), *wide).to(x.dtype)
+
+
 def torchvision_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
-    """Call torchvision's operator, which lacks bfloat16 and computes in float32 then.
+    """Call torchvision's operator; it lacks bfloat16, and float16 on the CPU, and computes in float32 then.
 
     Args:
         x: [B, in, H, W].
@@ -23,22 +38,21 @@ def torchvision_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
     Returns:
         [B, out, h, w] in the type of `x`.
     """
-    if x.dtype == torch.bfloat16:
-        wide = [a.float() if isinstance(a, torch.Tensor) else a for a in arguments]
-        return deform_conv2d(x.float(), *wide).to(x.dtype)
+    if x.dtype == torch.bfloat16 or (x.dtype == torch.float16 and x.device.type == 'cpu'):
+        return in_float32(deform_conv2d, x, *arguments)
     return deform_conv2d(x, *arguments)
 
 
 def has_native(x: torch.Tensor) -> bool:
     """Return whether our operator takes tensors of the device and the type of `x` [B, in, H, W]."""
-    return x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16)
+    return x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
 
 
 def own_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
-    """Call `native_deform_conv2d`.
+    """Call `native_deform_conv2d`, which lacks float16 and computes in float32 then.
 
     Args:
-        x (float32 or bfloat16 [B, in, H, W]): on the CPU.
+        x (float32, bfloat16 or float16 [B, in, H, W]): on the CPU.
         arguments: the others of `native_deform_conv2d`.
 
     Returns:
@@ -49,8 +63,11 @@ def own_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
     """
     if not has_native(x):
         raise UserError(
-            f"DCN backend 'native' is for float32 and bfloat16 on the cpu; found {x.dtype} on {x.device}; use 'auto'"
+            f"DCN backend 'native' is for float32, bfloat16 and float16 on the cpu; found {x.dtype} on {x.device}; "
+            "use 'auto'"
         )
+    if x.dtype == torch.float16:
+        return in_float32(native_deform_conv2d, x, *arguments)
     return native_deform_conv2d(x, *arguments)
 
 
@@ -64,7 +81,15 @@ def best_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
     Returns:
         [B, out, h, w].
     """
-    return (native_deform_conv2d if has_native(x) else torchvision_deform_conv2d)(x, *arguments)
+    return (own_deform_conv2d if has_native(x) else torchvision_deform_conv2d)(x, *arguments)
+
+
+def autocast(*tensors: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield tensors [...] in the type that a convolution computes in: autocast's, or their own without it."""
+    device = tensors[0].device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    for tensor in tensors:
+        yield tensor if dtype is None else tensor.to(dtype)
 
 
 # name -> function(x, offset, weight, bias, stride, padding, dilation, mask), as torchvision's deform_conv2d.
@@ -128,11 +153,10 @@ class DCN(nn.Module):
         self._backend = name
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps [B, in, H, W] -> [B, out, h, w], sizes as `nn.Conv2d` gives them."""
+        """Maps [B, in, H, W] -> [B, out, h, w], sizes (and under autocast the type) as `nn.Conv2d` gives them."""
+        x, weight, bias = autocast(x, self.weight, self.bias)
         offset, mask = self.conv_offset_mask(x).split(self.split, dim=1)  # [B, 2Gkk, h, w], [B, Gkk, h, w]
-        return BACKENDS[self.backend](
-            x, offset, self.weight, self.bias, self.stride, self.padding, self.dilation, mask.sigmoid()
-        )
+        return BACKENDS[self.backend](x, offset, weight, bias, self.stride, self.padding, self.dilation, mask.sigmoid())
 
     def extra_repr(self) -> str:
         """Return the line that `print(model)` shows of the layer."""
