@@ -453,7 +453,7 @@ def test_max_pixels_holds_wherever_images_are_read(tmp_path):
     image = dataset.image_path(0)
     assert dataset[0]['input'].shape == (3, 64, 64) and read_given(image, None, 64 * 48).image.shape == (48, 64, 3)
     dataset.opt.max_pixels -= 1
-    assert '--max_pixels' in test_images.TestImages(dataset, None)[0].problem
+    assert '--max_pixels' in test_images.TestImages(dataset, range(len(dataset)), None)[0].problem
     with pytest.raises(UserError, match='none of the images'):
         dataset[0]
     with pytest.raises(UserError, match='--max_pixels'):

@@ -58,6 +58,7 @@ def look(monkeypatch, tmp_path):
 
     def run(path, task='ctdet', output=tmp_path / 'out', on_run=lambda count: None, **options):
         opt = SimpleNamespace(
+            dtype='float32',
             task=task,
             demo=str(path),
             output=str(output),

@@ -16,7 +16,6 @@ onnx = pytest.importorskip('onnx', reason='the extra [onnx] is not installed')
 pytest.importorskip('onnxruntime', reason='the extra [onnx] is not installed')
 pytest.importorskip('onnxscript', reason='the extra [onnx] is not installed')
 
-from campaigns.random_networks import save_random_network  # noqa: E402
 from conftest import ROOT, run_program  # noqa: E402
 from lib import load_detector  # noqa: E402
 from lib.exports import check, writers  # noqa: E402
@@ -25,6 +24,7 @@ from lib.models.utils import alpha_of  # noqa: E402
 from lib.tasks import TASKS  # noqa: E402
 from lib.utils.ddd_utils import get_alpha  # noqa: E402
 from lib.utils.errors import UserError  # noqa: E402
+from random_networks import save_random_network  # noqa: E402
 
 # Each family's smallest network, exported in a way of its own.
 FAMILIES = {

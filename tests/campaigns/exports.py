@@ -1,6 +1,6 @@
 """Export every arch for every task, and compare each file with its checkpoint.
 
-    python tests/campaigns/exports.py [--archs dla_34 hourglass] [--tasks ctdet] [--format onnx] [--size 128]
+    PYTHONPATH=src:tests python tests/campaigns/exports.py [--archs dla_34] [--tasks ctdet] [--format onnx]
 
 Networks are random, with heads scaled so that there are peaks. Prints a line each; exits 1 if one fails.
 """
@@ -11,15 +11,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from lib.exports.export import export, output_path
+from lib.models.families import ARCHS
+from lib.opts import opts
+from lib.tasks import TASKS
+from lib.utils.cli import run_cli
+from lib.utils.errors import UserError
+from lib.utils.option_rows import EXPORT
 from random_networks import save_random_network
-
-from centernet.exports.export import export, output_path
-from centernet.models.families import ARCHS
-from centernet.opts import opts
-from centernet.tasks import TASKS
-from centernet.utils.cli import run_cli
-from centernet.utils.errors import UserError
-from centernet.utils.option_rows import EXPORT
 
 
 def main() -> None:
