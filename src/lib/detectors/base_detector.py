@@ -71,11 +71,11 @@ class BaseDetector:
     """
 
     preprocessor = PreProcessor
+    file: ExportedFile | None = None
+    dtype: str = FLOAT32
 
     def __init__(self, opt: 'Options'):
         self.opt = opt
-        self.file: ExportedFile | None = None
-        self.dtype = FLOAT32
         if is_exported(opt.load_model):
             self.open_file()
         else:
