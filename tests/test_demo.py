@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 import demo
 from lib.detectors.base_detector import TIMES
@@ -59,6 +60,7 @@ def look(monkeypatch, tmp_path):
     def run(path, task='ctdet', output=tmp_path / 'out', on_run=lambda count: None, **options):
         opt = SimpleNamespace(
             dtype='float32',
+            device=torch.device('cpu'),
             task=task,
             demo=str(path),
             output=str(output),
