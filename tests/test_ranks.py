@@ -4,30 +4,27 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
+from datetime import timedelta
 
 import pytest
 import torch
 
+from campaigns.rank_kills import MAIN, SRC, TINY, both_ranks, equal, state, torchrun
 from campaigns.ranks import Job, differences, make_data
 from conftest import run_program
 from lib.datasets.loaders import BatchShare, EpochSampler
 from lib.opts import opts
+from lib.utils import ranks
 from lib.utils.errors import UserError
 from lib.utils.launch import ALONE, Launch, launch_of
 from lib.utils.ranks import ONE, Ranks, interleave
 from lib.utils.run_folder import folder_begun_by, note_beginners
 from lib.utils.watch import Verdict
 
-SRC = Path(__file__).resolve().parents[1] / 'src'
 PLACE = {'RANK': '1', 'WORLD_SIZE': '2', 'LOCAL_RANK': '1', 'LOCAL_WORLD_SIZE': '2'}
 ADDRESS = {'MASTER_ADDR': 'localhost', 'MASTER_PORT': '29500'}
 SECOND = Launch(rank=1, count=2, local_rank=1, local_count=2)
-TINY = ['--arch', 'res_18', '--head_conv', '0', '--input_res', '64', '--batch_size', '4', '--lr', '1e-3']
-TINY += ['--gpus', '-1', '--pretrained', 'none', '--num_workers', '0']
 MAY_TAKE = 30  # seconds that the others live on after a rank's death
 
 
@@ -69,10 +66,10 @@ def test_ranks_take_the_chunks_of_one_permutation():
 @pytest.mark.parametrize(('count', 'size'), [(10, 1), (10, 4), (3, 4), (0, 1)])
 def test_every_image_is_validated_once(count, size):
     """Shares cover all items, none twice, and `interleave` puts them in order again."""
-    ranks = [Ranks.__new__(Ranks) for _ in range(3)]
-    for number, each in enumerate(ranks):
+    members = [Ranks.__new__(Ranks) for _ in range(3)]
+    for number, each in enumerate(members):
         each.rank, each.count = number, 3
-    shares = [each.share(count, size) for each in ranks]
+    shares = [each.share(count, size) for each in members]
     assert sorted(item for share in shares for item in share) == list(range(count))
     if size == 1:
         assert interleave(shares) == list(range(count))
@@ -88,42 +85,6 @@ def alone(*args):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def torchrun(script, *args, ranks=2, options=()):
-    """Start a program under torchrun, in a session of its own."""
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(ranks), *options]
-    return subprocess.Popen(
-        [*command, str(SRC / script), *map(str, args)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=SRC,
-        start_new_session=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2]),  # torchrun: a thread each
-    )
-
-
-def processes_of(run, ranks=2):
-    """Wait for the ranks of a program under torchrun, and return their process ids in order."""
-    found: dict[int, int] = {}
-    deadline = time.monotonic() + 120
-    while len(found) < ranks:
-        assert time.monotonic() < deadline and run.poll() is None
-        time.sleep(0.2)
-        for task in Path(f'/proc/{run.pid}/task').glob('*/children'):
-            for pid in task.read_text().split():
-                try:
-                    environment = dict(
-                        part.split('=', 1)
-                        for part in Path(f'/proc/{pid}/environ').read_text().split('\0')
-                        if '=' in part
-                    )
-                except (OSError, ValueError):
-                    continue
-                if 'RANK' in environment:
-                    found[int(environment['RANK'])] = int(pid)
-    return [found[rank] for rank in range(ranks)]
-
-
 def wait_for(path, run):
     """Wait until a file is there."""
     deadline = time.monotonic() + 180
@@ -133,19 +94,9 @@ def wait_for(path, run):
         time.sleep(0.1)
 
 
-def states(file):
-    """The weights, the optimizer's state and the place of a checkpoint."""
-    content = torch.load(file, weights_only=True)
-    return content['state_dict'], content['optimizer']['state'], (content['epoch'], content['iteration'])
-
-
-def same(first, second):
-    """Whether two checkpoints are equal bit for bit."""
-    (weights, optimizer, place), (weights2, optimizer2, place2) = states(first), states(second)
-    alike = all(torch.equal(weights[name], weights2[name]) for name in weights)
-    for key, state in optimizer.items():
-        alike = alike and all(torch.equal(value, optimizer2[key][name]) for name, value in state.items())
-    return alike and place == place2 and weights.keys() == weights2.keys() and optimizer.keys() == optimizer2.keys()
+def same(first, second, name='model_last.pth'):
+    """Whether a checkpoint of two runs is equal bit for bit."""
+    return equal(state(first, name), state(second, name))
 
 
 @pytest.fixture(scope='module')
@@ -158,25 +109,24 @@ def whole(folder):
 def run_args(folder, epochs=6):
     data = make_data(folder / 'ctdet', 'ctdet')
     args = ['--dataset', data, '--exp_dir', folder / 'exp', *TINY, '--num_epochs', epochs, '--val_intervals', 3]
+    args += ['--pretrained', 'none', '--num_workers', 0]
     return [*args, '--print_iter', 1]
 
 
 def test_training_and_scoring_in_two_processes(folder, whole):
     """The run's checkpoints, its validation and test.py's files are those of one process; rank 0 alone writes."""
-    run = torchrun('main.py', 'ctdet', *run_args(folder), '--exp_id', 'two')
+    run = torchrun(MAIN, 'ctdet', *run_args(folder), '--exp_id', 'two')
     output = run.communicate(timeout=300)[0]
     assert run.returncode == 0, output
     two = folder / 'exp/ctdet/two'
-    assert same(whole / 'model_last.pth', two / 'model_last.pth') and same(
-        whole / 'model_best.pth', two / 'model_best.pth'
-    )
+    assert same(whole, two) and same(whole / 'model_best.pth', two / 'model_best.pth')
     values = [re.findall(r'val epoch .*?(?= \| time)', (place / 'log.txt').read_text()) for place in (whole, two)]
     assert values[0] == values[1] and len(values[0]) == 2
     assert output.count('train: 8 images') == output.count('done: 6 epochs') == 1
     common = ['ctdet', *run_args(folder)[:2], '--gpus', '-1', '--dtype', 'float32']
     alone('test.py', *common, '--load_model', whole / 'model_last.pth')
     test = [*common, '--num_workers', 1, '--load_model', two / 'model_last.pth']
-    run = torchrun('test.py', *test)
+    run = torchrun(SRC / 'test.py', *test)
     output = run.communicate(timeout=300)[0]
     assert run.returncode == 0, output
     for name in ('results.json', 'metrics.json'):
@@ -188,8 +138,8 @@ def test_a_death_ends_the_others(rank, folder, whole):
     """Killed without a word: the other rank is gone in seconds, one line names the rank; the run goes on exactly."""
     place = folder / f'exp/ctdet/killed_{rank}'
     args = ['ctdet', *run_args(folder), '--exp_id', place.name, '--save_minutes', '0.00001']
-    run = torchrun('main.py', *args)
-    victim = processes_of(run)[rank]
+    run = torchrun(MAIN, *args)
+    victim = both_ranks(run)[rank]
     wait_for(place / 'model_last.pth', run)
     os.kill(victim, signal.SIGKILL)
     killed = time.monotonic()
@@ -198,24 +148,25 @@ def test_a_death_ends_the_others(rank, folder, whole):
     assert len(re.findall(rf'^error: rank {rank} \(process {victim} on .* has died: ', output, re.MULTILINE)) == 1
     # another number of processes goes on with it
     alone('main.py', 'ctdet', *run_args(folder), '--exp_id', place.name, '--resume', '--accumulate', 2)
-    assert same(whole / 'model_last.pth', place / 'model_last.pth')
+    assert same(whole, place)
 
 
 def test_a_stop_signal_to_one_rank_stops_all(folder, whole):
     """SIGTERM to rank 1: all stop after the same iteration, with a checkpoint; the same number of ranks goes on."""
     place = folder / 'exp/ctdet/stopped'
     args = ['ctdet', *run_args(folder), '--exp_id', place.name, '--save_minutes', '0.00001']
-    run = torchrun('main.py', *args)
-    second = processes_of(run)[1]
+    run = torchrun(MAIN, *args)
+    second = both_ranks(run)[1]
     wait_for(place / 'model_last.pth', run)
     os.kill(second, signal.SIGTERM)
     output = run.communicate(timeout=120)[0]
     assert run.returncode != 0
     epoch, iteration = map(int, re.search(r'stopped in epoch (\d) after (\d) iterations: go on', output).groups())
-    assert states(place / 'model_last.pth')[2] == (epoch - 1, iteration)
-    run = torchrun('main.py', *args, '--resume')
+    kept = state(place)
+    assert (int(kept['epoch']), int(kept['iteration'])) == (epoch - 1, iteration)
+    run = torchrun(MAIN, *args, '--resume')
     assert run.communicate(timeout=300)[0].count('done: 6 epochs') == 1
-    assert same(whole / 'model_last.pth', place / 'model_last.pth')
+    assert same(whole, place)
 
 
 def test_a_restarted_group_goes_on_by_itself(folder, whole):
@@ -224,15 +175,15 @@ def test_a_restarted_group_goes_on_by_itself(folder, whole):
     earlier.mkdir(parents=True)
     (earlier / 'model_last.pth').write_bytes((whole / 'model_last.pth').read_bytes())  # somebody's earlier run
     args = ['ctdet', *run_args(folder), '--exp_dir', folder / 'exp2', '--save_minutes', '0.00001']
-    run = torchrun('main.py', *args, options=['--max_restarts', '1'])
-    victim = processes_of(run)[1]
+    run = torchrun(MAIN, *args, options=['--max_restarts', '1'])
+    victim = both_ranks(run)[1]
     place = folder / 'exp2/ctdet/default_2'
     wait_for(place / 'model_last.pth', run)
     os.kill(victim, signal.SIGKILL)
     output = run.communicate(timeout=300)[0]
     assert run.returncode == 0, output
     assert 'the run goes on from its last checkpoint' in output
-    assert same(whole / 'model_last.pth', place / 'model_last.pth')
+    assert same(whole, place)
     assert sorted(path.name for path in (folder / 'exp2/ctdet').iterdir()) == ['default', 'default_2']
 
 
@@ -316,6 +267,26 @@ def test_several_gpus_need_to_be_there():
         parse('--gpus', '0,0')
     with pytest.raises(UserError, match='one GPU'):
         parse('--gpus', '0,1', program='demo.py')
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 1, reason='there are such GPUs')
+@pytest.mark.parametrize('program', ['main.py', 'test.py'])
+def test_missing_gpus_are_named_as_they_were_asked_for(program, folder, whole):
+    """One line about all of --gpus, before a process is started."""
+    options = ['--gpus', '0,1', '--load_model', whole / 'model_last.pth']
+    done = run_program(program, 'ctdet', *run_args(folder)[:2], *options)
+    assert done.returncode == 1 and done.stderr.startswith('error: --gpus 0,1: '), done.stderr
+    assert done.stderr.count('\n') == 1
+
+
+def test_processes_that_do_not_come_are_said(monkeypatch):
+    """A rank that finds nobody ends with one line that says where it looked."""
+    monkeypatch.setattr(ranks, 'JOINING', timedelta(seconds=1))
+    for name, value in {**PLACE, **ADDRESS, 'MASTER_PORT': '1'}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match='rank 1 of 2 did not find the others at localhost:1 ') as error:
+        ranks.meet(SECOND)
+    assert '\n' not in str(error.value)
 
 
 def test_chunks_of_ranks(capsys):

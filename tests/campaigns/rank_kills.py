@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ['OMP_NUM_THREADS'] = '1'  # sums may depend on the number of threads
@@ -26,6 +27,7 @@ from centernet.datasets.toy import make_toy_data
 from centernet.utils.cli import run_cli
 
 SRC = Path(__file__).resolve().parents[2] / 'src'
+MAIN = SRC / 'main.py'
 TINY = [
     '--arch',
     'res_18',
@@ -46,11 +48,11 @@ MAY_TAKE = 30  # seconds that the other rank lives on
 PATIENCE = 300  # seconds for one run
 
 
-def start(args: list[str], restarts: int = 0) -> subprocess.Popen:
-    """Start main.py as two ranks under torchrun, on two cores: a thread each."""
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']
+def torchrun(script: Path, *args: object, options: Sequence[str] = ()) -> subprocess.Popen:
+    """Start a program as two ranks under torchrun, in a session of its own, on two cores: a thread each."""
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', *options]
     return subprocess.Popen(
-        [*command, '--max_restarts', str(restarts), str(SRC / 'main.py'), *args],
+        [*command, str(script), *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -75,13 +77,21 @@ def ranks_of(run: subprocess.Popen) -> dict[int, int]:
     return found
 
 
-def kill(run: subprocess.Popen, rank: int, delay: float) -> int | None:
-    """Kill a rank `delay` seconds after both are there; returns its process id, None when the run was over before."""
+def both_ranks(run: subprocess.Popen) -> dict[int, int] | None:
+    """Wait for both ranks, and return their process ids; None when the program is over before."""
     deadline = time.monotonic() + PATIENCE
     while len(found := ranks_of(run)) < 2:
         if run.poll() is not None or time.monotonic() > deadline:
             return None
         time.sleep(0.1)
+    return found
+
+
+def kill(run: subprocess.Popen, rank: int, delay: float) -> int | None:
+    """Kill a rank `delay` seconds after both are there; returns its process id, None when the run was over before."""
+    found = both_ranks(run)
+    if found is None:
+        return None
     time.sleep(delay)
     try:
         os.kill(found[rank], signal.SIGKILL)
@@ -90,13 +100,13 @@ def kill(run: subprocess.Popen, rank: int, delay: float) -> int | None:
     return found[rank]
 
 
-def state(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the weights and the optimizer's state of a run's last checkpoint, by name."""
-    content = torch.load(folder / 'model_last.pth', weights_only=True)
+def state(folder: Path, name: str = 'model_last.pth') -> dict[str, torch.Tensor]:
+    """Return the weights, the optimizer's state and the place of a run's checkpoint, by name."""
+    content = torch.load(folder / name, weights_only=True)
     tensors = dict(content['state_dict'])
     for key, values in content['optimizer']['state'].items():
         tensors.update({f'{key} {name}': value for name, value in values.items()})
-    return {**tensors, 'epoch': torch.tensor(content['epoch'])}
+    return {**tensors, **{name: torch.tensor(content[name]) for name in ('epoch', 'iteration')}}
 
 
 def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -120,7 +130,7 @@ class Campaign:
         self.wrong: list[str] = []
         self.slowest = 0.0
         started = time.monotonic()
-        output = start([*self.args, '--exp_id', 'whole']).communicate(timeout=PATIENCE)[0]
+        output = torchrun(MAIN, *self.args, '--exp_id', 'whole').communicate(timeout=PATIENCE)[0]
         if 'done: 4 epochs' not in output:
             sys.exit(output)
         self.length = time.monotonic() - started
@@ -133,7 +143,7 @@ class Campaign:
     def kill_and_resume(self, rank: int, number: int) -> None:
         """Kill a rank once, and go on with the run."""
         name = f'rank{rank}_{number}'
-        run = start([*self.args, '--exp_id', name])
+        run = torchrun(MAIN, *self.args, '--exp_id', name)
         delay = self.delay()
         victim = kill(run, rank, delay)
         killed = time.monotonic()
@@ -146,7 +156,7 @@ class Campaign:
             if took > MAY_TAKE or run.returncode == 0 or (joined and len(lines) != 1):
                 self.wrong.append(f'{name}: {took:.1f} s, status {run.returncode}, {lines}\n{output}')
         started = (self.runs / name).exists()
-        rest = start([*self.args, '--exp_id', name, *(['--resume'] if started else [])])
+        rest = torchrun(MAIN, *self.args, '--exp_id', name, *(['--resume'] if started else []))
         ending = rest.communicate(timeout=PATIENCE)[0]
         if 'done: 4 epochs' not in ending or not equal(state(self.runs / name), self.whole):
             self.wrong.append(f'{name}: another end after the resume\n{ending}')
@@ -159,7 +169,7 @@ class Campaign:
 
     def kill_with_restart(self) -> None:
         """Kill rank 1 once under --max_restarts 1."""
-        run = start([*self.args, '--exp_id', 'restarted'], restarts=1)
+        run = torchrun(MAIN, *self.args, '--exp_id', 'restarted', options=['--max_restarts', '1'])
         kill(run, 1, 0.6 * self.length)
         output = run.communicate(timeout=PATIENCE)[0]
         if run.returncode != 0 or not equal(state(self.runs / 'restarted'), self.whole):
