@@ -28,6 +28,7 @@ def main(args: list[str] | None = None, ranks: 'Ranks | None' = None) -> None:
         from lib.utils.ranks import ONE
 
     if opt.processes > 1 and ranks is None:
+        _ = opt.device  # a GPU that is not there is refused before any process starts
         start_ranks(main, args, opt.processes)
         return
     Dataset = get_dataset(opt.dataset, opt.task)
@@ -95,8 +96,9 @@ def evaluate(opt: 'Options', Dataset: type['Sample'], ranks: 'Ranks') -> None:
     from lib.utils.files import writable_folder
 
     ranks.open_device(opt.device)
-    with ranks.one_first():
+    if ranks.is_lead:
         writable_folder(opt.save_dir)
+    with ranks.one_first():
         dataset = Dataset(opt, 'val')
     ranks.check_alike({**shared_options(opt), **dataset.facts()})
     loader = val_loader(opt, dataset, ranks)

@@ -34,20 +34,22 @@ def main(args: list[str] | None = None, ranks: 'Ranks | None' = None) -> None:
         from lib.utils.ranks import ONE
 
     if opt.processes > 1 and ranks is None:
+        _ = opt.device  # a GPU that is not there is refused before any process starts
         start_ranks(main, args, opt.processes)
         return
     ranks = ranks or ONE
     Dataset = get_dataset(opt.dataset, opt.task)
     opts.update_dataset_info_and_set_heads(opt, Dataset)
-    with ranks.one_first():
+    if ranks.is_lead:
         writable_folder(opt.save_dir)
+    with ranks.one_first():
         dataset = Dataset(opt, 'test' if opt.trainval else 'val')
     ranks.check_alike({**shared_options(opt), **dataset.facts()})
     ranks.open_device(opt.device)
     detector = detector_factory[opt.task](opt)
     with stop_signals_interrupt():
         detector.compute_in(ranks.from_lead(detector.fastest_dtype() if ranks.is_lead else ''))
-        if ranks.is_lead:
+        if ranks.is_lead and detector.file is None:
             print(f'the network computes in {detector.dtype}')
         results = detect_all(opt, dataset, detector, ranks)
         if ranks.is_lead:

@@ -270,12 +270,9 @@ class BaseTrainer:
                 meter.add(stats, len(batch['input']))
                 losses.append(meter.values(stats))
                 log.iteration(meter)
-        if self.ranks.count > 1:
-            meter = self.meter_of_all(losses)
-            results = PackedResults(
-                interleave([list(of_rank.packed.items()) for of_rank in self.ranks.collect(results)])
-            )
-        return {**meter.averages(), 'time': log.minutes()}, results
+        averages = self.meter_of_all(losses).averages()
+        of_ranks = [list(of_rank.packed.items()) for of_rank in self.ranks.collect(results)]
+        return {**averages, 'time': log.minutes()}, PackedResults(interleave(of_ranks))
 
     def meter_of_all(self, losses: list[torch.Tensor]) -> 'LossMeter':
         """Count the losses of all ranks' images in the order of one process, so that sums are the same to the last bit.

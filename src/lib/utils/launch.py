@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ ADDRESS = ('MASTER_ADDR', 'MASTER_PORT')
 SIZES = ('WORLD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE', 'SLURM_STEP_NUM_TASKS')
 OWN = 'CENTERNET_OWN_RANKS'  # is set where `start_ranks` started the process
 QUIET = {'TORCH_CPP_LOG_LEVEL': 'ERROR'}  # DDP warns where `find_unused_parameters` finds none
+AFTER_DEATH = 'perhaps there is not enough memory; --resume goes on from the last checkpoint'
 GRACE = 20  # seconds that ranks have to end by themselves when one of them has failed
 
 
@@ -76,7 +76,7 @@ def launch_of(environment: Mapping[str, str]) -> Launch:
         agent = f'{socket.gethostname()}:{os.getppid()}'
         return Launch(rank, count, local_rank, local_count, restarts, OWN in environment, agent) if count > 1 else ALONE
     for name in SIZES:
-        size = environment.get(name, '1')
+        size = environment.get(name) or '1'
         if size != '1':
             missing = ', '.join(other for other in PLACE + ADDRESS if other not in environment)
             raise UserError(
@@ -145,8 +145,9 @@ def start_ranks(main: Main, args: list[str] | None, count: int) -> None:
 
     before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        while not context.join(timeout=1, grace_period=GRACE):
-            time.sleep(0)
+        done = False
+        while not done:  # in pieces, between which signals are handled
+            done = context.join(timeout=1, grace_period=GRACE)
     except (mp.ProcessExitedException, mp.ProcessRaisedException):
         _end_as([process.exitcode or 0 for process in context.processes], context.pids())
     finally:
@@ -161,9 +162,6 @@ def _end_as(codes: list[int], pids: list[int]) -> None:
         name = signal.Signals(-codes[killed[0]]).name
         fail(f'rank {killed[0]} (process {pids[killed[0]]}) was killed ({name}): {AFTER_DEATH}')
     sys.exit(130 if 130 in codes and 1 not in codes else 1)
-
-
-AFTER_DEATH = 'perhaps there is not enough memory; --resume goes on from the last checkpoint'
 
 
 def run_rank(local_rank: int, main: Main, args: list[str], port: int, count: int) -> None:

@@ -202,6 +202,26 @@ def share_cores(launch: Launch) -> None:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // launch.local_count))
 
 
+def meet(launch: Launch) -> Watch:
+    """Find the other processes, and watch over them from now on.
+
+    Raises:
+        UserError: they do not all come.
+    """
+    try:
+        store = next(iter(dist.rendezvous('env://', timeout=JOINING)))[0]
+        # Under a name of this start: what the processes before a restart wrote may still be there.
+        store = dist.PrefixStore(f'start_{launch.restarts}', store)
+        dist.init_process_group('gloo', store=store, rank=launch.rank, world_size=launch.count, timeout=JOINING)
+        return Watch(launch, store)
+    except (RuntimeError, OSError) as error:  # what PyTorch raises of stores and connections are RuntimeErrors
+        raise UserError(
+            f'rank {launch.rank} of {launch.count} did not find the others at {os.environ["MASTER_ADDR"]}:'
+            f'{os.environ["MASTER_PORT"]} ({str(error).splitlines()[0][:200]}): see that all of them were started, and '
+            'that the machines reach each other'
+        ) from None
+
+
 @contextlib.contextmanager
 def joined(launch: Launch) -> Iterator[Ranks]:
     """Make the group of all ranks for the length of the block, which runs in each of them; none is left waiting.
@@ -212,12 +232,7 @@ def joined(launch: Launch) -> Iterator[Ranks]:
     share_cores(launch)
     if not launch.is_lead:
         keep_own_messages()
-    store = next(iter(dist.rendezvous('env://', timeout=JOINING)))[0]
-    store = dist.PrefixStore(
-        f'start_{launch.restarts}', store
-    )  # what the processes before a restart wrote may be there
-    dist.init_process_group('gloo', store=store, rank=launch.rank, world_size=launch.count, timeout=JOINING)
-    watch = Watch(launch, store)
+    watch = meet(launch)
     try:
         ranks = Ranks(launch)
         yield ranks
