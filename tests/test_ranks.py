@@ -119,7 +119,7 @@ def test_training_and_scoring_in_two_processes(folder, whole):
     output = run.communicate(timeout=300)[0]
     assert run.returncode == 0, output
     two = folder / 'exp/ctdet/two'
-    assert same(whole, two) and same(whole / 'model_best.pth', two / 'model_best.pth')
+    assert same(whole, two) and same(whole, two, 'model_best.pth')
     values = [re.findall(r'val epoch .*?(?= \| time)', (place / 'log.txt').read_text()) for place in (whole, two)]
     assert values[0] == values[1] and len(values[0]) == 2
     assert output.count('train: 8 images') == output.count('done: 6 epochs') == 1
