@@ -3,9 +3,8 @@
     python tests/campaigns/ranks.py
 
 For the four tasks and networks of three families, chunks (2, 2) and (3, 1) in two ranks must give the weights of
-`--accumulate 2` bit for bit after 10 steps; in four ranks the first gradient must be the same to 1e-6 of its largest
-entry, and the losses of 10 steps to 1e-4 (Adam magnifies the rounding of gradients near zero after that). Exits 1 on
-any difference.
+`--accumulate 2` bit for bit after 10 steps, and (1, 1, 1, 1) in four ranks those of `--accumulate 4`. Exits 1 on any
+difference.
 """
 
 import argparse
@@ -32,7 +31,7 @@ from centernet.utils.ranks import ONE, Ranks
 
 TASKS = ('ctdet', 'multi_pose', 'exdet', 'ddd')
 ARCHS = ('res_18', 'dla_34', 'dlav0_34')
-GRADIENT, LOSS = 1e-6, 1e-4  # tolerances where there are more than two ranks
+LOSS = 1e-6  # tolerance of the losses shown, which are averaged in another order; relative
 
 
 class Job(NamedTuple):
@@ -111,7 +110,7 @@ def differences(jobs: Sequence[Job], count: int, folder: Path) -> list[str]:
         gradient = float((theirs['gradient'] - mine['gradient']).abs().max() / mine['gradient'].abs().max())
         loss = float((theirs['losses'] / mine['losses'] - 1).abs().max())
         unequal = [name for name, value in mine['weights'].items() if not torch.equal(value, theirs['weights'][name])]
-        wrong = bool(unequal) if count == 2 else gradient > GRADIENT or loss > LOSS
+        wrong = bool(unequal) or gradient > 0 or loss > LOSS
         found = f'gradient {gradient:.2g}, losses {loss:.2g}, {len(unequal)} weights and statistics not bit-equal'
         line = f'{job.task} {job.arch} {job.chunks} in {count} ranks, {job.steps} steps: {found}'
         print(line + (' WRONG' if wrong else ''))

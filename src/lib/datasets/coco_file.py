@@ -30,6 +30,7 @@ READERS = ('coco_file.py', 'index.py', 'image_headers.py', 'findings.py', 'remem
 LARGEST_SIDE = 1_000_000  # pixels
 FLAGS = {'': 0, '0': 0, 'false': 0, 'no': 0, '1': 1, 'true': 1, 'yes': 1}
 
+_parsed: dict[tuple, tuple[dict, Findings]] = {}  # at most one file, see `keep_parsed`
 _reported: set[tuple] = set()  # versions of files whose findings this process has reported
 
 
@@ -74,17 +75,36 @@ def read_categories(path: str | os.PathLike) -> list[dict]:
     coco, findings = parse_coco(path)
     report_once(path, findings)
     if version:
+        keep_parsed(path, version, coco, findings)
         notes = {'version': version, 'categories': coco['categories'], 'findings': findings.to_json()}
         save_packed(place, {}, notes)
     return coco['categories']
 
 
+def keep_parsed(path: str | os.PathLike, version: list, coco: dict, findings: Findings) -> None:
+    """Keep what was read of a file for `parse_coco` of the same version, in place of what was kept before."""
+    forget_parsed()
+    _parsed[(os.path.realpath(path), *version)] = coco, findings
+
+
+def forget_parsed() -> None:
+    """Give up what was kept of a file; its index is made, or will not be."""
+    _parsed.clear()
+
+
 def parse_coco(path: str | os.PathLike) -> tuple[dict, Findings]:
     """Read and normalise a COCO-format file; return its content, as `read_coco` does, and its faults, not yet logged.
+
+    A large file takes half a minute and gigabytes: what `read_categories` has just read is taken over, once, and given
+    up when it is another file's turn.
 
     Raises:
         UserError: as `read_coco`.
     """
+    kept = _parsed.pop((os.path.realpath(path), *(file_version(path) or [])), None)
+    forget_parsed()
+    if kept:
+        return kept
     if not Path(path).exists():
         raise UserError(f"annotation file '{path}' is missing: see data/README.md for where datasets lie")
     findings = Findings(os.fspath(path))

@@ -4,14 +4,15 @@ import contextlib
 import hashlib
 import os
 import struct
+import sys
 import unicodedata
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import UnidentifiedImageError
@@ -22,6 +23,9 @@ from .remembered import cache_folder, remember
 
 OK, MISSING, DAMAGED, TOO_LARGE = 0, 1, 2, 3
 EXIF_ORIENTATION = 0x0112
+MANY = 2000  # files from which on processes read headers
+THREADS, MOST_PROCESSES = 8, 16
+BATCH = 256  # headers that a process hands over together
 NORMAL_FORMS: tuple[Literal['NFC', 'NFD'], ...] = ('NFC', 'NFD')  # macOS decomposes the accents of file names
 # Errors that numpy and zipfile raise on archives whose bytes were changed.
 BROKEN_ARCHIVE = (
@@ -73,14 +77,47 @@ def read_headers(image_dir: str, names: list[str], max_pixels: int = 0) -> list[
             unread.append(name)
     if unread:
         paths = [os.path.join(image_dir, name) for name in unread]
-        with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
-            found = pool.map(read_header, paths, chunksize=64)
-            if len(unread) > 2000:
-                found = track(found, 'reading image headers', len(unread))
-            headers.update(zip(unread, found, strict=True))
+        found = read_in_processes(paths) if len(paths) > MANY and sys.platform == 'linux' else read_in_threads(paths)
+        headers.update(zip(unread, found, strict=True))
         cache.update({name: (stamps[name], headers[name]) for name in unread})
         save_cache(cache_file, cache)
     return [limit_pixels(headers[name], max_pixels) for name in names]
+
+
+def read_in_threads(paths: Sequence[str]) -> Iterator[Header]:
+    """Read the headers of image files that exist, and yield one for each; threads wait for slow disks together."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from pool.map(read_header, paths, chunksize=64)
+
+
+def read_in_processes(paths: Sequence[str]) -> Iterator[Header]:
+    """Read the headers of many image files that exist, and yield one for each, with progress.
+
+    Most of a header's time is spent in Python, where threads would only wait for each other. Processes are forked,
+    which Linux alone does safely.
+    """
+    from .loaders import Batches  # imports PyTorch, which the converters do without
+
+    processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
+    batches = Batches(HeaderFiles(paths), processes, list, batch_size=BATCH, multiprocessing_context='fork')
+    yield from track((header for batch in batches for header in batch), 'reading image headers', len(paths))
+
+
+class HeaderFiles(Sequence[Header]):
+    """The headers of image files that exist, each read when it is asked for."""
+
+    def __init__(self, paths: Sequence[str]):
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        return read_header(self.paths[index])
+
+    def image_path(self, index: int) -> str:
+        """Return the path of a file."""
+        return self.paths[index]
 
 
 def limit_pixels(header: Header, max_pixels: int = 0) -> Header:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..utils.errors import UserError
 from ..utils.image import default_max_pixels
-from .coco_file import collections_paused, file_version, name_of, parse_coco, read_numbers, report_once
+from .coco_file import collections_paused, file_version, forget_parsed, name_of, parse_coco, read_numbers, report_once
 from .findings import Findings
 from .image_headers import (
     DAMAGED,
@@ -216,6 +216,7 @@ def build_index(
     place = choice.place(path)
     known = load_index(place, path, image_dir, version) if version else None
     if known:
+        forget_parsed()
         return known
     with collections_paused():
         return make_index(path, choice, place, version)

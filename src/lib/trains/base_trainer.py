@@ -353,13 +353,14 @@ class BaseTrainer:
             `{name: scalar}` of the loss and its parts, as means over the chunks.
         """
         first, *others = split_batch(to_device(batch, self.opt.device), self.chunk_sizes)
-        count = 1 + len(others)
+        own = 1 + len(others)
+        count = own * self.ranks.count
         self.learner.zero_grad(set_to_none=True)
-        with self.exchange(last=count == 1):
+        with self.exchange(last=own == 1):
             stats = [self.add_gradient(first, count)]
         with running_statistics_kept(self.model):
             for number, chunk in enumerate(others, 2):
-                with self.exchange(last=number == count):
+                with self.exchange(last=number == own):
                     stats.append(self.add_gradient(chunk, count))
         self.update()
         return self.mean_of_ranks(mean_over_chunks(stats))
@@ -378,7 +379,7 @@ class BaseTrainer:
         return dict(zip(stats, self.ranks.mean(torch.stack(list(stats.values()))).unbind(), strict=True))
 
     def add_gradient(self, chunk: dict, count: int) -> dict[str, torch.Tensor]:
-        """Add the gradient of one of `count` chunks, a batch, to the weights': forward, loss, backward.
+        """Add the gradient of one of `count` chunks of all ranks, a batch, to the weights': forward, loss, backward.
 
         Returns:
             `{name: scalar}` of the chunk's loss and its parts.

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import reduce
 from itertools import chain, zip_longest
 from typing import Any, TypeVar, cast
 
@@ -135,14 +136,17 @@ class Ranks:
     # ------------------------------------------------------------------------------------------------ networks
 
     def distribute(self, network: nn.Module) -> nn.Module:
-        """Return the network such that a backward pass gives every rank the mean gradient of all.
+        """Return the network such that a backward pass gives every rank the sum of all ranks' gradients.
 
         Parameters of which no rank has a gradient keep none (DLA has such ones as published). Running statistics of
         batch norms are rank 0's; those that the others have after their last forward pass are their own (`spread`).
         """
         if self.count == 1:
             return network
-        return DistributedDataParallel(network, process_group=self.compute, find_unused_parameters=True)
+        distributed = DistributedDataParallel(network, process_group=self.compute, find_unused_parameters=True)
+        in_order = self.count > 2 and self.compute is self.control  # the sum of two has no order
+        distributed.register_comm_hook(self.compute, sum_in_order if in_order else sum_at_once)
+        return distributed
 
     def spread(self, network: nn.Module) -> None:
         """Give all ranks the weights and running statistics of rank 0's network."""
@@ -178,6 +182,31 @@ class Ranks:
 
 
 ONE = Ranks()
+
+
+def sum_at_once(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """Sum a bucket of gradients over the ranks, in whatever order is the fastest, while the backward pass goes on."""
+    work = dist.all_reduce(bucket.buffer(), group=group, async_op=True)
+    return work.get_future().then(lambda done: done.value()[0])
+
+
+def sum_in_order(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """Sum a bucket of gradients over the ranks in the order of their numbers, as `--accumulate` sums those of chunks.
+
+    The order of float sums shows in their last bits, and many steps magnify that. Each rank sums one part of the
+    bucket, so that as much is sent as an all-reduce sends.
+    """
+    gradient, count = bucket.buffer(), group.size()
+    size = -(-len(gradient) // count)
+    padded = torch.cat([gradient, gradient.new_zeros(size * count - len(gradient))])  # [count * size]
+    of_ranks = torch.empty_like(padded)
+    dist.all_to_all_single(of_ranks, padded, group=group)
+    mine = reduce(torch.add, of_ranks.view(count, size).unbind())  # [size]
+    dist.all_gather(list(padded.view(count, size).unbind()), mine, group=group)
+    gradient.copy_(padded[: len(gradient)])
+    summed: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+    summed.set_result(gradient)
+    return summed
 
 
 def interleave(shares: Sequence[Sequence[T]]) -> list[T]:
