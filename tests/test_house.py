@@ -16,6 +16,7 @@ TREES = {path: ast.parse(path.read_text()) for path in FILES}
 
 # The rooms, from the lowest up: a module imports from its own room and from those before it.
 ROOMS = (
+    'version',
     'utils.errors',
     'external',
     'utils.rows',
@@ -29,6 +30,7 @@ ROOMS = (
     'trains',
     'exports',
     'programs',
+    '__main__',
     '__init__',
 )
 # Imports inside functions: they wait until the command line is read, or load what tables name.
