@@ -11,32 +11,32 @@ from setuptools import Extension, find_packages, setup
 ROOT = Path(__file__).parent
 # The lines of requirements.txt that the library runs without, by the extras that have them.
 EXTRAS = {
-    'dev': {
-        'Cython',
-        'mypy',
-        'pytest',
-        'pytest-xdist',
-        'ruff',
-        'setuptools',
-        'onnx',
-        'onnxscript',
-        'onnxruntime',
-        'openvino',
-    },
     'onnx': {'onnx', 'onnxscript', 'onnxruntime'},
     'openvino': {'openvino'},
+    'tensorboard': {'tensorboard'},
 }
-OPENMP = [] if sys.platform == 'darwin' else ['-fopenmp']  # Apple's compiler has none: one thread there
-FREE_SUMS = ['-fassociative-math', '-fno-signed-zeros', '-fno-trapping-math']  # vectorised inner products
-EXTENSION_OPTIONS = {  # kernel -> further arguments of its Extension
-    'nms': {'extra_compile_args': ['-O3', '-fno-trapping-math', '-ffp-contract=off']},  # the same on all processors
-    'peaks': {'extra_compile_args': ['-O3']},
-    'raster': {'extra_compile_args': ['-O3']},
-    'dcn': {'extra_compile_args': ['-O3', *FREE_SUMS, *OPENMP], 'extra_link_args': OPENMP},
-    'winograd': {'extra_compile_args': ['-O3', *OPENMP], 'extra_link_args': OPENMP},
-}
+EXTRAS['dev'] = {'Cython', 'mypy', 'pytest', 'pytest-xdist', 'ruff', 'setuptools'}.union(*EXTRAS.values())
+HEADLESS = 'opencv-python-headless>=4.8'  # without windows, for machines that have no libGL: in place of opencv-python
+# Where a kernel does not compile the package is installed without, for each has a slow stand-in; unless this is set.
+REQUIRE_KERNELS = os.environ.get('CENTERNET_REQUIRE_KERNELS', '') not in ('', '0')
 SANITIZERS = os.environ.get('CENTERNET_SANITIZE', '')  # such as `address,undefined`: see `make asan`
 SANITIZE = [f'-fsanitize={SANITIZERS}', '-fno-omit-frame-pointer', '-O1', '-g'] if SANITIZERS else []
+THREADED = {'dcn', 'winograd'}  # kernels whose rows OpenMP's threads share
+ARITHMETIC = {  # kernel -> what gcc and clang may do with its floating-point numbers
+    'nms': ['-fno-trapping-math', '-ffp-contract=off'],  # the same on all processors
+    'dcn': ['-fassociative-math', '-fno-signed-zeros', '-fno-trapping-math'],  # vectorised inner products
+}
+
+
+def compiler_options(name: str) -> dict[str, list[str]]:
+    """The arguments of this platform's compiler and linker for a kernel; Apple's compiler has no OpenMP."""
+    if sys.platform == 'win32':
+        return {'extra_compile_args': ['/O2', *(['/openmp'] if name in THREADED else [])]}
+    openmp = ['-fopenmp'] if name in THREADED and sys.platform != 'darwin' else []
+    return {
+        'extra_compile_args': ['-O3', *ARITHMETIC.get(name, []), *openmp, *SANITIZE],
+        'extra_link_args': [*openmp, *SANITIZE[:1]],
+    }
 
 
 def requirements(extra: str = '') -> list[str]:
@@ -49,32 +49,22 @@ def requirements(extra: str = '') -> list[str]:
 
 def kernels() -> list[Extension]:
     """One extension a `src/lib/external/*.pyx`."""
-    paths = sorted((ROOT / 'src/lib/external').glob('*.pyx'))
-    options = {path.stem: EXTENSION_OPTIONS.get(path.stem, {}) for path in paths}
     return [
         Extension(
             f'centernet.external.{path.stem}',
             [path.relative_to(ROOT).as_posix()],
             depends=['src/lib/external/per_cpu.h'],
             include_dirs=['src/lib/external'],
-            extra_compile_args=[*options[path.stem].get('extra_compile_args', []), *SANITIZE],
-            extra_link_args=[*options[path.stem].get('extra_link_args', []), *SANITIZE[:1]],
+            optional=not REQUIRE_KERNELS,
+            **compiler_options(path.stem),
         )
-        for path in paths
+        for path in sorted((ROOT / 'src/lib/external').glob('*.pyx'))
     ]
 
 
 setup(
-    name='centernet',
-    version='1.0.0',
-    description='CenterNet ("Objects as Points"): detection, pose and monocular 3D boxes from centre points',
-    license='MIT',
-    python_requires='>=3.10',
     install_requires=requirements(),
-    extras_require={extra: requirements(extra) for extra in EXTRAS},
-    package_dir={'centernet': 'src/lib'},
-    packages=['centernet', *(f'centernet.{name}' for name in find_packages(ROOT / 'src/lib'))],
-    package_data={'centernet': ['py.typed'], 'centernet.external': ['*.pyi']},
+    extras_require={extra: requirements(extra) for extra in EXTRAS} | {'headless': [HEADLESS]},
+    packages=['centernet', *(f'centernet.{name}' for name in find_packages(ROOT / 'src/lib')), 'centernet.tools'],
     ext_modules=cythonize(kernels(), build_dir='build/cython', language_level=3),
-    zip_safe=False,
 )

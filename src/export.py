@@ -1,57 +1,13 @@
-"""Export: write a trained network with its decoder into one file that runs without PyTorch.
+"""Export: python export.py TASK --load_model MODEL.pth [--output MODEL.onnx].
 
-    python export.py TASK --load_model MODEL.pth [--output MODEL.onnx]
-
-The file is compared with the checkpoint before it is put in its place. demo.py and test.py run it as they run the
-checkpoint; docs/deploy.md says what goes in and what comes out, and how other programs run it.
-
-Functions import what they need, once the command line is found right: torch takes seconds to load.
+`main` reads the options and writes the file, `check_options` refuses what cannot be exported: lib/programs/export.py
+has both, top-down, for `centernet export` too.
 """
 
-from typing import TYPE_CHECKING
-
+from lib.programs.export import check_options, main
 from lib.utils.cli import run_cli
-from lib.utils.errors import UserError
-from lib.utils.signals import stop_signals_exit, stop_signals_interrupt
 
-if TYPE_CHECKING:
-    from lib.opts import Options
-
-
-def main(args: list[str] | None = None) -> None:
-    with stop_signals_exit():
-        from lib.opts import opts
-        from lib.utils.launch import refuse_ranks
-        from lib.utils.option_rows import EXPORT
-
-        refuse_ranks('export.py')
-        opt = opts().init(args, program=EXPORT)
-        opt.gpus, opt.gpus_str = [-1], '-1'  # a network is traced on the CPU, whatever runs it
-        check_options(opt)
-
-        from lib.exports.export import export, output_path
-
-        path = output_path(opt)
-    with stop_signals_interrupt():
-        differences = export(opt, path)
-    megabytes = path.stat().st_size / 1e6
-    print(f"'{path}': {opt.task}, {opt.arch}, {megabytes:.1f} MB")
-    print('largest differences from the checkpoint: ' + ', '.join(f'{k} {v:.2g}' for k, v in differences.items()))
-
-
-def check_options(opt: 'Options') -> None:
-    """Refuse options that cannot be exported."""
-    if not opt.load_model:
-        raise UserError(
-            "export.py writes a trained network: name its checkpoint, such as --load_model 'model_best.pth'"
-        )
-    if opt.raw and opt.flip_test:
-        raise UserError('--raw leaves mirroring to the program that runs the file: leave --flip_test out')
-    if opt.aggr_weight > 0 and not opt.raw:
-        raise UserError(
-            '--aggr_weight cannot be exported, for its runs depend on the image: leave it out, or give --raw'
-        )
-
+__all__ = ['check_options', 'main']
 
 if __name__ == '__main__':
     run_cli(main)

@@ -1,122 +1,13 @@
 """Evaluate a checkpoint: python test.py TASK --load_model FILE [options].
 
-What a function needs is imported in it, once the command line is found right: torch takes seconds to load.
+`main` reads the options and has the results scored, `detect_all` shares the images out, `detect_share` detects in
+them: lib/programs/test.py has the three, top-down, for `centernet test` too.
 """
 
-from typing import TYPE_CHECKING, Any
+from lib.programs.test import detect_all, detect_share, main
+from lib.utils.launch import run_ranked
 
-from lib.utils.cli import Progress
-from lib.utils.errors import UserError
-from lib.utils.launch import run_ranked, start_ranks
-from lib.utils.signals import stop_signals_exit, stop_signals_interrupt
-
-if TYPE_CHECKING:
-    from lib.datasets.evaluation.packed import PackedResults
-    from lib.detectors.base_detector import BaseDetector
-    from lib.opts import Options
-    from lib.utils.ranks import Ranks
-
-
-def main(args: list[str] | None = None, ranks: 'Ranks | None' = None) -> None:
-    with stop_signals_exit():
-        from lib.opts import opts
-        from lib.utils.launch import ALONE
-
-        opt = opts().parse(args, program='test.py', launch=ranks.launch if ranks else ALONE)
-        if not opt.load_model:
-            best = f'{opt.save_dir}/model_best.pth'
-            raise UserError(f"test.py scores a trained network: name its checkpoint, such as --load_model '{best}'")
-
-        from lib.datasets.dataset_factory import get_dataset
-        from lib.detectors.detector_factory import detector_factory
-        from lib.opts import shared_options
-        from lib.utils.files import writable_folder
-        from lib.utils.ranks import ONE
-
-    if opt.processes > 1 and ranks is None:
-        _ = opt.device  # a GPU that is not there is refused before any process starts
-        start_ranks(main, args, opt.processes)
-        return
-    ranks = ranks or ONE
-    Dataset = get_dataset(opt.dataset, opt.task)
-    opts.update_dataset_info_and_set_heads(opt, Dataset)
-    if ranks.is_lead:
-        writable_folder(opt.save_dir)
-    with ranks.one_first():
-        dataset = Dataset(opt, 'test' if opt.trainval else 'val')
-    ranks.check_alike({**shared_options(opt), **dataset.facts()})
-    ranks.open_device(opt.device)
-    detector = detector_factory[opt.task](opt)
-    with stop_signals_interrupt():
-        detector.compute_in(ranks.from_lead(detector.fastest_dtype() if ranks.is_lead else ''))
-        if ranks.is_lead and detector.file is None:
-            print(f'the network computes in {detector.dtype}')
-        results = detect_all(opt, dataset, detector, ranks)
-        if ranks.is_lead:
-            dataset.run_eval(results, opt.save_dir)
-
-
-def detect_all(opt: 'Options', dataset: Any, detector: 'BaseDetector', ranks: 'Ranks') -> 'PackedResults':
-    """Detect in all images, which the ranks share out; those that cannot be read are named, counted and left out.
-
-    Returns:
-        `{image_id: results}` in the order of the dataset, in rank 0; in the others those of some images.
-    """
-    from lib.datasets.evaluation.packed import PackedResults
-
-    share = ranks.share(len(dataset), opt.test_batch_size)
-    found, problems = detect_share(opt, dataset, detector, share, shown=ranks.is_lead)
-    of_ranks = ranks.collect((found, problems))
-    for _, others in of_ranks[1:]:
-        for problem in others:
-            print(f'skipped: {problem}')
-    skipped = sum(len(problems) for _, problems in of_ranks)
-    if skipped:
-        print(f'{skipped} of {len(dataset)} images could not be read')
-    together = {image_id: packed for of_rank, _ in of_ranks for image_id, packed in of_rank.packed.items()}
-    in_order = (int(image_id) for image_id in dataset.index.image_ids)
-    return PackedResults((image_id, together[image_id]) for image_id in in_order if image_id in together)
-
-
-def detect_share(
-    opt: 'Options', dataset: Any, detector: 'BaseDetector', share: list[int], shown: bool
-) -> tuple['PackedResults', list[str]]:
-    """Detect in the images at some positions of the dataset.
-
-    Args:
-        share: the positions, in order.
-        shown: show the progress, and name the images that cannot be read.
-
-    Returns:
-        `{image_id: results}`, and a line for each image that cannot be read.
-    """
-    from lib.datasets.evaluation.packed import PackedResults
-    from lib.datasets.test_images import iterate_test_images
-    from lib.detectors.base_detector import TIMES
-
-    results = PackedResults()
-    problems: list[str] = []
-    seconds = dict.fromkeys(TIMES, 0.0)
-    workers = 0 if opt.not_prefetch_test else opt.num_workers
-    batches = iterate_test_images(dataset, share, detector.pre_process.prefetch, workers, opt.test_batch_size)
-    with Progress(len(share), f'{opt.task}/{opt.exp_id} test', shown=shown) as progress:
-        for batch in batches:
-            readable = {image.image_id: image.input for image in batch if image.input is not None}
-            for image in batch:
-                if image.input is None:
-                    problems.append(image.problem)
-                    if shown:
-                        print(f'skipped: {image.problem}')
-                    progress.step()
-            found = detector.run_batch(list(readable.values()))
-            for image_id, done in zip(readable, found, strict=True):
-                results[image_id] = done['results']
-                for stage in TIMES:
-                    seconds[stage] += done[stage]
-                means = {stage: seconds[stage] / len(results) for stage in TIMES}
-                progress.step(' '.join(f'{stage} {mean:.3f}s' for stage, mean in means.items()))
-    return results, problems
-
+__all__ = ['detect_all', 'detect_share', 'main']
 
 if __name__ == '__main__':
     run_ranked(main)

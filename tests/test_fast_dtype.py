@@ -224,9 +224,9 @@ def test_all_ranks_take_that_of_rank_0(checkpoint, bfloat16_is_faster, toy, scri
             assert value == ''
             return 'bfloat16'
 
-    module, seen = scripts('test'), []
-    monkeypatch.setattr(module, 'detect_all', lambda opt, dataset, detector, ranks: seen.append(detector.dtype))
+    seen = []
+    monkeypatch.setattr('lib.programs.test.detect_all', lambda opt, data, detector, ranks: seen.append(detector.dtype))
     monkeypatch.setattr('lib.detectors.base_detector.choose_dtype', lambda *args: pytest.fail('measured'))
     common = ['ctdet', '--gpus', '-1', '--load_model', checkpoint, '--exp_dir', str(tmp_path), '--dataset', toy]
-    module.main(common, OfLead())
+    scripts('test').main(common, OfLead())
     assert seen == ['bfloat16'] and 'the network computes' not in capsys.readouterr().out

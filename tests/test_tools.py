@@ -64,7 +64,7 @@ def test_help_and_wrong_path(tool, tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('path', sorted((SRC / 'tools').glob('*.py')), ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', sorted((SRC / 'tools').glob('[!_]*.py')), ids=lambda path: path.stem)
 def test_wrong_arguments(monkeypatch, capsys, path):
     """Guards that a missing argument and a misspelled option end in one line, which says what to do, and status 1."""
     program = importlib.import_module(f'tools.{path.stem}')

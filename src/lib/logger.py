@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from .utils.errors import UserError
 from .utils.files import atomic_path, remove_abandoned
@@ -22,6 +21,8 @@ from .utils.ranks import Ranks
 from .utils.run_folder import clear_folder, note_beginners, refuse_used_folder
 
 if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
     from .opts import Options
 
 LOCK = 'training.lock'
@@ -55,8 +56,7 @@ class Logger:
                     clear_folder(opt.save_dir)
                 write_options(os.path.join(opt.save_dir, 'opt.txt'), opt)
                 self.log = open(os.path.join(opt.save_dir, 'log.txt'), 'a')  # noqa: SIM115  closed in close()
-                silence_event_thread()
-                self.writer = SummaryWriter(os.path.join(opt.save_dir, 'logs'))
+                self.writer = open_events(os.path.join(opt.save_dir, 'logs'))
                 after_error.pop_all()
         except OSError as error:
             raise UserError(f"cannot write to the run's folder '{opt.save_dir}': {error.strerror}") from None
@@ -76,9 +76,10 @@ class Logger:
         self.say(f'{phase} epoch {epoch}: {shown}')
 
     def _add_scalars(self, phase: str, epoch: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(f'{phase}_{name}', value, epoch)
-        self.writer.flush()
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(f'{phase}_{name}', value, epoch)
+            self.writer.flush()
 
     def say(self, text: str) -> None:
         """Write a line on the screen and, with the time, in the log."""
@@ -101,7 +102,8 @@ class Logger:
 
     def close(self) -> None:
         """Finish the files and give the folder free; more than once does no harm."""
-        self._attempt('TensorBoard events', self.writer.close)
+        if self.writer is not None:
+            self._attempt('TensorBoard events', self.writer.close)
         try:
             self.log.close()
         except OSError:  # what stood in its buffer when the disk was full, which was reported
@@ -157,6 +159,17 @@ class QuietLogger:
 
     def close(self) -> None:
         """Close nothing."""
+
+
+def open_events(folder: str) -> 'SummaryWriter | None':
+    """Open the TensorBoard events of a run; without TensorBoard there are none, and a note says so."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        messages.info("note: no events for TensorBoard are written; pip install tensorboard, or 'centernet[tensorboard]'")
+        return None
+    silence_event_thread()
+    return SummaryWriter(folder)
 
 
 def silence_event_thread() -> None:

@@ -10,6 +10,7 @@ import argparse
 import functools
 import logging
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from .models.exported import is_exported
 from .models.facts import DECODER_FACTS, MAX_SIDE
 from .models.families import ARCHS, family_of
 from .tasks import TASKS, heads_of
-from .utils.cli import OneLineParser
+from .utils.cli import COMMAND, OneLineParser, called_as_command
 from .utils.errors import UserError, did_you_mean
 from .utils.launch import ALONE, Launch
 from .utils.option_rows import (
@@ -494,15 +495,37 @@ MODEL_OPTIONS = tuple(name for name, row in ALL_ROWS.items() if row.in_checkpoin
 
 
 EXAMPLES = """\
-run in src/ (without --dataset the task's own, from where data/README.md says; FOLDER, data of yours, holds
-annotations/train.json, annotations/val.json in COCO format and images/):
+{where}without --dataset the task's own is taken, from where data/README.md says; FOLDER, data of yours, holds
+annotations/train.json, annotations/val.json in COCO format and images/:
 {tasks}
-  toy data    python tools/make_toy_data.py ../data/toy --task TASK
-              python main.py TASK --dataset ../data/toy --pretrained none    (ddd: --data_dir ../data/toy)
-              or, in the folder above, all steps in minutes: make demo | demo-pose | demo-exdet | demo-3d
-  to score    python test.py TASK --load_model ../exp/TASK/default/model_best.pth [--dataset as in training]
-  to look     python demo.py TASK --load_model ../exp/TASK/default/model_best.pth --demo IMAGES
+  toy data    {toy} {up}data/toy --task TASK
+              {train} TASK --dataset {up}data/toy --pretrained none    (ddd: --data_dir {up}data/toy)
+{all_steps}  to score    {test} TASK --load_model {up}exp/TASK/default/model_best.pth [--dataset as in training]
+  to look     {demo} TASK --load_model {up}exp/TASK/default/model_best.pth --demo IMAGES
 """
+# What the examples call, in src/ of a checkout and where the package is installed.
+IN_CHECKOUT = {
+    'where': 'run in src/; ',
+    'up': '../',
+    'all_steps': '              or, in the folder above, all steps in minutes: make demo | demo-pose | demo-exdet | demo-3d\n',
+    'toy': 'python tools/make_toy_data.py',
+    'extreme': 'tools/gen_coco_extreme_points.py',
+    'kitti': 'tools/convert_kitti_to_coco.py',
+    'train': 'python main.py',
+    'test': 'python test.py',
+    'demo': 'python demo.py',
+}
+INSTALLED = {
+    'where': '',
+    'up': '',
+    'all_steps': '',
+    'toy': f'{COMMAND} toy',
+    'extreme': f'{COMMAND} convert extreme',
+    'kitti': f'{COMMAND} convert kitti',
+    'train': f'{COMMAND} train',
+    'test': f'{COMMAND} test',
+    'demo': f'{COMMAND} demo',
+}
 DESCRIPTIONS = {
     MAIN: 'Train CenterNet (objects as points). With --test, evaluate on the training side.',
     TEST: 'Score a trained CenterNet (objects as points) on a dataset.',
@@ -517,11 +540,12 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 def build_parser(program: str = MAIN) -> OneLineParser:
     """Build a parser of all options; its `--help` lists those that act in `program`, in their groups."""
-    lines = [f'  {name:11} python main.py {name} {task.example}' for name, task in TASKS.items()]
+    words = INSTALLED if called_as_command() else IN_CHECKOUT
+    lines = [f'  {name:11} {words["train"]} {name} {task.example.format(**words)}' for name, task in TASKS.items()]
     parser = OneLineParser(
-        usage=f'{program} TASK [options]',
+        usage=f'{sys.argv[0] if called_as_command() else program} TASK [options]',
         description=DESCRIPTIONS[program],
-        epilog=EXAMPLES.format(tasks='\n'.join(lines)),
+        epilog=EXAMPLES.format(tasks='\n'.join(lines), **words),
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )

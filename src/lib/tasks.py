@@ -212,7 +212,7 @@ TASKS: dict[str, Task] = {
         optional_nms=False,  # always: one object gives many fours of points
         chooses_regression_loss=False,
         options=ExdetOptions,
-        example='[--dataset FOLDER]    first tools/gen_coco_extreme_points.py adds its points',
+        example='[--dataset FOLDER]    first {extreme} adds its points',
     ),
     'ddd': Task(
         summary='3D boxes',
@@ -236,7 +236,7 @@ TASKS: dict[str, Task] = {
         optional_nms=False,
         chooses_regression_loss=False,
         options=DddOptions,
-        example='[--dataset FOLDER]      first tools/convert_kitti_to_coco.py ../data/kitti',
+        example='[--dataset FOLDER]      first {kitti} {up}data/kitti',
     ),
     'multi_pose': Task(
         summary='people and their joints',

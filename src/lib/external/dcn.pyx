@@ -21,7 +21,7 @@ cdef extern from "per_cpu.h":
     #include <string.h>
 
     /* out = the sum over four cells of weight * cell */
-    PER_CPU static void blend(float *restrict out, const float *a, const float *b, const float *c, const float *d,
+    PER_CPU static void blend(float *__restrict out, const float *a, const float *b, const float *c, const float *d,
                               const float *weight, Py_ssize_t n) {
         const float wa = weight[0], wb = weight[1], wc = weight[2], wd = weight[3];
         for (Py_ssize_t i = 0; i < n; i++) out[i] = wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i];
@@ -41,7 +41,7 @@ cdef extern from "per_cpu.h":
     }
 
     /* As blend, of bfloat16; it adds up in float. */
-    PER_CPU static void blend_half(uint16_t *restrict out, const uint16_t *a, const uint16_t *b, const uint16_t *c,
+    PER_CPU static void blend_half(uint16_t *__restrict out, const uint16_t *a, const uint16_t *b, const uint16_t *c,
                                    const uint16_t *d, const float *weight, Py_ssize_t n) {
         const float wa = weight[0], wb = weight[1], wc = weight[2], wd = weight[3];
         for (Py_ssize_t i = 0; i < n; i++)
@@ -62,7 +62,7 @@ cdef extern from "per_cpu.h":
     }
 
     /* sum += weight * grad */
-    PER_CPU static void accumulate(float *restrict sum, const float *restrict grad, float weight, Py_ssize_t n) {
+    PER_CPU static void accumulate(float *__restrict sum, const float *__restrict grad, float weight, Py_ssize_t n) {
         for (Py_ssize_t i = 0; i < n; i++) sum[i] += weight * grad[i];
     }
     """

@@ -16,7 +16,7 @@ cdef extern from "per_cpu.h":
 
     /* iou[k] = intersection over union of `top` and box k, from i on, of n, a column each for corners and area; 0 where
        they do not meet. The places of those that do go to `meets`; returns how many. */
-    PER_CPU static Py_ssize_t overlaps(float *restrict iou, Py_ssize_t *restrict meets, const float *x1,
+    PER_CPU static Py_ssize_t overlaps(float *__restrict iou, Py_ssize_t *__restrict meets, const float *x1,
                                        const float *y1, const float *x2, const float *y2, const float *area,
                                        const float *top, Py_ssize_t i, Py_ssize_t n) {
         const float left = top[0], up = top[1], right = top[2], down = top[3], own = top[4];

@@ -13,7 +13,7 @@ cdef extern from "per_cpu.h":
     static inline float greater(float a, float b) { return a > b ? a : b; }
 
     /* out = each cell's maximum with its neighbours to the left and to the right */
-    PER_CPU static void widen_row(float *restrict out, const float *restrict row, Py_ssize_t n) {
+    PER_CPU static void widen_row(float *__restrict out, const float *__restrict row, Py_ssize_t n) {
         if (n < 2) {
             if (n) out[0] = row[0];
             return;
@@ -24,8 +24,8 @@ cdef extern from "per_cpu.h":
     }
 
     /* out = the cells of a row that no widened row beside or of it exceeds, else 0 */
-    PER_CPU static void keep_row(float *restrict out, const float *restrict row, const float *above, const float *own,
-                                 const float *below, Py_ssize_t n) {
+    PER_CPU static void keep_row(float *__restrict out, const float *__restrict row, const float *above,
+                                 const float *own, const float *below, Py_ssize_t n) {
         for (Py_ssize_t i = 0; i < n; i++)
             out[i] = row[i] >= greater(greater(above[i], own[i]), below[i]) ? row[i] : 0;
     }

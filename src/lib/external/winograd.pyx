@@ -56,14 +56,14 @@ cdef extern from "per_cpu.h":
     }
 
     /* The four rows of A^T p for one column p of six, each of m channels. */
-    #define OUTPUT_COLUMN(READ, WRITE)                                        \\
-        for (Py_ssize_t l = 0; l < m; l++) {                                  \\
-            const float near = READ(1) + READ(2), near_odd = READ(1) - READ(2); \\
-            const float far = READ(3) + READ(4), far_odd = READ(3) - READ(4); \\
-            WRITE(0) = READ(0) + near + far;                                  \\
-            WRITE(1) = near_odd + 2 * far_odd;                                \\
-            WRITE(2) = near + 4 * far;                                        \\
-            WRITE(3) = near_odd + 8 * far_odd + READ(5);                      \\
+    #define OUTPUT_COLUMN(READ, WRITE)                                            \\
+        for (Py_ssize_t l = 0; l < m; l++) {                                      \\
+            const float inner = READ(1) + READ(2), inner_odd = READ(1) - READ(2); \\
+            const float outer = READ(3) + READ(4), outer_odd = READ(3) - READ(4); \\
+            WRITE(0) = READ(0) + inner + outer;                                   \\
+            WRITE(1) = inner_odd + 2 * outer_odd;                                 \\
+            WRITE(2) = inner + 4 * outer;                                         \\
+            WRITE(3) = inner_odd + 8 * outer_odd + READ(5);                       \\
         }
 
     /* A^T p A + bias of one tile, whose 36 products lie `step` floats apart; out[4 * row + column] points to the n

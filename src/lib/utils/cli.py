@@ -14,6 +14,8 @@ from .errors import UserError, did_you_mean
 from .log import configure_logging
 from .signals import exit_on_stop_signals, stop_signals_interrupt
 
+COMMAND = 'centernet'  # under which programs and tools are called where the package is installed
+
 
 def run_cli(main: Callable[[], Any]) -> None:
     """Run `main()` as a program: exits 0, or 1 with one line on stderr, or 130 after Ctrl-C or SIGTERM.
@@ -45,6 +47,11 @@ def run_cli(main: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)
+
+
+def called_as_command() -> bool:
+    """Return whether this program was started as `centernet train`, not as a script of a checkout."""
+    return sys.argv[0].startswith(f'{COMMAND} ')
 
 
 def fail(message: str) -> NoReturn:

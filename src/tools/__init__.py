@@ -1,0 +1,1 @@
+"""Small commands: converters, generators, evaluators. `centernet --help` lists them."""
