@@ -166,7 +166,7 @@ def open_events(folder: str) -> 'SummaryWriter | None':
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        messages.info("note: no events for TensorBoard are written; pip install tensorboard, or 'centernet[tensorboard]'")
+        messages.info('note: no events for TensorBoard are written: pip install tensorboard does for the next run')
         return None
     silence_event_thread()
     return SummaryWriter(folder)

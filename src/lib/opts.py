@@ -507,7 +507,7 @@ annotations/train.json, annotations/val.json in COCO format and images/:
 IN_CHECKOUT = {
     'where': 'run in src/; ',
     'up': '../',
-    'all_steps': '              or, in the folder above, all steps in minutes: make demo | demo-pose | demo-exdet | demo-3d\n',
+    'all_steps': '              or, in the folder above, all at once: make demo | demo-pose | demo-exdet | demo-3d\n',
     'toy': 'python tools/make_toy_data.py',
     'extreme': 'tools/gen_coco_extreme_points.py',
     'kitti': 'tools/convert_kitti_to_coco.py',

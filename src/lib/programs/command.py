@@ -1,7 +1,7 @@
 """The command `centernet`: every program and tool of the package under one name.
 
-    centernet train ctdet --dataset FOLDER
-    centernet convert voc VOC_FOLDER FOLDER
+centernet train ctdet --dataset FOLDER
+centernet convert voc VOC_FOLDER FOLDER
 """
 
 import sys
@@ -66,7 +66,7 @@ def run() -> None:
 
 
 def run_command(words: Sequence[str]) -> None:
-    """Run the command that some words begin with on those that follow, which it finds in `sys.argv` as a script does."""
+    """Run the command that some words begin with; it finds those that follow in `sys.argv`, as a script does."""
     try:
         name = command_name(words)
     except UserError as error:
