@@ -43,6 +43,7 @@ from .utils.option_rows import (
     side_or_default,
 )
 from .utils.run_folder import folder_begun_by, free_folder, latest_folder
+from .utils.thresholds import BEST, find_thresholds, read_thresholds
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,20 @@ LONGEST_NAME = 200  # bytes of a run's name: file systems take 255, and files be
 
 TRAINING = {'programs': (MAIN,)}
 EXPORTING: dict[str, Any] = {'programs': (EXPORT,), 'per_call': True}
+
+
+def threshold_or_file(text: str) -> float | str:
+    """Return the number of `--vis_thresh`, or its text where that is `best` or names a file.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        if text == BEST or os.path.isfile(text):
+            return text
+        raise
 
 
 def needs_random_shift(opt: Namespace) -> str:
@@ -148,8 +163,21 @@ class Options(Namespace):
     )
     hide_data_time: bool = option(False, 'leave the data time out of the bar', group='log', **TRAINING)
     save_all: bool = option(False, "keep every epoch's checkpoint", group='log', **TRAINING)
-    metric: str = option('loss', "chooses model_best: loss, AP, or a metric's name", group='log', **TRAINING)
-    vis_thresh: float = option(0.3, 'lowest score that is drawn', group='log', check=between(0, 1))
+    metric: str = option(
+        'AP',
+        "chooses model_best: AP (the main metric of the task or dataset), loss, or a metric's name",
+        group='log',
+        **TRAINING,
+    )
+    vis_thresh: float | list[float] = option(
+        '0.3',
+        "lowest score that is drawn; best: each class's threshold of the best F1, from the thresholds.json that "
+        'test.py has written; or such a FILE',
+        group='log',
+        parse=threshold_or_file,
+        check=Check(lambda value: isinstance(value, str) or 0 <= value <= 1, 'a number from 0 to 1, best or a file'),
+        per_call=True,
+    )
     debugger_theme: str = option('white', 'ground of the maps', group='log', choices=('white', 'black'))
 
     # model
@@ -196,6 +224,13 @@ class Options(Namespace):
 
     # train
     lr: float = option(1.25e-4, 'learning rate, for the batch size given', group='train', check=over(0), **TRAINING)
+    lr_for: int = option(
+        0,
+        'batch size that --lr is for: the rate is scaled by --batch_size over it; 0: --lr is taken as it is',
+        group='train',
+        check=at_least(0),
+        **TRAINING,
+    )
     lr_step: list[int] = option(
         '90,120',
         'epochs after which the rate drops tenfold',
@@ -322,6 +357,9 @@ class Options(Namespace):
     not_prefetch_test: bool = option(False, 'load test images in this process', group='test', programs=(TEST,))
     test_batch_size: int = option(
         1, 'images that go through the network together', group='test', check=at_least(1), programs=(TEST,)
+    )
+    no_report: bool = option(
+        False, 'write no report.html, only metrics.json and the results', group='test', programs=(TEST,)
     )
     dtype: str = option(
         'auto',
@@ -589,6 +627,7 @@ class opts:
                 f"checkpoint '{opt.load_model}' has the heads {brief(opt.facts['heads'])}, but the options and "
                 f"dataset '{opt.dataset}' ask for {brief(opt.heads)}"
             )
+        take_thresholds(opt)
         if opt.program == MAIN:
             check_metric(opt.metric, dataset.create_metric(opt.eval_metric).names)
         return opt
@@ -871,6 +910,17 @@ def derive_options(opt: Options, launch: Launch) -> None:
     opt.chunk_sizes = chunk_sizes(opt.batch_size, opt.master_batch_size, opt.processes * opt.accumulate)
     if opt.master_batch_size == -1:
         opt.master_batch_size = opt.chunk_sizes[0]
+    if opt.lr_for > 0 and opt.program == MAIN and not opt.test:
+        scale_rate(opt)
+
+
+def scale_rate(opt: Options) -> None:
+    """Scale the learning rate, which is that of batches of `--lr_for`, to the batch size."""
+    opt.lr = opt.record['lr'] * opt.batch_size / opt.lr_for
+    logger.info(
+        '--lr %g for batches of %d becomes %g for batches of %d',
+        *(opt.record['lr'], opt.lr_for, opt.lr, opt.batch_size),
+    )
 
 
 def derive_devices(opt: Options, launch: Launch) -> None:
@@ -945,6 +995,20 @@ def set_resolution(opt: Options, default: list[int]) -> None:
         opt.hm_gauss = opt.input_res / 128
 
 
+def take_thresholds(opt: Options) -> None:
+    """Put the thresholds [C] of the classes in the place of a `--vis_thresh` that names their file.
+
+    Raises:
+        UserError: there is no such file, or it is of other classes.
+    """
+    chosen = opt.vis_thresh
+    if not isinstance(chosen, str):
+        return
+    folders = [os.path.dirname(opt.load_model)] if opt.load_model else []
+    path = find_thresholds([*folders, opt.save_dir]) if chosen == BEST else chosen
+    opt.vis_thresh = read_thresholds(path, opt.class_names, os.path.basename(opt.load_model))
+
+
 # ------------------------------------------------------------------------------------------ contradictions
 
 
@@ -972,7 +1036,13 @@ def check_combinations(opt: Options) -> None:
         check_float16_on_cpu()
     if opt.overwrite and 'resume' in opt.given:
         raise UserError('--overwrite starts a run over and --resume goes on with it: choose one')
-    if opt.program == MAIN and not opt.test and opt.val_intervals == 0 and opt.metric != 'loss':
+    if (
+        opt.program == MAIN
+        and not opt.test
+        and opt.val_intervals == 0
+        and opt.metric != 'loss'
+        and 'metric' in opt.given
+    ):
         why = '--trainval' if opt.trainval else '--val_intervals 0'
         raise UserError(f'{why} trains without validation, so --metric {opt.metric} has nothing to choose by')
     if opt.program != MAIN and oracles(opt):

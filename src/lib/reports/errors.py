@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..datasets.evaluation.matching import IOU, LEAST_IOU, Matched, make_curve
+from .judged import Judged
+from .page import COLORS, Page, new_plot
 
 # Kinds of wrong detections, in the order in which they are asked: the first that fits is a detection's.
 PLACE, CLASS, DUPLICATE, BACKGROUND, BOTH = 'place', 'class', 'duplicate', 'background', 'both'
@@ -134,3 +136,28 @@ def mean_precision(
         if objects:
             values.append(make_curve(matched.found.scores[chosen], right[chosen], objects).average_precision())
     return float(np.mean(values)) if values else float('nan')
+
+
+def add_errors(page: Page, judged: Judged) -> None:
+    """Add the number of errors of each kind, and what they cost."""
+    errors = find_errors(judged.matched)
+    page.section(
+        'Errors by kind',
+        f'What AP at IoU {IOU} would gain if all errors of one kind, and no other, were put right (TIDE, Bolya et al. '
+        '2020). It counts detections of any score: what costs much is wrong with high scores.',
+    )
+    if np.isnan(errors.average_precision):
+        page.text('There is no object to find.')
+        return
+    counts = errors.counts()
+    page.table(
+        ['kind', 'errors', 'AP that it costs', 'what it is'],
+        [[kind, counts[kind], errors.costs[kind], MEANINGS[kind]] for kind in KINDS],
+        f'AP at IoU {IOU} is {errors.average_precision:.3f}',
+    )
+    figure, axes = new_plot(4.8, 2.8)
+    costs = [errors.costs[kind] for kind in KINDS]
+    bars = axes.bar(KINDS, costs, color=COLORS[1], width=0.6)
+    axes.bar_label(bars, [f'{cost:.3f}' for cost in costs])
+    axes.set(ylabel='AP that it costs', ylim=(min(0, *costs), max(0.01, *costs) * 1.12))
+    page.plot(figure)

@@ -239,9 +239,7 @@ def found_of(detections: PackedDetections, cat_ids: Mapping[int, int]) -> Found:
     kept = np.zeros(len(order), bool)
     kept[by_class] = places - np.maximum.accumulate(np.where(begins, places, 0)) < MOST_FOUND
     order = order[kept]
-    return Found(
-        images[kept], classes[kept], detections.boxes[order], detections.scores[order], order.astype(np.int64)
-    )
+    return Found(images[kept], classes[kept], detections.boxes[order], detections.scores[order], order.astype(np.int64))
 
 
 def overlapping_pairs(found: Found, truth: Truth) -> Pairs:
