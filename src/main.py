@@ -49,7 +49,7 @@ def train(opt: 'Options', Dataset: type['Sample'], ranks: 'Ranks') -> None:
     from lib.models.model import create_model
     from lib.opts import check_training, shared_options
     from lib.trains.base_trainer import Interrupted
-    from lib.trains.run import Run
+    from lib.trains.run import Run, chosen_metric
     from lib.trains.train_factory import train_factory
     from lib.utils.run_folder import refuse_used_folder
     from lib.utils.signals import StopSignals
@@ -71,7 +71,8 @@ def train(opt: 'Options', Dataset: type['Sample'], ranks: 'Ranks') -> None:
     optimizer = torch.optim.Adam(model.parameters(), opt.lr, fused=True)
     trainer = train_factory[opt.task](opt, model, optimizer, ranks)
     with open_logger(opt, ranks) as logger, StopSignals(trainer.request_stop, announced=ranks.count == 1):
-        run = Run(opt, trainer, logger, Dataset.create_metric(opt.eval_metric).main, len(train_loader))
+        metric = chosen_metric(opt, Dataset.create_metric(opt.eval_metric).main, val_set)
+        run = Run(opt, trainer, logger, metric, train_loader, len(val_set) if val_set is not None else 0)
         run.start()
         trainer.set_device(opt.device)
         try:

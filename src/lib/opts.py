@@ -10,6 +10,7 @@ import argparse
 import functools
 import logging
 import os
+import shlex
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -540,6 +541,7 @@ annotations/train.json, annotations/val.json in COCO format and images/):
               or, in the folder above, all steps in minutes: make demo | demo-pose | demo-exdet | demo-3d
   to score    python test.py TASK --load_model ../exp/TASK/default/model_best.pth [--dataset as in training]
   to look     python demo.py TASK --load_model ../exp/TASK/default/model_best.pth --demo IMAGES
+  options     @FILE stands for the options in a file: ../exp/TASK/default/options.args has those of a run
 """
 DESCRIPTIONS = {
     MAIN: 'Train CenterNet (objects as points). With --test, evaluate on the training side.',
@@ -562,6 +564,7 @@ def build_parser(program: str = MAIN) -> OneLineParser:
         epilog=EXAMPLES.format(tasks='\n'.join(lines)),
         formatter_class=HelpFormatter,
         allow_abbrev=False,
+        fromfile_prefix_chars='@',
     )
     summaries = ' | '.join(f'{name} ({task.summary})' for name, task in TASKS.items())
     parser.add_argument('task', metavar='TASK', help=summaries)
@@ -1110,6 +1113,27 @@ def idle_options(opt: Options) -> list[str]:
 
 
 # ------------------------------------------------------------------------------------------ what is kept
+
+
+OF_ONE_CALL = ('exp_id', 'test', 'resume', 'overwrite')  # options that a run which is started anew does not take over
+PATHS = ('dataset', 'load_model', 'data_dir', 'exp_dir', 'pretrained', 'calib')  # options that may name files
+
+
+def argument_lines(opt: Options) -> list[str]:
+    """Return the options of a training run that are not at their defaults as lines of a file that `@FILE` reads.
+
+    The task and the name of the run are not among them: `main.py TASK @FILE --exp_id NAME` trains alike again.
+    """
+    lines = [f'# options of {opt.exp_id}: python main.py {opt.task} @FILE --exp_id NAME trains alike again']
+    for name, value in sorted(opt.record.items()):
+        row = ALL_ROWS[name]
+        left_out = name in OF_ONE_CALL or (name == 'load_model' and opt.resume)
+        if left_out or value == row.default or MAIN not in row.programs or not acts_in_task(row, opt.task):
+            continue
+        if name in PATHS and os.path.exists(value):
+            value = os.path.abspath(value)
+        lines.append(shlex.quote(f'--{name}' if row.kind is bool else f'--{name}={value}'))
+    return lines
 
 
 def shared_options(opt: Options) -> dict[str, Any]:

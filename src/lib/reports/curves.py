@@ -1,8 +1,9 @@
 """Precision, recall and F1 of each class, and the thresholds of the best F1."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from ..datasets.evaluation.matching import IOU, RECALLS, Curve
 from .judged import Judged, f1_at
@@ -37,9 +38,11 @@ def add_curves(page: Page, judged: Judged) -> None:
     )
     if len(shown) == MOST_PLOTS * CLASSES_A_PLOT:
         page.text(f'The {len(shown)} classes with the most objects are drawn.')
-    add_lines(page, judged, shown, Curve.precision_at_recalls, RECALLS, ('recall', 'precision'))
+    for figure in precision_plots(judged, shown):
+        page.plot(figure)
     page.section('F1 over the threshold', 'The black line counts the detections and objects of all classes together.')
-    add_lines(page, judged, shown, lambda curve: f1_at(curve, THRESHOLDS), THRESHOLDS, ('threshold', 'F1'))
+    for figure in f1_plots(judged, shown):
+        page.plot(figure)
 
 
 def class_row(judged: Judged, cls: int) -> list[str | int | float | None]:
@@ -75,10 +78,20 @@ def classes_shown(judged: Judged) -> list[int]:
     return sorted(frequent)
 
 
-def add_lines(
-    page: Page, judged: Judged, classes: list[int], line: Line, x: np.ndarray, labels: tuple[str, str]
-) -> None:
-    """Add plots of a line of each class over the values x [101], `CLASSES_A_PLOT` classes a plot, and one of all."""
+def precision_plots(judged: Judged, classes: list[int]) -> Iterator[Figure]:
+    """Make the plots of the classes' precision over recall."""
+    return line_plots(judged, classes, Curve.precision_at_recalls, RECALLS, ('recall', 'precision'))
+
+
+def f1_plots(judged: Judged, classes: list[int]) -> Iterator[Figure]:
+    """Make the plots of the classes' F1 over the threshold."""
+    return line_plots(judged, classes, lambda curve: f1_at(curve, THRESHOLDS), THRESHOLDS, ('threshold', 'F1'))
+
+
+def line_plots(
+    judged: Judged, classes: list[int], line: Line, x: np.ndarray, labels: tuple[str, str]
+) -> Iterator[Figure]:
+    """Make plots of a line of each class over the values x [101], `CLASSES_A_PLOT` classes a plot, and one of all."""
     of_all = summary_line(judged, line)
     for first in range(0, len(classes), CLASSES_A_PLOT):
         group = classes[first : first + CLASSES_A_PLOT]
@@ -89,7 +102,7 @@ def add_lines(
             axes.plot(x, of_all, color='black', linewidth=1.8, linestyle='--', label='all classes')
         axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, 1), ylim=(0, 1.03))
         axes.legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
-        page.plot(figure)
+        yield figure
 
 
 def summary_line(judged: Judged, line: Line) -> np.ndarray:

@@ -155,7 +155,7 @@ def add_errors(page: Page, judged: Judged) -> None:
         [[kind, counts[kind], errors.costs[kind], MEANINGS[kind]] for kind in KINDS],
         f'AP at IoU {IOU} is {errors.average_precision:.3f}',
     )
-    figure, axes = new_plot(4.8, 2.8)
+    figure, axes = new_plot(5.6, 2.8)
     costs = [errors.costs[kind] for kind in KINDS]
     bars = axes.bar(KINDS, costs, color=COLORS[1], width=0.6)
     axes.bar_label(bars, [f'{cost:.3f}' for cost in costs])

@@ -1,7 +1,9 @@
 """The report of an evaluation: report.html and thresholds.json beside metrics.json."""
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from .boxes3d import add_boxes_3d
 from .confusion import add_confusion
 from .curves import add_curves
 from .errors import add_errors
+from .events import write_events
 from .joints import add_joints
 from .judged import Judged, judge
 from .page import Cell, Page
@@ -39,17 +42,29 @@ def report_safely(opt: 'Options', dataset: Any, results: Results, metrics: dict[
     Returns:
         The results, judged; None where there is no report.
     """
-    if not metrics:
-        return None
+    judged = None
+    if metrics:
+        with surviving(f"the report cannot be written ('{opt.save_dir}/metrics.json' has all metrics)"):
+            judged = write_report(opt, dataset, results, metrics)
+            write_events(opt, judged)
+    return judged
+
+
+@contextlib.contextmanager
+def surviving(what: str) -> Iterator[None]:
+    """Let nothing that goes wrong inside end the program: hours of training or testing hang on more than a report.
+
+    A full disk and the like is said in one line, a fault of ours with its traceback.
+
+    Args:
+        what: the beginning of that line.
+    """
     try:
-        return write_report(opt, dataset, results, metrics)
-    except Exception as error:  # whatever it is, hours of testing are not to end in an error
-        logger.warning(
-            "the report cannot be written (%s: %s); '%s' has all metrics",
-            *(type(error).__name__, one_line(error), os.path.join(opt.save_dir, 'metrics.json')),
-            exc_info=not isinstance(error, OSError | UserError),
-        )
-        return None
+        yield
+    except (OSError, UserError, ImportError, MemoryError) as error:
+        logger.warning('%s: %s', what, one_line(error))
+    except Exception as error:
+        logger.warning('%s: %s: %s', what, type(error).__name__, one_line(error), exc_info=True)
 
 
 def write_report(opt: 'Options', dataset: Any, results: Results, metrics: dict[str, float]) -> Judged:
@@ -103,8 +118,8 @@ def subtitle(opt: 'Options', judged: Judged) -> str:
 
 def add_metrics(page: Page, judged: Judged) -> None:
     """Add the metrics of `metrics.json`, but for those of single classes, which have a table of their own."""
-    page.section('Metrics', 'As in metrics.json.')
+    page.section('Metrics', 'As metrics.json has them; a dash where there is nothing to find.')
     rows: list[list[Cell]] = [
         [name, value if value != -1 else None] for name, value in judged.metrics.items() if '/' not in name
     ]
-    page.table(['metric', 'value'], rows, 'a dash where there is nothing to find')
+    page.table(['metric', 'value'], rows)

@@ -36,8 +36,8 @@ def add_joints(page: Page, judged: Judged) -> None:
     page.section(
         'Joints',
         f'Of the people whose box is found (IoU {IOU} or more, whatever the score): how near each labelled joint is to '
-        "its true place, by COCO's object keypoint similarity: 1 at that place, 0.61 at a distance of one standard "
-        'deviation of what annotators do.',
+        "its true place, by COCO's object keypoint similarity: 1 at that place, 0.61 where it is off by twice the "
+        'standard deviation by which annotators differ.',
     )
     scores = joint_scores(judged)
     if not scores.labelled.any():

@@ -24,6 +24,7 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..utils.files import atomic_path
@@ -114,11 +115,7 @@ class Page:
             caption: a line over it.
         """
         body = [list(row) for row in rows]
-        numeric = [
-            any(isinstance(row[i], (int, float, np.number)) for row in body)
-            and not any(isinstance(row[i], str) for row in body)
-            for i in range(len(columns))
-        ]
+        numeric = [not any(isinstance(row[i], str) for row in body) for i in range(len(columns))]
         kinds = [' class="number"' if number else '' for number in numeric]
         head = ''.join(f'<th{kind}>{escape(name)}</th>' for name, kind in zip(columns, kinds, strict=True))
         lines = [
@@ -216,6 +213,15 @@ def svg_of(figure: Figure) -> str:
     svg = buffer.getvalue()
     svg = re.sub(r'<metadata>.*?</metadata>', '', svg[svg.index('<svg') :], count=1, flags=re.DOTALL)
     return re.sub(r'<g id="[^"]*">', '<g>', svg)  # an id is to be on a page once, and nothing refers to these
+
+
+def pixels_of(figure: Figure) -> np.ndarray:
+    """Return a matplotlib figure as an RGB uint8 image [H, W, 3] on a white ground."""
+    canvas = FigureCanvasAgg(figure)
+    with matplotlib.rc_context(PLOT_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', r'Glyph .* missing from')
+        canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
 
 
 def jpeg_uri(image: np.ndarray, side: int = IMAGE_SIDE) -> str:

@@ -77,6 +77,12 @@ class Kitti(Metric):
         """Return whether a name is that of a loss, or of a moderate AP over 40 recall points."""
         return name.endswith('_moderate_AP40') or not name.endswith(('_AP11', '_AP40'))
 
+    def unit(self, name: str) -> str:
+        """Return the unit of a metric of that name."""
+        if name.endswith('_rotation_error'):
+            return 'degrees'
+        return '%' if name.endswith(('_AP11', '_AP40', '_depth_error')) else ''
+
     def save(self, results: Results, folder: Path) -> Path:
         """Write the result rows [n, columns] as KITTI's result files into `folder/results`; returns that folder."""
         order = np.concatenate([np.r_[self.columns[name]] for name in self.needs])  # [13], as in the files

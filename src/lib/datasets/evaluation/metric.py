@@ -50,6 +50,10 @@ class Metric(ABC):
         """Return whether a metric or loss belongs in the log of every validation."""
         return '/' not in name
 
+    def unit(self, name: str) -> str:
+        """Return the unit of a metric of that name; '' for a share from 0 to 1."""
+        return ''
+
     @abstractmethod
     def save(self, results: Results, folder: Path) -> Any:
         """Write results to a folder, in the form in which they are published.
