@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .opts import argument_lines
 from .utils.errors import UserError
 from .utils.files import atomic_path, remove_abandoned
+from .utils.history import History
 from .utils.lock import FolderLock
 from .utils.ranks import Ranks
 from .utils.run_folder import clear_folder, note_beginners, refuse_used_folder
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
     from .opts import Options
 
 LOCK = 'training.lock'
+ARGUMENTS = 'options.args'  # the options of a run, as `@FILE` takes them
 LATENESS = 10  # seconds by which a file on a shared disk may appear later on another machine
 
 messages = logging.getLogger(__name__)
 
 
 class Logger:
-    """Writes `opt.txt`, `log.txt` and TensorBoard events (`logs/`) into the run's folder.
+    """Writes into a run's folder: `opt.txt`, `options.args`, `log.txt`, `metrics.csv`, and for TensorBoard `logs/`.
 
     The folder is this run's alone until `close` (or the end of the `with` block); files that an earlier one was
     killed over are removed, and all of an earlier one's unless this run resumes it. A disk that refuses the log or the
@@ -55,6 +58,8 @@ class Logger:
                         refuse_used_folder(opt.save_dir)  # again: another run may have ended since it was asked
                     clear_folder(opt.save_dir)
                 write_options(os.path.join(opt.save_dir, 'opt.txt'), opt)
+                write_arguments(os.path.join(opt.save_dir, ARGUMENTS), opt)
+                self.history = History(Path(opt.save_dir, 'metrics.csv'))
                 self.log = open(os.path.join(opt.save_dir, 'log.txt'), 'a')  # noqa: SIM115  closed in close()
                 self.writer = open_events(os.path.join(opt.save_dir, 'logs'))
                 after_error.pop_all()
@@ -69,11 +74,27 @@ class Logger:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def scalars(self, phase: str, epoch: int, values: Mapping[str, float]) -> None:
-        """Write values to the log, in one line, and to TensorBoard, a scalar each."""
+    def scalars(
+        self, phase: str, epoch: int, values: Mapping[str, float], unit: Callable[[str], str] = lambda name: ''
+    ) -> None:
+        """Write values to the log, in one line, to TensorBoard, a scalar each, and to `metrics.csv`.
+
+        Args:
+            phase: 'train' or 'val'; names in TensorBoard and `metrics.csv` begin with it.
+            epoch: its number.
+            values: by name.
+            unit: gives a name's unit, which the log shows.
+        """
         self._attempt('TensorBoard events', lambda: self._add_scalars(phase, epoch, values))
-        shown = ' | '.join(f'{name} {value:.6g}' for name, value in values.items())
+        columns = {f'{phase}_{name}': value for name, value in values.items()}
+        self._attempt('metrics.csv', lambda: self.history.add(epoch, columns, begins=phase == 'train'))
+        shown = ' | '.join(f'{name} {value:.6g}{with_space(unit(name))}' for name, value in values.items())
         self.say(f'{phase} epoch {epoch}: {shown}')
+
+    def draw(self, add: Callable[['SummaryWriter'], None]) -> None:
+        """Let `add` write curves to TensorBoard, where that is installed."""
+        if (writer := self.writer) is not None:
+            self._attempt('TensorBoard events', lambda: add(writer))
 
     def _add_scalars(self, phase: str, epoch: int, values: Mapping[str, float]) -> None:
         if self.writer is not None:
@@ -96,9 +117,10 @@ class Logger:
             return
         try:
             write()
-        except OSError as error:
+        except (OSError, UserError) as error:
             self.broken.add(name)
-            messages.warning(f'note: {name} cannot be written any more ({error.strerror}); training goes on')
+            reason = error.strerror if isinstance(error, OSError) else error
+            messages.warning(f'note: {name} cannot be written any more ({reason}); training goes on')
 
     def close(self) -> None:
         """Finish the files and give the folder free; more than once does no harm."""
@@ -151,8 +173,13 @@ class QuietLogger:
     def __exit__(self, *exc_info: object) -> None:
         """Leave nothing behind."""
 
-    def scalars(self, phase: str, epoch: int, values: Mapping[str, float]) -> None:
+    def scalars(
+        self, phase: str, epoch: int, values: Mapping[str, float], unit: Callable[[str], str] = lambda name: ''
+    ) -> None:
         """Write nothing."""
+
+    def draw(self, add: Callable[['SummaryWriter'], None]) -> None:
+        """Draw nothing."""
 
     def say(self, text: str) -> None:
         """Say nothing."""
@@ -190,3 +217,14 @@ def write_options(path: str, opt: 'Options') -> None:
         file.write(f'command line: {json.dumps(sys.argv)}\n')
         for name, value in sorted(vars(opt).items()):
             file.write(f'  {name}: {value}\n')
+
+
+def write_arguments(path: str, opt: 'Options') -> None:
+    """Write the options of the run so that `main.py TASK @FILE` reads them."""
+    with atomic_path(path) as beside, open(beside, 'w', encoding='utf-8', errors='surrogateescape') as file:
+        file.writelines(f'{line}\n' for line in argument_lines(opt))
+
+
+def with_space(unit: str) -> str:
+    """Return a unit as it follows its number; '' stays."""
+    return f' {unit}' if unit else ''

@@ -10,6 +10,7 @@ import argparse
 import functools
 import logging
 import os
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,7 @@ from .utils.option_rows import (
     side_or_default,
 )
 from .utils.run_folder import folder_begun_by, free_folder, latest_folder
+from .utils.thresholds import BEST, find_thresholds, read_thresholds
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +59,20 @@ LONGEST_NAME = 200  # bytes of a run's name: file systems take 255, and files be
 
 TRAINING = {'programs': (MAIN,)}
 EXPORTING: dict[str, Any] = {'programs': (EXPORT,), 'per_call': True}
+
+
+def threshold_or_file(text: str) -> float | str:
+    """Return the number of `--vis_thresh`, or its text where that is `best` or names a file.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        if text == BEST or os.path.isfile(text):
+            return text
+        raise
 
 
 def needs_random_shift(opt: Namespace) -> str:
@@ -149,8 +165,21 @@ class Options(Namespace):
     )
     hide_data_time: bool = option(False, 'leave the data time out of the bar', group='log', **TRAINING)
     save_all: bool = option(False, "keep every epoch's checkpoint", group='log', **TRAINING)
-    metric: str = option('loss', "chooses model_best: loss, AP, or a metric's name", group='log', **TRAINING)
-    vis_thresh: float = option(0.3, 'lowest score that is drawn', group='log', check=between(0, 1))
+    metric: str = option(
+        'AP',
+        "chooses model_best: AP (the main metric of the task or dataset), loss, or a metric's name",
+        group='log',
+        **TRAINING,
+    )
+    vis_thresh: float | list[float] = option(
+        '0.3',
+        "lowest score that is drawn; best: each class's threshold of the best F1, from the thresholds.json that "
+        'test.py has written; or such a FILE',
+        group='log',
+        parse=threshold_or_file,
+        check=Check(lambda value: isinstance(value, str) or 0 <= value <= 1, 'a number from 0 to 1, best or a file'),
+        per_call=True,
+    )
     debugger_theme: str = option('white', 'ground of the maps', group='log', choices=('white', 'black'))
 
     # model
@@ -197,6 +226,13 @@ class Options(Namespace):
 
     # train
     lr: float = option(1.25e-4, 'learning rate, for the batch size given', group='train', check=over(0), **TRAINING)
+    lr_for: int = option(
+        0,
+        'batch size that --lr is for: the rate is scaled by --batch_size over it; 0: --lr is taken as it is',
+        group='train',
+        check=at_least(0),
+        **TRAINING,
+    )
     lr_step: list[int] = option(
         '90,120',
         'epochs after which the rate drops tenfold',
@@ -323,6 +359,9 @@ class Options(Namespace):
     not_prefetch_test: bool = option(False, 'load test images in this process', group='test', programs=(TEST,))
     test_batch_size: int = option(
         1, 'images that go through the network together', group='test', check=at_least(1), programs=(TEST,)
+    )
+    no_report: bool = option(
+        False, 'write no report.html, only metrics.json and the results', group='test', programs=(TEST,)
     )
     dtype: str = option(
         'auto',
@@ -502,6 +541,7 @@ annotations/train.json, annotations/val.json in COCO format and images/:
               {train} TASK --dataset {up}data/toy --pretrained none    (ddd: --data_dir {up}data/toy)
 {all_steps}  to score    {test} TASK --load_model {up}exp/TASK/default/model_best.pth [--dataset as in training]
   to look     {demo} TASK --load_model {up}exp/TASK/default/model_best.pth --demo IMAGES
+  options     @FILE stands for the options in a file: {up}exp/TASK/default/options.args has those of a run
 """
 # What the examples call, in src/ of a checkout and where the package is installed.
 IN_CHECKOUT = {
@@ -548,6 +588,7 @@ def build_parser(program: str = MAIN) -> OneLineParser:
         epilog=EXAMPLES.format(tasks='\n'.join(lines), **words),
         formatter_class=HelpFormatter,
         allow_abbrev=False,
+        fromfile_prefix_chars='@',
     )
     summaries = ' | '.join(f'{name} ({task.summary})' for name, task in TASKS.items())
     parser.add_argument('task', metavar='TASK', help=summaries)
@@ -613,6 +654,7 @@ class opts:
                 f"checkpoint '{opt.load_model}' has the heads {brief(opt.facts['heads'])}, but the options and "
                 f"dataset '{opt.dataset}' ask for {brief(opt.heads)}"
             )
+        take_thresholds(opt)
         if opt.program == MAIN:
             check_metric(opt.metric, dataset.create_metric(opt.eval_metric).names)
         return opt
@@ -895,6 +937,17 @@ def derive_options(opt: Options, launch: Launch) -> None:
     opt.chunk_sizes = chunk_sizes(opt.batch_size, opt.master_batch_size, opt.processes * opt.accumulate)
     if opt.master_batch_size == -1:
         opt.master_batch_size = opt.chunk_sizes[0]
+    if opt.lr_for > 0 and opt.program == MAIN and not opt.test:
+        scale_rate(opt)
+
+
+def scale_rate(opt: Options) -> None:
+    """Scale the learning rate, which is that of batches of `--lr_for`, to the batch size."""
+    opt.lr = opt.record['lr'] * opt.batch_size / opt.lr_for
+    logger.info(
+        '--lr %g for batches of %d becomes %g for batches of %d',
+        *(opt.record['lr'], opt.lr_for, opt.lr, opt.batch_size),
+    )
 
 
 def derive_devices(opt: Options, launch: Launch) -> None:
@@ -969,6 +1022,20 @@ def set_resolution(opt: Options, default: list[int]) -> None:
         opt.hm_gauss = opt.input_res / 128
 
 
+def take_thresholds(opt: Options) -> None:
+    """Put the thresholds [C] of the classes in the place of a `--vis_thresh` that names their file.
+
+    Raises:
+        UserError: there is no such file, or it is of other classes.
+    """
+    chosen = opt.vis_thresh
+    if not isinstance(chosen, str):
+        return
+    folders = [os.path.dirname(opt.load_model)] if opt.load_model else []
+    path = find_thresholds([*folders, opt.save_dir]) if chosen == BEST else chosen
+    opt.vis_thresh = read_thresholds(path, opt.class_names, os.path.basename(opt.load_model))
+
+
 # ------------------------------------------------------------------------------------------ contradictions
 
 
@@ -996,7 +1063,13 @@ def check_combinations(opt: Options) -> None:
         check_float16_on_cpu()
     if opt.overwrite and 'resume' in opt.given:
         raise UserError('--overwrite starts a run over and --resume goes on with it: choose one')
-    if opt.program == MAIN and not opt.test and opt.val_intervals == 0 and opt.metric != 'loss':
+    if (
+        opt.program == MAIN
+        and not opt.test
+        and opt.val_intervals == 0
+        and opt.metric != 'loss'
+        and 'metric' in opt.given
+    ):
         why = '--trainval' if opt.trainval else '--val_intervals 0'
         raise UserError(f'{why} trains without validation, so --metric {opt.metric} has nothing to choose by')
     if opt.program != MAIN and oracles(opt):
@@ -1064,6 +1137,27 @@ def idle_options(opt: Options) -> list[str]:
 
 
 # ------------------------------------------------------------------------------------------ what is kept
+
+
+OF_ONE_CALL = ('exp_id', 'test', 'resume', 'overwrite')  # options that a run which is started anew does not take over
+PATHS = ('dataset', 'load_model', 'data_dir', 'exp_dir', 'pretrained', 'calib')  # options that may name files
+
+
+def argument_lines(opt: Options) -> list[str]:
+    """Return the options of a training run that are not at their defaults as lines of a file that `@FILE` reads.
+
+    The task and the name of the run are not among them: `main.py TASK @FILE --exp_id NAME` trains alike again.
+    """
+    lines = [f'# options of {opt.exp_id}: python main.py {opt.task} @FILE --exp_id NAME trains alike again']
+    for name, value in sorted(opt.record.items()):
+        row = ALL_ROWS[name]
+        left_out = name in OF_ONE_CALL or (name == 'load_model' and opt.resume)
+        if left_out or value == row.default or MAIN not in row.programs or not acts_in_task(row, opt.task):
+            continue
+        if name in PATHS and os.path.exists(value):
+            value = os.path.abspath(value)
+        lines.append(shlex.quote(f'--{name}' if row.kind is bool else f'--{name}={value}'))
+    return lines
 
 
 def shared_options(opt: Options) -> dict[str, Any]:

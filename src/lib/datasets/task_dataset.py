@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from ..utils.errors import UserError
 from ..utils.files import write_json
 from ..utils.rows import Box
+from ..utils.words import plural
 from .categories import Categories
 from .coco_file import read_coco
 from .evaluation.metric import Columns, Metric, Results
@@ -90,7 +91,8 @@ class TaskDataset(Dataset):
         self.index = self.check_objects(index)
         self.max_objs = self.source.slots(self.index)
         num_objects = int(self.index.valid.sum())
-        logger.info('%s: %d images, %d objects (%s)', split, len(self), num_objects, self.annotation_file)
+        size = f'{plural(len(self), "image")}, {plural(num_objects, "object")}'
+        logger.info('%s: %s (%s)', split, size, self.annotation_file)
         if split == 'train' and not (self.index.valid & (self.index.classes >= 0)).any():
             raise UserError(
                 f"'{self.annotation_file}' has no object to learn: expected a usable annotation of one of the classes "

@@ -137,6 +137,7 @@ FACTS: dict[str, Fact] = {
         Fact('validated', *COUNT),
         Fact('best', *NUMBER),
         Fact('best_epoch', *COUNT),
+        Fact('best_loss', *NUMBER),
         Fact('averaged', *FLAG),
         Fact('precision', lambda value: is_text(value) and value in PRECISIONS, f'one of {", ".join(PRECISIONS)}'),
         Fact('scaler', is_scaler_state, "the state of float16's gradient scaler"),

@@ -53,7 +53,11 @@ def main(args: list[str] | None = None, ranks: 'Ranks | None' = None) -> None:
             print(f'the network computes in {detector.dtype}')
         results = detect_all(opt, dataset, detector, ranks)
         if ranks.is_lead:
-            dataset.run_eval(results, opt.save_dir)
+            metrics = dataset.run_eval(results, opt.save_dir)
+            if not opt.no_report:
+                from ..reports.evaluation import report_safely
+
+                report_safely(opt, dataset, results, metrics)
 
 
 def detect_all(opt: 'Options', dataset: Any, detector: 'BaseDetector', ranks: 'Ranks') -> 'PackedResults':

@@ -49,7 +49,7 @@ def train(opt: 'Options', Dataset: type['Sample'], ranks: 'Ranks') -> None:
     from ..models.model import create_model
     from ..opts import check_training, shared_options
     from ..trains.base_trainer import Interrupted
-    from ..trains.run import Run
+    from ..trains.run import Run, chosen_metric
     from ..trains.train_factory import train_factory
     from ..utils.run_folder import refuse_used_folder
     from ..utils.signals import StopSignals
@@ -71,7 +71,8 @@ def train(opt: 'Options', Dataset: type['Sample'], ranks: 'Ranks') -> None:
     optimizer = torch.optim.Adam(model.parameters(), opt.lr, fused=True)
     trainer = train_factory[opt.task](opt, model, optimizer, ranks)
     with open_logger(opt, ranks) as logger, StopSignals(trainer.request_stop, announced=ranks.count == 1):
-        run = Run(opt, trainer, logger, Dataset.create_metric(opt.eval_metric).main, len(train_loader))
+        metric = chosen_metric(opt, Dataset.create_metric(opt.eval_metric).main, val_set)
+        run = Run(opt, trainer, logger, metric, train_loader, len(val_set) if val_set is not None else 0)
         run.start()
         trainer.set_device(opt.device)
         try:

@@ -24,6 +24,7 @@ from ..utils.device import module_to_channels_last, to_channels_last, to_device
 from ..utils.errors import UserError
 from ..utils.oracle_utils import gen_oracle_map
 from ..utils.ranks import ONE, Ranks, SharedError, interleave
+from ..utils.words import duration, plural
 from .chunks import mean_over_chunks, running_statistics_kept, split_batch
 from .freezing import freeze
 from .precision import Precision, choose_precision
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 Spread = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 STOPPED, FAILED = 1, 2  # why the ranks do not go on
 AfterIteration = Callable[[int, 'LossMeter'], None]
+TimeLeft = Callable[[int, float], float | None]
 
 
 class Loader(Protocol):
@@ -53,7 +55,7 @@ class Interrupted(Exception):
     """
 
     def __init__(self, epoch: int, iteration: int, reason: UserError | None = None):
-        super().__init__(f'stopped in epoch {epoch} after {iteration} iterations')
+        super().__init__(f'stopped in epoch {epoch} after {plural(iteration, "iteration")}')
         self.epoch, self.iteration, self.reason = epoch, iteration, reason
 
 
@@ -132,6 +134,8 @@ class BaseTrainer:
 
     Attributes:
         scheduler: sets the optimizer's rate for each step; without one it stays as it is.
+        time_left: gives the seconds that the whole run takes after so many iterations of an epoch that take so many
+            seconds each, which the progress shows; None shows the epoch's alone.
         averaged: the average of the weights over all steps (`--ema`); without one there is none.
         precision: number type that the network computes in; float32 until `start_precision`.
     """
@@ -153,6 +157,7 @@ class BaseTrainer:
         self.precision = Precision()
         self.loss = self.create_loss(opt)
         self.stop_requested = False
+        self.time_left: TimeLeft | None = None
         self.images_shown = 0
 
     def create_loss(self, opt: 'Options') -> TaskLoss:
@@ -234,7 +239,7 @@ class BaseTrainer:
         total = self.epoch_length(start + len(loader))
         self.start_learning()
         meter = LossMeter(self.loss.stats)
-        with EpochLog(self.opt, 'train', epoch, total, start, self.ranks.is_lead) as log:
+        with EpochLog(self.opt, 'train', epoch, total, start, self.ranks.is_lead, self.time_left) as log:
             for iteration, batch in log.timed(self.in_step(epoch, loader, start, total, meter)):
                 meter.add(self.train_iteration(batch), len(batch['input']))
                 log.iteration(meter)
@@ -544,7 +549,17 @@ class EpochLog:
 
     REFRESH = 0.5  # seconds between looks at the averages: each waits for the device
 
-    def __init__(self, opt: 'Options', phase: str, epoch: int, total: int, start: int, shown: bool = True):
+    def __init__(
+        self,
+        opt: 'Options',
+        phase: str,
+        epoch: int,
+        total: int,
+        start: int,
+        shown: bool = True,
+        time_left: TimeLeft | None = None,
+    ):
+        self.time_left = time_left
         self.opt, self.total, self.done = opt, total, start
         self.label = f'{opt.task}/{opt.exp_id} {phase} [{epoch}]'
         self.shown = shown
@@ -597,4 +612,6 @@ class EpochLog:
         times = (
             f'net {elapsed - data:.3f}s' if self.opt.hide_data_time else f'data {data:.3f}s | net {elapsed - data:.3f}s'
         )
-        return f'{losses} | {times}'
+        left = None if self.time_left is None else self.time_left(self.done, elapsed)
+        rest = '' if left is None else f' | run {duration(left)} left'
+        return f'{losses} | {times}{rest}'

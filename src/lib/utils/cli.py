@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from argparse import Namespace
@@ -78,15 +79,32 @@ class OneLineParser(argparse.ArgumentParser):
         """Raise argparse's complaint as a `UserError`."""
         raise UserError(f'{message} (--help lists the options)')
 
+    def check_words(self, words: Sequence[str]) -> None:
+        """Refuse `--option=--`, of which argparse would make an empty list."""
+        for word in words:
+            if word.startswith('--') and word.endswith('=--'):
+                self.error(f"argument {word[:-3]}: expected a value, found '--'")
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        """Split a line of a file of options as a shell does; what follows `#` is a comment."""
+        try:
+            words = shlex.split(arg_line, comments=True)
+        except ValueError as error:
+            self.error(f"a line of a file of options is not understood: '{arg_line}' ({error})")
+        self.check_words(words)
+        return words
+
     def parse_args(  # type: ignore[override]  # typeshed overloads it for namespaces of other classes
         self, args: Sequence[str] | None = None, namespace: Namespace | None = None
     ) -> Namespace:
         """Parse as argparse does, but name the nearest option to an argument that it does not know."""
         words = sys.argv[1:] if args is None else args
-        for word in words:
-            if word.startswith('--') and word.endswith('=--'):  # of which argparse would make an empty list
-                self.error(f"argument {word[:-3]}: expected a value, found '--'")
-        parsed, unknown = self.parse_known_args(words, namespace)
+        self.check_words(words)
+        try:
+            parsed, unknown = self.parse_known_args(words, namespace)
+        except (UnicodeError, RecursionError) as error:  # of a file of options
+            reason = 'is no text' if isinstance(error, UnicodeError) else 'reads itself'
+            self.error(f'{next(word for word in words if word.startswith("@"))} {reason}')
         if unknown:
             word = unknown[0].split('=')[0]
             known = [option for action in self._actions for option in action.option_strings]

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from . import drawing
 from .detections import Detection, class_name, describe_pose, detections_from_results
 from .media import has_display, show_images, write_image
+from .thresholds import Thresholds, over
 
 if TYPE_CHECKING:
     from ..opts import Options
@@ -80,10 +81,10 @@ class Debugger:
         colormap = self.gen_colormap_hp if of_joints else self.gen_colormap
         self.add_blend_img(image, colormap(maps, image.shape[1::-1]), img_id)
 
-    def add_boxes(self, image: np.ndarray, rows: np.ndarray, img_id: str, thresh: float = 0.0) -> None:
+    def add_boxes(self, image: np.ndarray, rows: np.ndarray, img_id: str, thresh: Thresholds = 0.0) -> None:
         """Keep `image` [H, W, 3] with boxes on it: rows [n, 6] x1 y1 x2 y2 score class of score >= `thresh`."""
         self.add_img(image, img_id)
-        for row in rows[rows[:, 4] >= thresh]:
+        for row in rows[over(thresh, rows[:, 4], rows[:, 5])]:
             self.add_box(row[:4], int(row[5]), row[4], img_id)
 
     def add_poses(
@@ -91,7 +92,7 @@ class Debugger:
         image: np.ndarray,
         rows: np.ndarray,
         img_id: str,
-        thresh: float = 0.0,
+        thresh: Thresholds = 0.0,
         joint_scores: np.ndarray | None = None,
     ) -> None:
         """Keep an image with people on it.
@@ -114,7 +115,7 @@ class Debugger:
         self,
         detections: Iterable[Detection],
         img_id: str = 'default',
-        thresh: float = 0.0,
+        thresh: Thresholds = 0.0,
         calib: np.ndarray | None = None,
     ) -> None:
         """Draw detections (see utils/detections.py) of score >= `thresh`; with `calib` [3, 4] their 3D boxes."""
@@ -135,7 +136,7 @@ class Debugger:
         predicted: Iterable[Detection],
         truth: Iterable[Detection] = (),
         img_id: str = 'bird',
-        thresh: float = 0.0,
+        thresh: Thresholds = 0.0,
     ) -> None:
         """Keep a view from above: predicted 3D boxes of score >= `thresh` outlined, true ones filled in grey."""
         self.imgs[img_id] = drawing.bird_view(predicted, truth, thresh, theme=self.theme)

@@ -13,9 +13,12 @@ from .files import read_json, write_json
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = re.compile(r'model_(last|best|\d+)\.pth')
-# The files that a run writes beside its checkpoints; a new run would append to the first two, or mix with them.
+# The files that a run, and tests of it, write beside its checkpoints; a new run would append to some, or mix with them.
 BEGUN_BY = 'processes.json'  # who started the processes of the run
-RECORDS = ('log.txt', 'logs', 'opt.txt', 'results.json', 'metrics.json', BEGUN_BY)
+RECORDS = (
+    *('log.txt', 'logs', 'opt.txt', 'options.args', 'metrics.csv', BEGUN_BY),
+    *('results.json', 'metrics.json', 'report.html', 'thresholds.json'),
+)
 
 
 def refuse_used_folder(folder: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .debugger import Debugger
 from .rows import Box, DecodedBox3d, Extremes
+from .thresholds import Thresholds, over
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ Maps = Mapping[str, 'torch.Tensor']
 
 
 def add_box_views(
-    debugger: Debugger, image: np.ndarray, maps: Maps, rows: np.ndarray, stride: int, thresh: float, name: str
+    debugger: Debugger, image: np.ndarray, maps: Maps, rows: np.ndarray, stride: int, thresh: Thresholds, name: str
 ) -> None:
     """Add ctdet's views NAME_hm and NAME_boxes.
 
@@ -41,7 +42,7 @@ def add_pose_views(
     rows: np.ndarray,
     joint_scores: np.ndarray,
     stride: int,
-    thresh: float,
+    thresh: Thresholds,
     name: str,
 ) -> None:
     """Add multi_pose's views NAME_hm, NAME_hmhp and NAME_poses.
@@ -78,7 +79,7 @@ def add_extreme_heatmaps(debugger: Debugger, image: np.ndarray, heats: Maps, all
 
 
 def add_extreme_view(
-    debugger: Debugger, image: np.ndarray, rows: np.ndarray, stride: int, thresh: float, name: str
+    debugger: Debugger, image: np.ndarray, rows: np.ndarray, stride: int, thresh: Thresholds, name: str
 ) -> None:
     """Add exdet's view of boxes and extreme points.
 
@@ -87,7 +88,7 @@ def add_extreme_view(
         stride: pixels of the input a cell of the output map.
         thresh: the lowest score that is drawn.
     """
-    rows = np.array(rows[rows[:, Extremes.SCORE] >= thresh])  # [m, 14]
+    rows = np.array(rows[over(thresh, rows[:, Extremes.SCORE], rows[:, Extremes.CLASS])])  # [m, 14]
     rows[:, Extremes.BOX] *= stride
     rows[:, Extremes.POINTS] *= stride
     debugger.add_boxes(image, np.column_stack([rows[:, :5], rows[:, Extremes.CLASS]]), name)
@@ -96,7 +97,13 @@ def add_extreme_view(
 
 
 def add_flat_views(
-    debugger: Debugger, image: np.ndarray, heat: 'torch.Tensor', rows: np.ndarray, stride: int, thresh: float, name: str
+    debugger: Debugger,
+    image: np.ndarray,
+    heat: 'torch.Tensor',
+    rows: np.ndarray,
+    stride: int,
+    thresh: Thresholds,
+    name: str,
 ) -> None:
     """Add ddd's view NAME_hm and, where rows have the size of the 2D box, NAME_boxes.
 

@@ -79,7 +79,7 @@ def evaluate_coco(
     if not ground_truth.get('images') or not categories:
         return dict.fromkeys(METRICS[iou_type], -1.0)
 
-    sigmas = _tolerances(categories, num_joints) if iou_type == 'keypoints' else None
+    sigmas = tolerances(categories, num_joints) if iou_type == 'keypoints' else None
     with collections_paused():
         evaluation = _evaluate(truth, found, categories, iou_type, sigmas, num_joints)
     evaluation.print_function = logger.info
@@ -281,7 +281,7 @@ def _count_joints(ground_truth: dict) -> int:
     raise UserError('the keypoint metric needs keypoints: neither a category nor an annotation has any')
 
 
-def _tolerances(categories: Sequence[dict], num_joints: int) -> np.ndarray:
+def tolerances(categories: Sequence[dict], num_joints: int) -> np.ndarray:
     """Return the OKS sigmas [J] of the first category that has its own, else COCO's [17], or 1/J each."""
     from faster_coco_eval.core.cocoeval import Params
 

@@ -64,6 +64,7 @@ class Kitti(Metric):
     """KITTI's official metric of 3D boxes, for KITTI's classes or others; results are KITTI's result files."""
 
     needs = ('alpha', 'box', 'dim', 'location', 'rotation_y', 'score')
+    ignores_kinds = True
 
     def __init__(self, class_names: Sequence[str], *args: Any, **kwargs: Any):
         super().__init__(class_names, *args, **kwargs)
@@ -75,6 +76,12 @@ class Kitti(Metric):
     def is_headline(self, name: str) -> bool:
         """Return whether a name is that of a loss, or of a moderate AP over 40 recall points."""
         return name.endswith('_moderate_AP40') or not name.endswith(('_AP11', '_AP40'))
+
+    def unit(self, name: str) -> str:
+        """Return the unit of a metric of that name."""
+        if name.endswith('_rotation_error'):
+            return 'degrees'
+        return '%' if name.endswith(('_AP11', '_AP40', '_depth_error')) else ''
 
     def save(self, results: Results, folder: Path) -> Path:
         """Write the result rows [n, columns] as KITTI's result files into `folder/results`; returns that folder."""
@@ -88,14 +95,17 @@ class Kitti(Metric):
         logger.info('%d detections in %d images written to %s', count, len(results), target)
         return target
 
+    def labels_beside(self, saved: Path) -> Path:
+        """Return the folder of the label files that belong to a folder of result files."""
+        return saved.parent / 'labels' if self.label_folder is None else Path(self.label_folder)
+
     def score(self, ground_truth: dict, saved: Path) -> dict[str, float]:
         """Score a folder of result files, and the errors in depth and rotation of what was found.
 
         Label files, where there are none, are written beside it.
         """
-        labels: str | Path | None = self.label_folder
-        if labels is None:
-            labels = saved.parent / 'labels'
+        labels = self.labels_beside(saved)
+        if self.label_folder is None:
             write_labels(labels, ground_truth)
         metrics = evaluate_kitti(labels, saved, classes=self.classes)
         logger.info(format_kitti(metrics))
@@ -191,15 +201,43 @@ def matched_errors(
 ) -> dict[str, float]:
     """Measure how far depth and orientation are off on objects that were found, whatever their score.
 
-    An object is found when a detection of its class overlaps its 2D box by `FOUND_OVERLAP` or more; the best
-    scored one counts.
-
     Returns:
         For each class with a found object, medians: `CLASS_depth_error`, in percent of the true depth, and
         `CLASS_rotation_error`, in degrees (0 to 180).
     """
+    medians: dict[str, float] = {}
+    for name, (truth, found) in found_objects(gt_dir, result_dir, classes).items():
+        if len(truth):
+            medians[f'{name}_depth_error'] = float(np.median(depth_errors(truth, found)))
+            medians[f'{name}_rotation_error'] = float(np.median(rotation_errors(truth, found)))
+    return medians
+
+
+def depth_errors(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return how far the depths of rows [n, 15] are off those of others [n, 15], in percent of the true depth, [n]."""
+    depths = truth[:, LOCATION][:, 2]
+    return 100 * np.abs(found[:, LOCATION][:, 2] - depths) / depths
+
+
+def rotation_errors(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return the angles between the headings of rows [n, 15] and of others [n, 15], in degrees from 0 to 180, [n]."""
+    turns = np.mod(found[:, ROTATION] - truth[:, ROTATION] + np.pi, 2 * np.pi) - np.pi
+    return np.abs(np.degrees(turns))
+
+
+def found_objects(
+    gt_dir: str | os.PathLike, result_dir: str | os.PathLike, classes: Sequence[str] = CLASSES
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Pair the objects that were found, whatever the score, with their detections.
+
+    An object is found when a detection of its class overlaps its 2D box by `FOUND_OVERLAP` or more; the best
+    scored one counts.
+
+    Returns:
+        For each class the rows of the labels and of the results, [n, 15] each, laid out as in kitti_files.py.
+    """
     findings = Findings(str(result_dir))  # which `evaluate_kitti` reports
-    errors: dict[str, list[tuple[float, float]]] = {name: [] for name in classes}
+    pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in classes}
     for path in sorted(Path(result_dir).glob('*.txt')):
         label = Path(gt_dir) / path.name
         if not label.is_file():
@@ -211,16 +249,15 @@ def matched_errors(
             for true in truth.rows[(truth.types == name) & (truth.rows[:, LOCATION][:, 2] > 0)]:
                 same = np.flatnonzero(_image_iou(rows[:, BOX], true[None, BOX]) >= FOUND_OVERLAP)
                 if len(same):
-                    best = rows[same[0]]
-                    turn = np.mod(best[ROTATION] - true[ROTATION] + np.pi, 2 * np.pi) - np.pi
-                    depth = true[LOCATION][2]
-                    errors[name].append((100 * abs(best[LOCATION][2] - depth) / depth, abs(np.degrees(turn))))
-    medians: dict[str, float] = {}
-    for name, pairs in errors.items():
-        if pairs:
-            depth_error, rotation_error = np.median(pairs, 0)
-            medians |= {f'{name}_depth_error': float(depth_error), f'{name}_rotation_error': float(rotation_error)}
-    return medians
+                    pairs[name].append((true, rows[same[0]]))
+    return {name: _stacked(of_class) for name, of_class in pairs.items()}
+
+
+def _stacked(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    truth, found = (
+        np.array(rows).reshape(-1, LABEL_FIELDS) for rows in (zip(*pairs, strict=True) if pairs else ((), ()))
+    )
+    return truth, found
 
 
 # ---------------------------------------------------------------------------------------------- files

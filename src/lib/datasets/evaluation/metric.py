@@ -18,9 +18,13 @@ class Metric(ABC):
         needs: names of the result columns that it scores.
         names: names of the metrics in the order in which they are listed, without those of single classes.
         main: the name that chooses `model_best.pth` under `--metric AP`.
+        ignoring: annotation keys of which each, where it is true, makes finding an object neither right nor wrong.
+        ignores_kinds: so it is with objects of a dataset's ignored kinds, which otherwise are background.
     """
 
     needs: ClassVar[tuple[str, ...]]
+    ignoring: ClassVar[tuple[str, ...]] = ('iscrowd',)
+    ignores_kinds: ClassVar[bool] = False
     names: tuple[str, ...]
     main: str
 
@@ -45,6 +49,10 @@ class Metric(ABC):
     def is_headline(self, name: str) -> bool:
         """Return whether a metric or loss belongs in the log of every validation."""
         return '/' not in name
+
+    def unit(self, name: str) -> str:
+        """Return the unit of a metric of that name; '' for a share from 0 to 1."""
+        return ''
 
     @abstractmethod
     def save(self, results: Results, folder: Path) -> Any:

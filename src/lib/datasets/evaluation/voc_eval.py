@@ -17,6 +17,7 @@ class Voc(CocoBoxes):
 
     names = ('mAP', 'mAP_area')
     main = 'mAP'
+    ignoring = ('ignore', 'difficult')
 
     def score(self, ground_truth: dict, saved: Sequence[dict]) -> dict[str, float]:
         """Score detections by VOC's mAP: `{metric: value}`."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..detections import Detection
+from ..thresholds import Thresholds, reaches
 from .colors import BLACK, WHITE, Color, text_color
 from .detections import box_corners, detection_color
 from .shapes import draw_line
@@ -18,7 +19,7 @@ BIRD_SIDE = 512  # pixels of the image
 def bird_view(
     predicted: Iterable[Detection],
     truth: Iterable[Detection] = (),
-    thresh: float = 0.0,
+    thresh: Thresholds = 0.0,
     theme: str = 'white',
 ) -> np.ndarray:
     """Draw 3D boxes as seen from above, over a grid in metres, with the camera in the middle of the lower edge.
@@ -34,7 +35,7 @@ def bird_view(
     Returns:
         BGR uint8 [512, 512, 3].
     """
-    found = _grounds(each for each in predicted if each.get('score', 1.0) >= thresh)
+    found = _grounds(each for each in predicted if reaches(thresh, each))
     true = _grounds(truth)
     every = np.concatenate([corners for corners, _ in found + true] or [np.zeros((1, 2))])  # [n, 2]
     needed = max(2 * np.abs(every[:, 0]).max(), every[:, 1].max())

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..ddd_utils import compute_box_3d, project_to_image
 from ..detections import Detection
+from ..thresholds import Thresholds, reaches
 from .colors import Color, class_color
 from .labels import draw_labels
 from .shapes import HIDDEN, VISIBLE, draw_box_3d, draw_extreme_points, draw_keypoints, draw_outline
@@ -18,12 +19,12 @@ JOINT_SCORE = 0.1  # the decoder's own threshold of joint peaks: a joint under i
 def draw_detections(
     image: np.ndarray,
     detections: Iterable[Detection],
-    thresh: float = 0.0,
+    thresh: Thresholds = 0.0,
     skeleton: Sequence[tuple[int, int]] = (),
     calib: np.ndarray | None = None,
     least_side: int = 0,
 ) -> np.ndarray:
-    """Draw every detection of score >= `thresh` on a copy of the image.
+    """Draw every detection of score >= `thresh` (of all classes, or of each) on a copy of the image.
 
     Args:
         image: BGR uint8 [H, W, 3].
@@ -40,7 +41,7 @@ def draw_detections(
     canvas = np.array(canvas, order='C')
     if canvas.size == 0:
         return canvas
-    kept = [detection for detection in detections if detection.get('score', 1.0) >= thresh]
+    kept = [detection for detection in detections if reaches(thresh, detection)]
     kept.sort(key=lambda detection: -detection.get('score', 1.0))
     for detection in reversed(kept):
         _draw_shape(canvas, detection, factor, skeleton, calib)
