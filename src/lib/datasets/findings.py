@@ -39,13 +39,18 @@ class Findings:
         """Return the number of findings of all kinds."""
         return sum(self.counts.values())
 
-    def report(self) -> None:
-        """Log the remarks, and a line for each kind: how many, and the first five names."""
-        for line in self.remarks:
-            logger.warning('%s', line)
+    def lines(self) -> list[str]:
+        """Return the remarks, and a line for each kind: how many, and the first five names."""
+        lines = [*self.remarks]
         for kind, count in self.counts.items():
             shown = ', '.join(self.names[kind]) + (', ...' if count > SHOWN else '')
-            logger.warning('data check: %s: %d %s: %s', printable(self.source), count, printable(kind), shown)
+            lines.append(f'data check: {printable(self.source)}: {count} {printable(kind)}: {shown}')
+        return lines
+
+    def report(self) -> None:
+        """Log all lines."""
+        for line in self.lines():
+            logger.warning('%s', line)
 
     def to_json(self) -> dict:
         """Return what a report needs as JSON holds it."""

@@ -1,0 +1,190 @@
+"""Annotations of a dataset, in whatever files they lie, read into the content of a COCO-format file.
+
+What packs, counts or scores annotations takes an `Annotations`; it need not know of which files they are made.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from . import coco_file
+from .coco_file import collections_paused, file_stamp, report_once
+from .findings import Findings
+from .remembered import load_packed, remembered_path, save_packed
+from .splitting import choose_at_random
+
+SETTLED = 2_000_000_000  # ns; the coarsest file times (FAT) are that far apart
+
+
+class Annotations:
+    """Annotations of a split, or of a whole dataset that is not divided.
+
+    Attributes:
+        place: the file or folder that messages name.
+        is_coco: `place` is a COCO-format file, which programs that take one can read.
+    """
+
+    is_coco = False
+
+    def __init__(self, place: str | os.PathLike):
+        self.place = os.fspath(place)
+
+    def key(self) -> list:
+        """Return what tells these annotations from others, as values that JSON holds."""
+        return [type(self).__name__, os.path.realpath(self.place)]
+
+    def files(self) -> Iterable[str]:
+        """Return the paths of all files that decide the content."""
+        return [self.place]
+
+    def parse(self) -> tuple[dict, Findings]:
+        """Read the content, as `read_coco` returns it, and its faults, which are not logged yet.
+
+        Raises:
+            UserError: there is nothing that can be used.
+        """
+        raise NotImplementedError
+
+    def stamp(self) -> tuple[str, int]:
+        """Return a digest of the files' names, sizes and times, and the time of the youngest in ns (0 without one)."""
+        digest, youngest = hashlib.blake2b(digest_size=16), 0
+        for path in self.files():
+            size, modified = file_stamp(path)
+            youngest = max(youngest, modified)
+            digest.update(f'{os.path.abspath(path)}\0{size}\0{modified}\0'.encode('utf-8', 'surrogateescape'))
+        return digest.hexdigest(), youngest
+
+    def version(self) -> list | None:
+        """Return what decides whether the files are still the ones that were read, the reader's code included.
+
+        None without a file, and where one was written a moment ago: it could change once more at what its file system
+        takes for the same time.
+        """
+        digest, youngest = self.stamp()
+        settled = youngest > 0 and time.time_ns() - youngest > SETTLED
+        return [digest, coco_file.reader_version()] if settled else None
+
+    def report(self, findings: Findings) -> None:
+        """Log what was found, once for each version of the files in this process."""
+        if findings.lines():
+            report_once(self.stamp()[0], findings)
+
+    def read(self) -> dict:
+        """Return the content, and log its faults; see `parse`."""
+        content, findings = self.parse()
+        self.report(findings)
+        return content
+
+    def parse_categories(self) -> tuple[list[dict], Findings]:
+        """Read the categories alone, as far as that is quicker, and the faults of the file."""
+        content, findings = self.parse()
+        return content['categories'], findings
+
+
+class CocoFile(Annotations):
+    """A COCO-format file."""
+
+    is_coco = True
+
+    def parse(self) -> tuple[dict, Findings]:
+        """Read the file; see `Annotations.parse`."""
+        return coco_file.parse_coco(self.place)
+
+
+class LabelFiles(Annotations):
+    """Label files of another format, many of them: one or more an image.
+
+    Args:
+        place: the folder or file that messages name.
+        files: paths of all label files, images and lists that decide the content.
+        read: makes the content, in COCO's form, and receives the findings.
+        key: what tells these annotations from others of the same place, as values that JSON holds.
+    """
+
+    def __init__(
+        self,
+        place: str | os.PathLike,
+        files: Sequence[str | os.PathLike],
+        read: Callable[[Findings], dict],
+        key: Sequence = (),
+    ):
+        super().__init__(place)
+        self.paths, self.read_content, self.own_key = [os.fspath(path) for path in files], read, list(key)
+
+    def key(self) -> list:
+        """Return what tells these annotations from others; see `Annotations.key`."""
+        return [*super().key(), *self.own_key]
+
+    def files(self) -> Iterable[str]:
+        """Return the paths that decide the content."""
+        return self.paths
+
+    def parse(self) -> tuple[dict, Findings]:
+        """Read all files; see `Annotations.parse`."""
+        findings = Findings(self.place)
+        with collections_paused():
+            return coco_file.normalise_coco(self.read_content(findings), findings), findings
+
+
+class Share(Annotations):
+    """The images of undivided annotations that validate, or those that train.
+
+    Args:
+        whole: the annotations.
+        part: 'train' or 'val'.
+        val_share: part of the images that validate.
+    """
+
+    def __init__(self, whole: Annotations, part: str, val_share: float):
+        super().__init__(whole.place)
+        self.whole, self.part, self.val_share = whole, part, val_share
+        self.is_coco = whole.is_coco
+
+    def key(self) -> list:
+        """Return what tells these annotations from others; see `Annotations.key`."""
+        return [*self.whole.key(), self.part, self.val_share]
+
+    def files(self) -> Iterable[str]:
+        """Return the paths that decide the content."""
+        return self.whole.files()
+
+    def parse(self) -> tuple[dict, Findings]:
+        """Read all, and keep the part.
+
+        Raises:
+            UserError: as `Annotations.parse`, or there are not two images to divide.
+        """
+        content, findings = self.whole.parse()
+        names = [image['file_name'] for image in content['images'] if 'file_name' in image]
+        held_out = choose_at_random(names, self.val_share, '--val_share')
+        images = [
+            image
+            for image in content['images']
+            if 'file_name' in image and (image['file_name'] in held_out) == (self.part == 'val')
+        ]
+        others = {image['id'] for image in content['images']} - {image['id'] for image in images}
+        kept = [row for row in content['annotations'] if row.get('image_id') not in others]
+        return content | {'images': images, 'annotations': kept}, findings
+
+
+def read_categories(annotations: Annotations) -> list[dict]:
+    """Return the categories of annotations, as `read_coco` does.
+
+    They are remembered between starts, with the faults of the file, which are logged once for each version of it.
+
+    Raises:
+        UserError: as `Annotations.parse`.
+    """
+    version = annotations.version()
+    place = remembered_path('categories', annotations.key())
+    known = load_packed(place) if version else None
+    if known and known[1]['version'] == version:
+        notes = known[1]
+        annotations.report(Findings.from_json(annotations.place, notes['findings']))
+        return notes['categories']
+    categories, findings = annotations.parse_categories()
+    annotations.report(findings)
+    if version:
+        save_packed(place, {}, {'version': version, 'categories': categories, 'findings': findings.to_json()})
+    return categories
