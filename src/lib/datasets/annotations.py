@@ -7,6 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from . import coco_file
 from .coco_file import collections_paused, file_stamp, report_once
@@ -31,7 +32,7 @@ class Annotations:
         self.place = os.fspath(place)
 
     def key(self) -> list:
-        """Return what tells these annotations from others, as values that JSON holds."""
+        """Return what distinguishes these annotations from others, as values that JSON holds."""
         return [type(self).__name__, os.path.realpath(self.place)]
 
     def files(self) -> Iterable[str]:
@@ -76,6 +77,25 @@ class Annotations:
         self.report(findings)
         return content
 
+    def categories(self) -> list[dict]:
+        """Return the categories, as `read_coco` does.
+
+        They are remembered between starts, with the faults of the file, which are logged once for each version of it.
+
+        Raises:
+            UserError: as `parse`.
+        """
+        return _recall('categories', self, self.parse_categories)
+
+    def used_categories(self) -> set[int]:
+        """Return the ids of the categories that have objects, remembered as `categories` are."""
+        return set(_recall('used', self, self.parse_used_categories))
+
+    def parse_used_categories(self) -> tuple[list[int], Findings]:
+        """Read the ids of the categories that have objects, and the faults of the file."""
+        content, findings = self.parse()
+        return sorted({row['category_id'] for row in content['annotations'] if 'category_id' in row}), findings
+
     def parse_categories(self) -> tuple[list[dict], Findings]:
         """Read the categories alone, as far as that is quicker, and the faults of the file."""
         content, findings = self.parse()
@@ -99,7 +119,8 @@ class LabelFiles(Annotations):
         place: the folder or file that messages name.
         files: paths of all label files, images and lists that decide the content.
         read: makes the content, in COCO's form, and receives the findings.
-        key: what tells these annotations from others of the same place, as values that JSON holds.
+        read_categories: makes the categories alone, where that is quicker.
+        key: what distinguishes these annotations from others of the same place, as values that JSON holds.
     """
 
     def __init__(
@@ -107,13 +128,15 @@ class LabelFiles(Annotations):
         place: str | os.PathLike,
         files: Sequence[str | os.PathLike],
         read: Callable[[Findings], dict],
+        read_categories: Callable[[], list[dict]] | None = None,
         key: Sequence = (),
     ):
         super().__init__(place)
-        self.paths, self.read_content, self.own_key = [os.fspath(path) for path in files], read, list(key)
+        self.paths = [os.fspath(path) for path in files]
+        self.read_content, self.read_categories, self.own_key = read, read_categories, list(key)
 
     def key(self) -> list:
-        """Return what tells these annotations from others; see `Annotations.key`."""
+        """Return what distinguishes these annotations from others; see `Annotations.key`."""
         return [*super().key(), *self.own_key]
 
     def files(self) -> Iterable[str]:
@@ -125,6 +148,12 @@ class LabelFiles(Annotations):
         findings = Findings(self.place)
         with collections_paused():
             return coco_file.normalise_coco(self.read_content(findings), findings), findings
+
+    def parse_categories(self) -> tuple[list[dict], Findings]:
+        """Read the categories alone; what else is found is left to whoever reads the content."""
+        if self.read_categories is None:
+            return super().parse_categories()
+        return self.read_categories(), Findings(self.place)
 
 
 class Share(Annotations):
@@ -142,12 +171,20 @@ class Share(Annotations):
         self.is_coco = whole.is_coco
 
     def key(self) -> list:
-        """Return what tells these annotations from others; see `Annotations.key`."""
+        """Return what distinguishes these annotations from others; see `Annotations.key`."""
         return [*self.whole.key(), self.part, self.val_share]
 
     def files(self) -> Iterable[str]:
         """Return the paths that decide the content."""
         return self.whole.files()
+
+    def categories(self) -> list[dict]:
+        """Return the categories of all; see `Annotations.categories`."""
+        return self.whole.categories()
+
+    def report(self, findings: Findings) -> None:
+        """Log what was found; see `Annotations.report`."""
+        self.whole.report(findings)
 
     def parse(self) -> tuple[dict, Findings]:
         """Read all, and keep the part.
@@ -168,23 +205,17 @@ class Share(Annotations):
         return content | {'images': images, 'annotations': kept}, findings
 
 
-def read_categories(annotations: Annotations) -> list[dict]:
-    """Return the categories of annotations, as `read_coco` does.
-
-    They are remembered between starts, with the faults of the file, which are logged once for each version of it.
-
-    Raises:
-        UserError: as `Annotations.parse`.
-    """
+def _recall(kind: str, annotations: Annotations, read: Callable[[], tuple[Any, Findings]]) -> Any:
+    """Return what `read` gives, or has given for this version of the files, and log the faults with it."""
     version = annotations.version()
-    place = remembered_path('categories', annotations.key())
+    place = remembered_path(kind, annotations.key())
     known = load_packed(place) if version else None
     if known and known[1]['version'] == version:
         notes = known[1]
         annotations.report(Findings.from_json(annotations.place, notes['findings']))
-        return notes['categories']
-    categories, findings = annotations.parse_categories()
+        return notes['value']
+    value, findings = read()
     annotations.report(findings)
     if version:
-        save_packed(place, {}, {'version': version, 'categories': categories, 'findings': findings.to_json()})
-    return categories
+        save_packed(place, {}, {'version': version, 'value': value, 'findings': findings.to_json()})
+    return value

@@ -31,6 +31,12 @@ class Findings:
         if len(self.names[kind]) < SHOWN:
             self.names[kind].append(printable(name))
 
+    def take(self, other: 'Findings', ending: str) -> None:
+        """Add the findings of another source, whose kinds get an ending that says which."""
+        for kind, count in other.counts.items():
+            self.counts[kind + ending] += count
+            self.names[kind + ending] = (self.names[kind + ending] + other.names[kind])[:SHOWN]
+
     def remark(self, line: str) -> None:
         """Add a line about the source as a whole."""
         self.remarks.append(line)

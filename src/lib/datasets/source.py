@@ -66,7 +66,7 @@ class Source:
         """Return annotation files beyond the one of `split` that belong to it too, of images in the same folder."""
         return []
 
-    def annotations(self, opt: 'Options', split: str, variant: str = '') -> list[Annotations]:
+    def annotations_of(self, opt: 'Options', split: str, variant: str = '') -> list[Annotations]:
         """Return the annotations of a split, and after them further ones that belong to it too.
 
         By default these are the COCO-format files that `locate` and `further_files` name.

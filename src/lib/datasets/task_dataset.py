@@ -87,7 +87,7 @@ class TaskDataset(Dataset):
         self.opt, self.split = opt, split
         self.metric = self.create_metric(opt.eval_metric, self.source.label_folder(opt))
         self.annotation_file, self.image_dir = self.source.locate(opt, split, self.annotation_variant)
-        parts = self.source.annotations(opt, split, self.annotation_variant)
+        parts = self.source.annotations_of(opt, split, self.annotation_variant)
         self.annotations = parts[0]
         index = self.source.arrange(reduce(AnnotationIndex.join, map(self.read, parts)), split)
         self.index = self.check_objects(index)

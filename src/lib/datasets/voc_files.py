@@ -173,6 +173,19 @@ def common_length(a: Iterable[str], b: Iterable[str]) -> int:
     return pairs.index(False) if False in pairs else len(pairs)
 
 
+def names_of_classes(xml_files: Iterable[Path]) -> list[str]:
+    """Return the names of all objects in XML files, sorted, whether or not their boxes can be used."""
+    tally = Tally('XML files', Findings(''))
+    roots = (parse_xml(path, tally) for path in xml_files)
+    names = {object_name(item) for root in roots if root is not None for item in root.findall('object')}
+    return sorted(names - {''})
+
+
+def object_name(item: etree._Element) -> str:
+    """Return the name of an `<object>`; '' without one."""
+    return ' '.join((item.findtext('name') or '').split())
+
+
 def stated_size(root: etree._Element) -> tuple[int, int] | None:
     """Return the width and height in the XML; None where there are none, or zeros."""
     try:
@@ -185,7 +198,7 @@ def stated_size(root: etree._Element) -> tuple[int, int] | None:
 def read_object(item: etree._Element, image: AnnotatedImage, objects: Tally) -> None:
     """Give an image the object of an `<object>`, its box moved from VOC's 1-based pixels to 0-based ones."""
     text = ' '.join(''.join(item.itertext()).split())
-    name = ' '.join((item.findtext('name') or '').split())
+    name = object_name(item)
     try:
         xmin, ymin, xmax, ymax = (float(item.findtext(f'bndbox/{key}')) for key in BOX_KEYS)
     except (TypeError, ValueError):

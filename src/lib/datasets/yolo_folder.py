@@ -23,7 +23,7 @@ EXPECTED_FILE = 'labels/NAME.txt, or NAME.txt beside the image NAME.jpg'
 
 @dataclass
 class YoloNames:
-    """What a YOLO folder says of its classes and joints.
+    """The classes and joints of a YOLO folder.
 
     Attributes:
         classes: names by number.
@@ -150,7 +150,7 @@ class YoloSplits:
 
 
 def find_splits(folder: Path, names: YoloNames) -> YoloSplits:
-    """Find the images of the splits: by data.yaml's `train`, `val` and `test`, where these are silent by folders' names.
+    """Find the images of the splits: by data.yaml's `train`, `val`, `test`, where these are silent by folders' names.
 
     Raises:
         UserError: there are none.
@@ -173,7 +173,7 @@ def splits_of_yaml(folder: Path, names: YoloNames) -> YoloSplits:
     """Find what data.yaml's `train`, `val` and `test` name, each a place or a list of places, if they are there."""
     splits = YoloSplits({})
     for split, keys in SPLIT_NAMES.items():
-        entries = next((names.content[key] for key in keys if names.content.get(key)), [])
+        entries: Any = next((names.content[key] for key in keys if names.content.get(key)), [])
         entries = entries if isinstance(entries, list) else [entries]
         for entry in entries:
             place = resolve(entry, folder, names.content.get('path')) if isinstance(entry, str) else None
