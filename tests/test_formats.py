@@ -1,4 +1,4 @@
-"""Own data as other tools leave it: each format is known by its files, read without conversion, trained on and tested."""
+"""Own data as other tools leave it: each format is known by its files, read as it is, trained on and tested."""
 
 import json
 import os
@@ -307,7 +307,7 @@ def test_the_share_that_validates(data, scripts, tmp_path):
     scripts('main').main([*common, *network, '--batch_size', '2', '--num_epochs', '1', '--val_intervals', '0', *half])
     model = tmp_path / 'exp/ctdet/default/model_last.pth'
     assert opts().parse([*common, '--load_model', str(model)], program='test.py').val_share == 0.5
-    with pytest.raises(UserError, match='--val_share 1: expected a number over 0 and under 1'):
+    with pytest.raises(UserError, match='--val_share 1.0: expected a number over 0 and under 1'):
         options('ctdet', data, '--val_share', '1')
 
 
@@ -376,6 +376,8 @@ def test_unclear_folders_are_refused(data, tmp_path):
     assert 'found notes.txt, photos/' in message and all(each.layout in message for each in FORMATS)
     make_voc(data / 'inner')
     assert f'did you mean {data / "inner"}?' in refusal(data)
+    make_labelme(data / 'other/labels')
+    assert f'did you mean {data / "inner"} or {data / "other"}?' in refusal(data)  # and no mix of the two
     shutil.rmtree(data)
     make_one_coco(data)
     write(data / 'copy.json', coco_of(scenes(6)))

@@ -1,4 +1,4 @@
-"""The common part of the readers of other formats and the converters: measuring images, checking boxes, writing COCO's form."""
+"""The common part of readers of other formats and converters: measuring images, checking boxes, writing COCO's form."""
 
 import filecmp
 import logging

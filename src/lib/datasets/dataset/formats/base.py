@@ -1,7 +1,7 @@
 """Base of the formats of own data."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -79,17 +79,7 @@ class FolderFormat:
 
     def contents(self) -> str:
         """Return what was found, a word or two a part."""
-        parts = self.parts()
-        said = [f'{split} {self.place_of(part)}' for split, part in parts.items() if split != WHOLE]
-        if WHOLE in parts:
-            said.append(self.place_of(parts[WHOLE]))
-        if 'val' not in parts:
-            said.append(UNDIVIDED)
-        return '; '.join(said)
-
-    def place_of(self, part: Annotations) -> str:
-        """Return where a part lies, as seen from the folder."""
-        return self.below(part.place)
+        return said_of({split: self.below(part.place) for split, part in self.parts().items()})
 
     def below(self, path: str | os.PathLike) -> str:
         """Return a path as seen from the folder, where it lies in it."""
@@ -99,23 +89,34 @@ class FolderFormat:
         return path.relative_to(self.folder).as_posix() if self.folder in path.parents else str(path)
 
 
-def first_files(folder: Path, suffix: str, depth: int, most: int) -> list[Path]:
-    """Return the first files of a suffix in a folder and those below it, level by level; hidden ones are passed over.
+def said_of(places: Mapping[str, str]) -> str:
+    """Return the places of the parts as text, and where none of them validates, how these images are chosen."""
+    said = [f'{split} {place}'.strip() for split, place in places.items()]
+    return '; '.join(said if 'val' in places else [*said, UNDIVIDED])
+
+
+def split_of(path: Path, folder: Path) -> str:
+    """Return the split that a folder above a file, within `folder`, means by its name; `WHOLE` where none does."""
+    names = path.relative_to(folder).parts[:-1]
+    return next((SPLIT_WORDS[name.lower()] for name in names if name.lower() in SPLIT_WORDS), WHOLE)
+
+
+def first_files(folder: Path, suffix: str, most: int) -> list[Path]:
+    """Return the first files of a suffix in a folder, in those in it, and in theirs that mean a split; none hidden.
 
     Args:
         folder: the folder.
         suffix: in lower case, with its dot.
-        depth: levels below the folder that are searched.
         most: files that are looked for in each folder.
     """
     found: list[Path] = []
     level = [folder]
-    for _ in range(depth + 1):
+    for depth in range(3):
         below: list[Path] = []
         for place in level:
             entries = sorted(entry for entry in place.iterdir() if not entry.name.startswith('.'))
             below += [entry for entry in entries if entry.is_dir()]
-            files = (entry for entry in entries if entry.suffix.lower() == suffix and entry.is_file())
-            found += [entry for _, entry in zip(range(most), files, strict=False)]
+            files = [entry for entry in entries if entry.suffix.lower() == suffix and entry.is_file()]
+            found += [path for path in files[:most] if depth < 2 or split_of(path, folder) != WHOLE]
         level = below
     return found

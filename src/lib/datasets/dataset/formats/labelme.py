@@ -7,7 +7,7 @@ from ...annotations import Annotations, LabelFiles
 from ...conversion import Tally, names_below, to_coco
 from ...findings import Findings
 from ...labelme_files import EXPECTED_FILE, EXPECTED_SHAPE, label_of, read_file, read_folder
-from .base import SPLIT_WORDS, WHOLE, FolderFormat, first_files
+from .base import WHOLE, FolderFormat, first_files, said_of, split_of
 from .json_kinds import LABELME, kind_of
 
 
@@ -23,7 +23,7 @@ class Labelme(FolderFormat):
     @classmethod
     def signs(cls, folder: Path) -> list[str]:
         """Return the first file that is labelme's."""
-        files = first_files(folder, '.json', depth=2, most=20)
+        files = first_files(folder, '.json', most=20)
         found = next((path for path in files if kind_of(path) == LABELME), None)
         return [] if found is None else [found.relative_to(folder).as_posix()]
 
@@ -31,9 +31,7 @@ class Labelme(FolderFormat):
         """Return the JSON files of each split, sorted."""
         by_split: dict[str, list[Path]] = {}
         for path in sorted(self.folder.rglob('*.json')):
-            folders = path.relative_to(self.folder).parts[:-1]
-            split = next((SPLIT_WORDS[part.lower()] for part in folders if part.lower() in SPLIT_WORDS), WHOLE)
-            by_split.setdefault(split, []).append(path)
+            by_split.setdefault(split_of(path, self.folder), []).append(path)
         if WHOLE in by_split or not {'train', 'val'} & set(by_split):
             return {WHOLE: sorted(path for paths in by_split.values() for path in paths)}
         return by_split
@@ -46,6 +44,10 @@ class Labelme(FolderFormat):
             for split in ('train', 'val', 'test', WHOLE)
             if split in by_split
         }
+
+    def contents(self) -> str:
+        """Return the number of JSON files, of each split where they are divided."""
+        return said_of({split: f'{len(files)} JSON files' for split, files in self.json_files().items()})
 
     def rows(self) -> list[dict]:
         """Return the categories: the labels of all files, sorted."""

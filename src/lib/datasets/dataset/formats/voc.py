@@ -18,7 +18,7 @@ from ...voc_files import (
     read_list,
     stems_of,
 )
-from .base import SPLIT_WORDS, WHOLE, FolderFormat, first_files
+from .base import WHOLE, FolderFormat, first_files, said_of, split_of
 
 LISTS = ('train', 'training', 'trainval', 'val', 'valid', 'validation', 'test')  # names of lists, without suffix
 
@@ -34,9 +34,11 @@ class Voc(FolderFormat):
 
     @classmethod
     def signs(cls, folder: Path) -> list[str]:
-        """Return the first file that is VOC's XML."""
+        """Return the first file that is VOC's XML; none of a folder of several years, each of which has its lists."""
+        if any(folder.glob('*/ImageSets')):
+            return []
         tally = Tally('XML files', Findings(''))
-        files = first_files(folder, '.xml', depth=2, most=20)
+        files = first_files(folder, '.xml', most=20)
         found = next((path for path in files if parse_xml(path, tally) is not None), None)
         return [] if found is None else [found.relative_to(folder).as_posix()]
 
@@ -45,7 +47,7 @@ class Voc(FolderFormat):
         xml_files, by_stem = list_files(self.folder)
         lists = self.lists()
         files = [*xml_files, *sorted(path for paths in by_stem.values() for path in paths), *sorted(lists.values())]
-        splits = list(lists) or sorted({self.split_by_folder(path) for path in xml_files})
+        splits = list(lists) or sorted({split_of(path, self.folder) for path in xml_files})
         if WHOLE in splits or not {'train', 'val'} & set(splits):
             splits = [WHOLE]
         # files are those of all parts: what is wrong with one of them is said once
@@ -64,11 +66,6 @@ class Voc(FolderFormat):
                 return {split: path for split, path in by_split.items() if split in ('train', 'val', 'test')}
         return {}
 
-    def split_by_folder(self, path: Path) -> str:
-        """Return the split that a folder above a file means; `WHOLE` where none does."""
-        folders = path.relative_to(self.folder).parts[:-1]
-        return next((SPLIT_WORDS[part.lower()] for part in folders if part.lower() in SPLIT_WORDS), WHOLE)
-
     def rows(self) -> list[dict]:
         """Return the categories: the names of the objects in all XML files, sorted."""
         names = names_of_classes(list_files(self.folder)[0])
@@ -85,11 +82,17 @@ class Voc(FolderFormat):
         file_names = names_below(self.folder, [image.path for image in images.values()])
         return to_coco(list(members.values()), classes, file_names)
 
+    def contents(self) -> str:
+        """Return the number of XML files, and the lists or the folders of the splits."""
+        xml_files, lists = list_files(self.folder)[0], self.lists()
+        places = {split: self.below(lists[split]) if split in lists else '' for split in self.parts()}
+        return f'{len(xml_files)} XML files: {said_of(places)}'.replace(': ; ', ': ')
+
     def members(self, split: str, images: dict[Path, AnnotatedImage], findings: Findings) -> dict[Path, AnnotatedImage]:
         """Return the images of a split, by the path of their XML file."""
         path = self.lists().get(split)
         if path is None:
-            return {xml: image for xml, image in images.items() if split in (WHOLE, self.split_by_folder(xml))}
+            return {xml: image for xml, image in images.items() if split in (WHOLE, split_of(xml, self.folder))}
         members, names = read_list(path, images, stems_of(images))
         if not members:
             raise UserError(f"'{path}' names no image of '{self.folder}'")

@@ -21,7 +21,7 @@ from ...yolo_folder import (
     name_files,
     read_split,
 )
-from .base import UNDIVIDED, FolderFormat
+from .base import FolderFormat, said_of
 
 
 class Yolo(FolderFormat):
@@ -74,10 +74,8 @@ class Yolo(FolderFormat):
         """Return the file that names the classes, and the places of the splits."""
         names = find_names(self.folder)
         splits = find_splits(self.folder, names)
-        said = [f'{split or "images"} {", ".join(map(self.below, places))}' for split, places in splits.places.items()]
-        if 'val' not in splits.places:
-            said.append(UNDIVIDED)
-        return '; '.join([*([self.below(names.file)] if names.file else []), *said])
+        said = said_of({split: ', '.join(map(self.below, places)) for split, places in splits.places.items()})
+        return f'{self.below(names.file)}: {said}' if names.file else said
 
 
 def names_classes(path: Path) -> bool:
