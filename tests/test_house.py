@@ -25,6 +25,7 @@ ROOMS = (
     'detectors',
     'opts',
     'logger',
+    'reports',
     'trains',
     'exports',
     '__init__',
