@@ -24,6 +24,7 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..utils.files import atomic_path
@@ -34,7 +35,7 @@ IMAGE_SIDE = 640  # pixels: larger images are shrunk to it
 JPEG_QUALITY = 85
 LONGEST_PLOT_TEXT = 32  # characters of a name that a plot shows
 # Colours that people who cannot tell red from green distinguish (Okabe and Ito).
-COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#7f7f7f', '#000000')
+COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#7f7f7f', '#8c5a2b')
 PLOT_STYLE = {
     'svg.fonttype': 'none',  # the browser writes the texts: it has the letters of all languages
     'font.size': 9,
@@ -67,6 +68,7 @@ figure { margin: 0; } figcaption, caption { font-size: .85rem; text-align: left;
 .plot svg { display: block; max-width: 100%; height: auto; }
 .images { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); gap: 1rem;
           margin: 1rem 0; }
+.wide { grid-template-columns: repeat(auto-fill, minmax(min(32rem, 100%), 1fr)); }
 .images img { display: block; max-width: 100%; height: auto; }
 .table { overflow: auto; max-height: 36rem; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
@@ -113,11 +115,7 @@ class Page:
             caption: a line over it.
         """
         body = [list(row) for row in rows]
-        numeric = [
-            any(isinstance(row[i], (int, float, np.number)) for row in body)
-            and not any(isinstance(row[i], str) for row in body)
-            for i in range(len(columns))
-        ]
+        numeric = [not any(isinstance(row[i], str) for row in body) for i in range(len(columns))]
         kinds = [' class="number"' if number else '' for number in numeric]
         head = ''.join(f'<th{kind}>{escape(name)}</th>' for name, kind in zip(columns, kinds, strict=True))
         lines = [
@@ -134,19 +132,20 @@ class Page:
         """Add a matplotlib figure (see `new_plot`) as inline SVG, with a line under it; plots stand side by side."""
         self.parts.append(f'<figure class="plot">{svg_of(figure)}{_caption(caption)}</figure>')
 
-    def images(self, images: Iterable[tuple[np.ndarray, str]], side: int = IMAGE_SIDE) -> None:
+    def images(self, images: Iterable[tuple[np.ndarray, str]], side: int = IMAGE_SIDE, wide: bool = False) -> None:
         """Add images in a grid.
 
         Args:
             images: pairs of a BGR uint8 image [H, W, 3] (or grey [H, W]) and its caption.
             side: in pixels; an image whose longer side is larger is shrunk.
+            wide: each takes half of the page's width, not a third or less.
         """
         cells = [
             f'<figure><img src="{jpeg_uri(image, side)}" alt="{escape(caption)}">{_caption(caption)}</figure>'
             for image, caption in images
         ]
         if cells:
-            self.parts.append(f'<div class="images">{"".join(cells)}</div>')
+            self.parts.append(f'<div class="images{" wide" if wide else ""}">{"".join(cells)}</div>')
 
     def html(self) -> str:
         """Return the whole page."""
@@ -214,6 +213,15 @@ def svg_of(figure: Figure) -> str:
     svg = buffer.getvalue()
     svg = re.sub(r'<metadata>.*?</metadata>', '', svg[svg.index('<svg') :], count=1, flags=re.DOTALL)
     return re.sub(r'<g id="[^"]*">', '<g>', svg)  # an id is to be on a page once, and nothing refers to these
+
+
+def pixels_of(figure: Figure) -> np.ndarray:
+    """Return a matplotlib figure as an RGB uint8 image [H, W, 3] on a white ground."""
+    canvas = FigureCanvasAgg(figure)
+    with matplotlib.rc_context(PLOT_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', r'Glyph .* missing from')
+        canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
 
 
 def jpeg_uri(image: np.ndarray, side: int = IMAGE_SIDE) -> str:
