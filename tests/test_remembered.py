@@ -4,6 +4,7 @@ import copy
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from lib.datasets import coco_file, index, remembered
-from lib.datasets.annotations import CocoFile
+from lib.datasets.annotations import CocoFile, Share
 from lib.datasets.index import build_index
 from test_coco_file import write_image
 
@@ -108,6 +109,15 @@ def test_categories_are_remembered(folder, made, capsys):
     assert [row['name'] for row in first] == ['cat', 'cat (2)']
     write(folder, {'images': [], 'categories': [{'id': 5, 'name': 'new'}]}, LONG_AGO + 1)
     assert CocoFile(folder / 'c.json').categories() == [{'id': 5, 'name': 'new'}]
+
+
+def test_a_cold_start_reads_once(folder, made):
+    """What was read for the classes is taken over for the index of the file, or of a share of its images."""
+    for annotations in (CocoFile(str(folder / 'c.json')), Share(CocoFile(str(folder / 'c.json')), 'train', 0.5)):
+        shutil.rmtree(folder / 'cache', ignore_errors=True)
+        annotations.categories()
+        assert len(build_index(annotations, str(folder), {1: 0, 2: 1})) and len(made) == 1
+        made.clear()
 
 
 def change_file(folder):

@@ -4,6 +4,7 @@ What packs, counts or scores annotations takes an `Annotations`; it need not kno
 """
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,9 @@ from .remembered import load_packed, remembered_path, save_packed
 from .splitting import choose_at_random
 
 SETTLED = 2_000_000_000  # ns; the coarsest file times (FAT) are that far apart
+
+
+_kept: dict[str, tuple[dict, Findings]] = {}  # at most one content, see `Annotations.parse`
 
 
 class Annotations:
@@ -39,13 +43,27 @@ class Annotations:
         """Return the paths of all files that decide the content."""
         return [self.place]
 
-    def parse(self) -> tuple[dict, Findings]:
+    def load(self) -> tuple[dict, Findings]:
         """Read the content, as `read_coco` returns it, and its faults, which are not logged yet.
 
         Raises:
             UserError: there is nothing that can be used.
         """
         raise NotImplementedError
+
+    def parse(self) -> tuple[dict, Findings]:
+        """Read the content and its faults as `load` does.
+
+        A large file takes half a minute and gigabytes: what was read for the categories is taken over, once, and given
+        up when it is the turn of other annotations.
+        """
+        kept = _kept.get(self.identity()) if _kept else None
+        forget_kept()
+        return kept or self.load()
+
+    def identity(self) -> str:
+        """Return the key and the version as text."""
+        return json.dumps([self.key(), self.version()])
 
     def stamp(self) -> tuple[str, int]:
         """Return a digest of the files' names, sizes and times, and the time of the youngest in ns (0 without one)."""
@@ -99,6 +117,8 @@ class Annotations:
     def parse_categories(self) -> tuple[list[dict], Findings]:
         """Read the categories alone, as far as that is quicker, and the faults of the file."""
         content, findings = self.parse()
+        if self.version():
+            _kept[self.identity()] = content, findings
         return content['categories'], findings
 
 
@@ -107,8 +127,8 @@ class CocoFile(Annotations):
 
     is_coco = True
 
-    def parse(self) -> tuple[dict, Findings]:
-        """Read the file; see `Annotations.parse`."""
+    def load(self) -> tuple[dict, Findings]:
+        """Read the file; see `Annotations.load`."""
         return coco_file.parse_coco(self.place)
 
 
@@ -143,8 +163,8 @@ class LabelFiles(Annotations):
         """Return the paths that decide the content."""
         return self.paths
 
-    def parse(self) -> tuple[dict, Findings]:
-        """Read all files; see `Annotations.parse`."""
+    def load(self) -> tuple[dict, Findings]:
+        """Read all files; see `Annotations.load`."""
         findings = Findings(self.place)
         with collections_paused():
             return coco_file.normalise_coco(self.read_content(findings), findings), findings
@@ -187,6 +207,10 @@ class Share(Annotations):
         self.whole.report(findings)
 
     def parse(self) -> tuple[dict, Findings]:
+        """Read the content; what was kept of the whole is taken over."""
+        return self.load()
+
+    def load(self) -> tuple[dict, Findings]:
         """Read all, and keep the part.
 
         Raises:
@@ -203,6 +227,11 @@ class Share(Annotations):
         others = {image['id'] for image in content['images']} - {image['id'] for image in images}
         kept = [row for row in content['annotations'] if row.get('image_id') not in others]
         return content | {'images': images, 'annotations': kept}, findings
+
+
+def forget_kept() -> None:
+    """Give up what was kept for the next reader; the index is made, or will not be."""
+    _kept.clear()
 
 
 def _recall(kind: str, annotations: Annotations, read: Callable[[], tuple[Any, Findings]]) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..utils.errors import UserError
 from ..utils.image import default_max_pixels
-from .annotations import Annotations, CocoFile
+from .annotations import Annotations, CocoFile, forget_kept
 from .coco_file import collections_paused, name_of, read_numbers
 from .findings import Findings
 from .image_headers import (
@@ -219,6 +219,7 @@ def build_index(
     place = choice.place(annotations)
     known = load_index(place, annotations, image_dir, version) if version else None
     if known:
+        forget_kept()
         return known
     with collections_paused():
         return make_index(annotations, choice, place, version)

@@ -41,9 +41,9 @@ class PlacedCoco(CocoFile):
         """Return what distinguishes these annotations from others; see `Annotations.key`."""
         return [*super().key(), os.path.realpath(self.folder), list(self.candidates)]
 
-    def parse(self) -> tuple[dict, Findings]:
-        """Read the file; see `Annotations.parse`."""
-        content, findings = super().parse()
+    def load(self) -> tuple[dict, Findings]:
+        """Read the file; see `Annotations.load`."""
+        content, findings = super().load()
         names = [image['file_name'] for image in content['images'] if 'file_name' in image]
         place = self.image_place(names)
         located = locate_images(self.folder / place, names)
