@@ -49,7 +49,7 @@ class Annotations(get_dataset('coco', 'ctdet')):
         self.made_up = index
         super().__init__(opt, 'train')
 
-    def read(self, annotation_file: str) -> AnnotationIndex:
+    def read(self, annotations: object) -> AnnotationIndex:
         return self.made_up
 
     def __getitem__(self, index: int) -> float:

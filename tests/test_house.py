@@ -41,6 +41,7 @@ LATE = {
     ('opts', 'models.checkpoints'): 'torch',
     ('opts', 'datasets.dataset_factory'): 'torch',
     ('opts', 'datasets.source_factory'): 'numpy and the readers of data',
+    ('datasets.source_factory', 'datasets.dataset.formats'): 'cv2 and the readers of other formats',
     ('utils.launch', 'utils.ranks'): 'torch, and one process needs none',
     ('datasets.image_headers', 'datasets.loaders'): 'torch, which the converters do without',
     ('__init__', 'detectors.detector_factory'): 'import centernet is quick',

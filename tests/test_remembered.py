@@ -4,6 +4,7 @@ import copy
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from lib.datasets import coco_file, index, remembered
-from lib.datasets.coco_file import read_categories
+from lib.datasets.annotations import CocoFile, Share
 from lib.datasets.index import build_index
 from test_coco_file import write_image
 
@@ -69,8 +70,7 @@ def made(monkeypatch):
     """How often a file was parsed."""
     parsed = []
     real = coco_file.parse_coco
-    for module in (coco_file, index):
-        monkeypatch.setattr(module, 'parse_coco', lambda path: parsed.append(path) or real(path))
+    monkeypatch.setattr(coco_file, 'parse_coco', lambda path: parsed.append(path) or real(path))
     return parsed
 
 
@@ -104,11 +104,20 @@ def test_faults_of_the_text_are_said_again(folder, made, capsys):
 
 def test_categories_are_remembered(folder, made, capsys):
     """Own data's classes, with the faults of the file."""
-    first, first_said = read_categories(folder / 'c.json'), said(capsys)
-    assert read_categories(folder / 'c.json') == first and said(capsys) == first_said and len(made) == 1
+    first, first_said = CocoFile(folder / 'c.json').categories(), said(capsys)
+    assert CocoFile(folder / 'c.json').categories() == first and said(capsys) == first_said and len(made) == 1
     assert [row['name'] for row in first] == ['cat', 'cat (2)']
     write(folder, {'images': [], 'categories': [{'id': 5, 'name': 'new'}]}, LONG_AGO + 1)
-    assert read_categories(folder / 'c.json') == [{'id': 5, 'name': 'new'}]
+    assert CocoFile(folder / 'c.json').categories() == [{'id': 5, 'name': 'new'}]
+
+
+def test_a_cold_start_reads_once(folder, made):
+    """What was read for the classes is taken over for the index of the file, or of a share of its images."""
+    for annotations in (CocoFile(str(folder / 'c.json')), Share(CocoFile(str(folder / 'c.json')), 'train', 0.5)):
+        shutil.rmtree(folder / 'cache', ignore_errors=True)
+        annotations.categories()
+        assert len(build_index(annotations, str(folder), {1: 0, 2: 1})) and len(made) == 1
+        made.clear()
 
 
 def change_file(folder):
@@ -191,7 +200,7 @@ def test_a_folder_that_cannot_be_written_costs_a_note(folder, capsys, monkeypatc
     (folder / 'no').write_text('a file')
     monkeypatch.setenv('XDG_CACHE_HOME', str(folder / 'no'))
     first = build(folder)
-    read_categories(folder / 'c.json')
+    CocoFile(folder / 'c.json').categories()
     assert same(build(folder), first)
     assert sum(line.startswith('note:') for line in said(capsys)) == 1
 

@@ -85,6 +85,13 @@ def has_head(name: str) -> Any:
     return lambda task: name in task.heads
 
 
+def divided_data(opt: Namespace) -> str:
+    """Return the reason why `--val_share` does not act, if it does not."""
+    from .datasets.source_factory import is_divided
+
+    return 'does not act on data that are divided already' if is_divided(opt.dataset) else ''
+
+
 def fixed_heads(opt: Namespace) -> str:
     """Return the reason why `--head_conv` does not act, if it does not."""
     width = family_of(opt.arch).fixed_head_conv
@@ -104,7 +111,17 @@ class Options(Namespace):
 
     # experiment
     dataset: str = option(
-        '', "coco | coco_hp | kitti | pascal, or a folder of your own; '' is the task's own", group='experiment'
+        '',
+        "coco | coco_hp | kitti | pascal, or a folder of your own (COCO, YOLO, VOC, labelme); '' is the task's own",
+        group='experiment',
+    )
+    val_share: float = option(
+        0.2,
+        'part of the images that validates, where own data are not divided: always the same images',
+        group='experiment',
+        check=Check(lambda value: 0 < value < 1, 'a number over 0 and under 1'),
+        programs=(MAIN, TEST),
+        idle=divided_data,
     )
     exp_id: str = option(
         'default',
@@ -534,8 +551,8 @@ MODEL_OPTIONS = tuple(name for name, row in ALL_ROWS.items() if row.in_checkpoin
 
 
 EXAMPLES = """\
-{where}without --dataset the task's own is taken, from where data/README.md says; FOLDER, data of yours, holds
-annotations/train.json, annotations/val.json in COCO format and images/:
+{where}without --dataset the task's own is taken, from where data/README.md says; FOLDER is data of yours, in COCO,
+YOLO, VOC or labelme format as their tools write it:
 {tasks}
   toy data    {toy} {up}data/toy --task TASK
               {train} TASK --dataset {up}data/toy --pretrained none    (ddd: --data_dir {up}data/toy)
@@ -617,6 +634,7 @@ class opts:
         if opt.resume and program == MAIN:
             take_run_options(opt, launch)
         check_names(opt)
+        adopt_val_share(opt)
         adopt_model_options(opt)
         adopt_decoder_options(opt)
         derive_options(opt, launch)
@@ -829,6 +847,14 @@ def take_run_options(opt: Options, launch: Launch) -> None:
     set_values(opt, {name: value for name, value in kept.items() if name not in opt.given})
     if changes:
         logger.info('resumed with other options than the run had: %s', ', '.join(changes))
+
+
+def adopt_val_share(opt: Options) -> None:
+    """Take `--val_share` from the run of the checkpoint, unless it is given: others may be images that were learnt."""
+    kept = opt.facts.get('options', {}).get('val_share')
+    row = ALL_ROWS['val_share']
+    if 'val_share' not in opt.given and isinstance(kept, float) and row.check is not None and row.check.passes(kept):
+        opt.val_share = kept
 
 
 def adopt_model_options(opt: Options) -> None:

@@ -8,10 +8,10 @@ import contextlib
 import functools
 import gc
 import hashlib
+import logging
 import math
 import os
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,29 @@ from typing import Any
 from ..utils.errors import UserError
 from ..utils.files import read_json
 from .findings import Findings
-from .remembered import load_packed, remembered_path, save_packed
 
 LISTS = ('images', 'annotations', 'categories')
 INTEGER = re.compile(r'[+-]?[0-9]{1,19}(\.0*)?')  # also as pandas writes it in a column with gaps: 1.0
 TEXT_IDS = 1 << 52  # ids of texts lie from here to twice it: no other id is likely to, and a float64 holds them
-SETTLED = 2_000_000_000  # ns; the coarsest file times (FAT) are that far apart
 # The modules whose code decides what is read of a file.
-READERS = ('coco_file.py', 'index.py', 'image_headers.py', 'findings.py', 'remembered.py', '../utils/files.py')
+READERS = (
+    *('coco_file.py', 'annotations.py', 'splitting.py', 'index.py', 'image_headers.py', 'findings.py', 'remembered.py'),
+    *('conversion.py', 'yolo_files.py', 'yolo_folder.py', 'voc_files.py', 'labelme_files.py'),
+    '../utils/files.py',
+)
+ABSENT = (-1, -1)  # the stamp of a file that is not there
 LARGEST_SIDE = 1_000_000  # pixels
 FLAGS = {'': 0, '0': 0, 'false': 0, 'no': 0, '1': 1, 'true': 1, 'yes': 1}
 
-_parsed: dict[tuple, tuple[dict, Findings]] = {}  # at most one file, see `keep_parsed`
-_reported: set[tuple] = set()  # versions of files whose findings this process has reported
+logger = logging.getLogger(__name__)
+
+_reported: set[tuple[str, str]] = set()  # versions of files, and the lines about them that this process has logged
 
 
 def read_coco(path: str | os.PathLike, **needed: tuple[str, ...]) -> dict:
     """Read and normalise a COCO-format file.
 
-    Faults in it are logged, once for each file.
+    Faults in it are logged, once for each version of the file.
 
     Args:
         path: the file.
@@ -53,58 +57,16 @@ def read_coco(path: str | os.PathLike, **needed: tuple[str, ...]) -> dict:
     coco, findings = parse_coco(path)
     for key, names in needed.items():
         coco[key] = [row for row in coco[key] if _has_all(row, names, key, findings)]
-    report_once(path, findings)
+    report_once(f'{os.path.realpath(path)} {file_stamp(path)}', findings)
     return coco
-
-
-def read_categories(path: str | os.PathLike) -> list[dict]:
-    """Return the categories of a COCO-format file, as `read_coco` does.
-
-    They are remembered between starts, with the faults of the file, which are logged once for each file.
-
-    Raises:
-        UserError: as `read_coco`.
-    """
-    version = file_version(path)
-    place = remembered_path('categories', os.path.realpath(path))
-    known = load_packed(place) if version else None
-    if known and known[1]['version'] == version:
-        notes = known[1]
-        report_once(path, Findings.from_json(os.fspath(path), notes['findings']))
-        return notes['categories']
-    coco, findings = parse_coco(path)
-    report_once(path, findings)
-    if version:
-        keep_parsed(path, version, coco, findings)
-        notes = {'version': version, 'categories': coco['categories'], 'findings': findings.to_json()}
-        save_packed(place, {}, notes)
-    return coco['categories']
-
-
-def keep_parsed(path: str | os.PathLike, version: list, coco: dict, findings: Findings) -> None:
-    """Keep what was read of a file for `parse_coco` of the same version, in place of what was kept before."""
-    forget_parsed()
-    _parsed[(os.path.realpath(path), *version)] = coco, findings
-
-
-def forget_parsed() -> None:
-    """Give up what was kept of a file; its index is made, or will not be."""
-    _parsed.clear()
 
 
 def parse_coco(path: str | os.PathLike) -> tuple[dict, Findings]:
     """Read and normalise a COCO-format file; return its content, as `read_coco` does, and its faults, not yet logged.
 
-    A large file takes half a minute and gigabytes: what `read_categories` has just read is taken over, once, and given
-    up when it is another file's turn.
-
     Raises:
         UserError: as `read_coco`.
     """
-    kept = _parsed.pop((os.path.realpath(path), *(file_version(path) or [])), None)
-    forget_parsed()
-    if kept:
-        return kept
     if not Path(path).exists():
         raise UserError(f"annotation file '{path}' is missing: see data/README.md for where datasets lie")
     findings = Findings(os.fspath(path))
@@ -112,26 +74,20 @@ def parse_coco(path: str | os.PathLike) -> tuple[dict, Findings]:
         return normalise_coco(read_json(path, findings.remark), findings), findings
 
 
-def report_once(path: str | os.PathLike, findings: Findings) -> None:
-    """Log what was found in a file, once for each version of it in this process."""
-    status = os.stat(path)
-    version = (os.path.realpath(path), status.st_size, status.st_mtime_ns)
-    if version not in _reported:
-        _reported.add(version)
-        findings.report()
-
-
-def file_version(path: str | os.PathLike) -> list | None:
-    """Return what decides whether a file is still the one that was read: its size, its time and the reader's code.
-
-    None for no file, and for one that was written a moment ago: it could change once more at what its file system
-    takes for the same time.
-    """
+def file_stamp(path: str | os.PathLike) -> tuple[int, int]:
+    """Return the bytes and the modification time in ns of a file; `ABSENT` where there is none."""
     if not os.path.isfile(path):
-        return None
+        return ABSENT
     status = os.stat(path)
-    settled = time.time_ns() - status.st_mtime_ns > SETTLED
-    return [status.st_size, status.st_mtime_ns, reader_version()] if settled else None
+    return status.st_size, status.st_mtime_ns
+
+
+def report_once(version: str, findings: Findings) -> None:
+    """Log what was found, each line once for each version of the files in this process."""
+    for line in findings.lines():
+        if (version, line) not in _reported:
+            _reported.add((version, line))
+            logger.warning('%s', line)
 
 
 @functools.cache

@@ -1,21 +1,21 @@
-"""The converters' common part: measuring and splitting images, checking boxes, writing an own-data folder."""
+"""The common part of readers of other formats and converters: measuring images, checking boxes, writing COCO's form."""
 
 import filecmp
 import logging
 import math
 import os
-import random
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..utils.cli import track
 from ..utils.errors import UserError
 from ..utils.files import atomic_path, read_json, read_text, refuse_replacing, write_json
 from .findings import Findings, printable
-from .image_headers import OK, TOO_LARGE, limit_pixels, read_header
+from .image_headers import OK, TOO_LARGE, Header, limit_pixels, read_header, read_headers
+from .splitting import choose_at_random
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,22 @@ MOST_LOST = 0.1  # a conversion that leaves out a larger part of what it reads h
 MARK = 'made_by'  # key of annotation files under which their maker is kept
 
 
+class AnnotatedObject(NamedTuple):
+    """An object of an image.
+
+    Attributes:
+        key: its class, the key under which `to_coco` has the name.
+        box: x1 y1 x2 y2 in 0-based pixels, inside the image and not empty.
+        difficult: VOC's flag: a detection of it is neither right nor wrong.
+        keypoints: x, y and v of each joint in a flat list, as COCO has them; None without joints.
+    """
+
+    key: Any
+    box: list[float]
+    difficult: bool = False
+    keypoints: list[float] | None = None
+
+
 @dataclass
 class AnnotatedImage:
     """An image file with its objects.
@@ -32,14 +48,13 @@ class AnnotatedImage:
     Attributes:
         path: the file.
         width, height: in pixels.
-        objects: `(class, [x1, y1, x2, y2] in 0-based pixels, difficult)`, inside the image and not empty; the class is
-            the key under which `write_own_data` has its name.
+        objects: in the order of their file.
     """
 
     path: Path
     width: int
     height: int
-    objects: list[tuple[Any, list[float], bool]] = field(default_factory=list)
+    objects: list[AnnotatedObject] = field(default_factory=list)
 
 
 class Tally:
@@ -78,19 +93,34 @@ class Tally:
         """
         if not self.used:
             raise UserError(
-                f"nothing to convert in '{self.findings.source}': none of its {self.lost} {self.what} can be used; "
+                f"nothing to learn in '{self.findings.source}': none of its {self.lost} {self.what} can be used; "
                 + self._looks(expected)
             )
 
     def require_most_used(self, expected: str) -> None:
         """Raise a UserError, with what the others look like, if more than `MOST_LOST` are left out or doubtful."""
+        for line in self.losses(expected, 'were left out of what was written'):
+            raise UserError(line)
+
+    def remark_losses(self, expected: str) -> None:
+        """Refuse entries of which none is used, and add a remark if more than `MOST_LOST` are left out or doubtful.
+
+        Raises:
+            UserError: there are entries, and none can be used.
+        """
+        if self.lost:
+            self.require_used(expected)
+        for line in self.losses(expected, 'are left out'):
+            self.findings.remark(f"'{self.findings.source}': {line}")
+
+    def losses(self, expected: str, fate: str) -> list[str]:
+        """Return a line each if more than `MOST_LOST` of the entries are left out (`fate` says so) or doubtful."""
         total = self.used + self.lost
-        for number, fate in (
-            (self.lost, 'were left out of what was written'),
-            (self.doubtful, 'may have been misunderstood'),
-        ):
-            if number > MOST_LOST * total:
-                raise UserError(f'{number} of {total} {self.what} {fate}; {self._looks(expected)}')
+        return [
+            f'{number} of {total} {self.what} {what}; {self._looks(expected)}'
+            for number, what in ((self.lost, fate), (self.doubtful, 'may have been misunderstood'))
+            if number > MOST_LOST * total
+        ]
 
     def _looks(self, expected: str) -> str:
         shown = ', '.join(f"'{text}'" for text in self.examples) or 'nothing'
@@ -107,7 +137,7 @@ def clip_box(box: Sequence[float], width: int, height: int) -> list[float] | Non
 
 
 def split_randomly(names: Sequence[T], val_fraction: float, seed: int) -> dict[str, list[T]]:
-    """Draw a random part for validation, the same for the same names and seed.
+    """Divide images as `choose_at_random` does, by their places below the folder that holds them all.
 
     Returns:
         `{'train': [...], 'val': [...]}`.
@@ -115,16 +145,13 @@ def split_randomly(names: Sequence[T], val_fraction: float, seed: int) -> dict[s
     Raises:
         UserError: the fraction is not between 0 and 1, or there are not two names to divide.
     """
-    if not 0 < val_fraction < 1:
-        raise UserError(f'--val_fraction is over 0 and under 1, found {val_fraction}')
-    if len(names) < 2:
-        raise UserError(f'a split needs 2 or more usable images, found {len(names)}')
-    num_val = max(math.ceil(len(names) * val_fraction - 0.5), 1)  # a half goes to train
-    num_val = min(num_val, len(names) - 1)
-    chosen = set(random.Random(seed).sample(sorted(names), num_val))
+    places = {name: Path(os.path.abspath(name)) for name in names}
+    root = os.path.commonpath([place.parent for place in places.values()]) if places else ''
+    below = {name: place.relative_to(root).as_posix() for name, place in places.items()}
+    chosen = choose_at_random(list(below.values()), val_fraction, '--val_fraction', seed)
     return {
-        'train': [name for name in names if name not in chosen],
-        'val': [name for name in names if name in chosen],
+        'train': [name for name in names if below[name] not in chosen],
+        'val': [name for name in names if below[name] in chosen],
     }
 
 
@@ -203,6 +230,7 @@ def write_own_data(
     classes: Mapping[Any, str],
     link: bool,
     tool: str,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `annotations/SPLIT.json` for each split, and `images/`.
 
@@ -215,6 +243,7 @@ def write_own_data(
         classes: names of the classes by the keys that the objects have; category ids are 1, 2, ... in that order.
         link: make symbolic links to the images instead of copies.
         tool: name of the program, which is kept in the annotation files.
+        facts: what each category has beside its id and name, such as `keypoints`.
 
     Raises:
         UserError: a split has no image, no object is left, an image lies where the output goes, or an annotation file
@@ -231,7 +260,7 @@ def write_own_data(
         if place in Path(os.path.realpath(path)).parents:
             raise UserError(f"OUTPUT: '{output}' holds the image '{path}', which is read; name another folder")
     file_names = _free_names(paths, place)
-    contents = {split: _to_coco(images, classes, file_names) for split, images in splits.items()}
+    contents = {split: to_coco(images, classes, file_names, facts) for split, images in splits.items()}
     if not any(content['annotations'] for content in contents.values()):
         raise UserError(
             f'nothing to convert: no object of the classes {", ".join(classes.values()) or "(none)"} was found'
@@ -245,8 +274,22 @@ def write_own_data(
         logger.info('%s: %s', path, numbers)
 
 
-def _to_coco(images: Sequence[AnnotatedImage], classes: Mapping[Any, str], file_names: Mapping[Path, str]) -> dict:
-    """Convert images to a COCO object; image ids count through `file_names`, so they differ between splits."""
+def to_coco(
+    images: Sequence[AnnotatedImage],
+    classes: Mapping[Any, str],
+    file_names: Mapping[Path, str],
+    facts: Mapping[str, Any] | None = None,
+) -> dict:
+    """Convert images to a COCO object.
+
+    Args:
+        images: the images.
+        classes: names of the classes by the keys that the objects have; category ids are 1, 2, ... in that order.
+            Objects of other classes are left out.
+        file_names: the names of the image files, by their paths. Ids of images count through it, so they differ between
+            splits that share it.
+        facts: what each category has beside its id and name, such as `keypoints`.
+    """
     image_ids = {path: i for i, path in enumerate(file_names, start=1)}
     category_ids = {key: i for i, key in enumerate(classes, start=1)}
     rows: list[dict] = []
@@ -254,12 +297,26 @@ def _to_coco(images: Sequence[AnnotatedImage], classes: Mapping[Any, str], file_
     for image in images:
         image_id = image_ids[image.path]
         rows.append({'id': image_id, 'file_name': file_names[image.path], 'width': image.width, 'height': image.height})
-        for key, box, difficult in image.objects:
-            if key in category_ids:
-                ids = {'id': len(annotations) + 1, 'image_id': image_id, 'category_id': category_ids[key]}
-                annotations.append(ids | coco_box(box) | {'ignore': int(difficult)})
-    categories = [{'id': i, 'name': classes[key]} for key, i in category_ids.items()]
+        for found in image.objects:
+            if found.key in category_ids:
+                ids = {'id': len(annotations) + 1, 'image_id': image_id, 'category_id': category_ids[found.key]}
+                row = ids | coco_box(found.box) | {'ignore': int(found.difficult)}
+                if found.keypoints is not None:
+                    row['keypoints'] = found.keypoints
+                    row['num_keypoints'] = sum(v > 0 for v in found.keypoints[2::3])
+                annotations.append(row)
+    categories = [{'id': i, 'name': classes[key], **(facts or {})} for key, i in category_ids.items()]
     return {'images': rows, 'annotations': annotations, 'categories': categories}
+
+
+def names_below(folder: Path, paths: Iterable[Path]) -> dict[Path, str]:
+    """Return the names of files as seen from a folder: with slashes, and from the root where they lie elsewhere."""
+    inside = os.path.abspath(folder)
+    names = {path: os.path.abspath(path) for path in paths}
+    return {
+        path: Path(name).relative_to(inside).as_posix() if Path(inside) in Path(name).parents else name
+        for path, name in names.items()
+    }
 
 
 def coco_box(box: Sequence[float]) -> dict:
@@ -291,8 +348,18 @@ def _numbered(path: Path, number: int) -> str:
 # --------------------------------------------------------------------------------------------- images and boxes
 
 
+def headers_of(folder: Path, paths: Sequence[Path]) -> dict[Path, Header]:
+    """Read the headers of image files in a folder (or elsewhere), which are remembered between starts."""
+    names = names_below(folder, paths)
+    return dict(zip(paths, read_headers(os.path.abspath(folder), [names[path] for path in paths]), strict=True))
+
+
 def measure_image(
-    path: Path, findings: Findings, stated: tuple[int, int] | None = None, upright: bool = False
+    path: Path,
+    findings: Findings,
+    stated: tuple[int, int] | None = None,
+    upright: bool = False,
+    header: Header | None = None,
 ) -> AnnotatedImage | None:
     """Read an image's size from its header.
 
@@ -304,11 +371,12 @@ def measure_image(
         findings: receives a damaged file, and one whose size is not the `stated` one.
         stated: (width, height) in the annotations, if they have it.
         upright: the annotations are of the image as it is shown.
+        header: the file's, where it has been read.
 
     Returns:
         The image without objects yet; None if the file is damaged.
     """
-    header = limit_pixels(read_header(str(path)))
+    header = header or limit_pixels(read_header(str(path)))
     if header.state != OK:
         reason = 'of more pixels than can be read' if header.state == TOO_LARGE else 'unreadable or cut short'
         findings.add(f'images left out, {reason}', path)
@@ -328,6 +396,7 @@ def add_object(
     name: str,
     text: str = '',
     difficult: bool = False,
+    keypoints: list[float] | None = None,
 ) -> None:
     """Give an image an object, or count it as left out if its box cannot be used.
 
@@ -338,11 +407,11 @@ def add_object(
         tally: counts the object.
         name: what messages call the object.
         text: what its file says, for messages.
-        difficult: VOC's flag.
+        difficult, keypoints: as `AnnotatedObject` has them.
     """
     inside = clip_box(box, image.width, image.height)
     if inside is None:
         tally.lose('boxes left out, empty, inverted, outside the image or not finite', name, text)
     else:
         tally.use()
-        image.objects.append((key, inside, difficult))
+        image.objects.append(AnnotatedObject(key, inside, difficult, keypoints))

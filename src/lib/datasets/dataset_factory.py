@@ -30,7 +30,7 @@ def get_dataset(dataset: str, task: str) -> type[Sample]:
     check_dataset_name(dataset, task)
     sample = sample_factory[task]
     built_in = source_factory.get(dataset)
-    source = built_in() if built_in else Custom(dataset, sample.choose_categories)
+    source = built_in() if built_in else Custom(dataset, sample.choose_categories, TASKS[task].needs)
 
     class SourceSample(sample):  # type: ignore[valid-type, misc]  # a class is chosen at run time
         def __reduce__(self) -> tuple:

@@ -31,6 +31,12 @@ class Findings:
         if len(self.names[kind]) < SHOWN:
             self.names[kind].append(printable(name))
 
+    def take(self, other: 'Findings', ending: str) -> None:
+        """Add the findings of another source, whose kinds get an ending that says which."""
+        for kind, count in other.counts.items():
+            self.counts[kind + ending] += count
+            self.names[kind + ending] = (self.names[kind + ending] + other.names[kind])[:SHOWN]
+
     def remark(self, line: str) -> None:
         """Add a line about the source as a whole."""
         self.remarks.append(line)
@@ -39,13 +45,18 @@ class Findings:
         """Return the number of findings of all kinds."""
         return sum(self.counts.values())
 
-    def report(self) -> None:
-        """Log the remarks, and a line for each kind: how many, and the first five names."""
-        for line in self.remarks:
-            logger.warning('%s', line)
+    def lines(self) -> list[str]:
+        """Return the remarks, and a line for each kind: how many, and the first five names."""
+        lines = [*self.remarks]
         for kind, count in self.counts.items():
             shown = ', '.join(self.names[kind]) + (', ...' if count > SHOWN else '')
-            logger.warning('data check: %s: %d %s: %s', printable(self.source), count, printable(kind), shown)
+            lines.append(f'data check: {printable(self.source)}: {count} {printable(kind)}: {shown}')
+        return lines
+
+    def report(self) -> None:
+        """Log all lines."""
+        for line in self.lines():
+            logger.warning('%s', line)
 
     def to_json(self) -> dict:
         """Return what a report needs as JSON holds it."""

@@ -1,4 +1,4 @@
-"""Annotations of a COCO-format file, checked once and held packed.
+"""Annotations of a dataset, checked once and held packed.
 
 Everything a sample needs lies in a few numpy arrays instead of millions of Python objects: worker processes
 share their pages, and the annotations of an image are a slice.
@@ -17,7 +17,8 @@ import numpy as np
 
 from ..utils.errors import UserError
 from ..utils.image import default_max_pixels
-from .coco_file import collections_paused, file_version, forget_parsed, name_of, parse_coco, read_numbers, report_once
+from .annotations import Annotations, CocoFile, forget_kept
+from .coco_file import collections_paused, name_of, read_numbers
 from .findings import Findings
 from .image_headers import (
     DAMAGED,
@@ -160,7 +161,7 @@ class AnnotationIndex:
 
 @dataclass(frozen=True)
 class Choice:
-    """Choice of what is packed of a COCO-format file: the arguments of `build_index`."""
+    """Choice of what is packed of annotations: the arguments of `build_index`."""
 
     image_dir: str
     class_of: Mapping[int, int]
@@ -169,11 +170,11 @@ class Choice:
     other_categories: frozenset[int]
     max_pixels: int
 
-    def place(self, path: str) -> Path:
-        """Return the cache file of the index of an annotation file."""
+    def place(self, annotations: Annotations) -> Path:
+        """Return the cache file of the index of annotations."""
         return remembered_path(
             'index',
-            os.path.realpath(path),
+            annotations.key(),
             os.path.realpath(self.image_dir),
             *(sorted(each.items()) for each in (self.class_of, self.fields, self.image_fields)),
             sorted(self.other_categories),
@@ -182,7 +183,7 @@ class Choice:
 
 
 def build_index(
-    path: str,
+    annotations: Annotations | str,
     image_dir: str,
     class_of: Mapping[int, int],
     fields: Mapping[str, tuple[int, ...]] | None = None,
@@ -190,18 +191,18 @@ def build_index(
     other_categories: frozenset[int] = frozenset(),
     max_pixels: int = 0,
 ) -> AnnotationIndex:
-    """Read, check and pack a COCO-format file, or map what was packed of it before.
+    """Read, check and pack annotations, or map what was packed of them before.
 
-    The index is remembered between starts in the user's cache folder (see `remembered.py`), as long as neither the
-    file nor an image of it changes: then its arrays are mapped from there, read-only, and all processes of a machine
+    The index is remembered between starts in the user's cache folder (see `remembered.py`), as long as neither one of
+    their files nor an image changes: then its arrays are mapped from there, read-only, and all processes of a machine
     share them. Several that start at once with nothing remembered each make it; of ranks, one should come first.
 
     Broken input is named and counted; images that cannot be used are left out, objects that cannot keep
     their slot but are marked invalid. Crowds (`iscrowd`) are objects as any other, as published [keep].
 
     Args:
-        path: annotation file.
-        image_dir: folder of its images.
+        annotations: the annotations, or the path of a COCO-format file.
+        image_dir: folder of the images.
         class_of: category id -> 0-based class (or a negative, ignored kind).
         fields: annotation key -> shape of its value, to be packed too; NaN where an annotation has none.
         image_fields: image key -> shape, likewise.
@@ -211,32 +212,35 @@ def build_index(
     Raises:
         UserError: the file or folder is missing or not COCO format, or no image is left.
     """
+    if isinstance(annotations, str):
+        annotations = CocoFile(annotations)
     choice = Choice(image_dir, class_of, fields or {}, image_fields or {}, other_categories, max_pixels)
-    version = file_version(path)
-    place = choice.place(path)
-    known = load_index(place, path, image_dir, version) if version else None
+    version = annotations.version()
+    place = choice.place(annotations)
+    known = load_index(place, annotations, image_dir, version) if version else None
     if known:
-        forget_parsed()
+        forget_kept()
         return known
     with collections_paused():
-        return make_index(path, choice, place, version)
+        return make_index(annotations, choice, place, version)
 
 
-def make_index(path: str, choice: Choice, place: Path, version: list | None) -> AnnotationIndex:
-    """Read, check and pack a COCO-format file, and remember the index.
+def make_index(annotations: Annotations, choice: Choice, place: Path, version: list | None) -> AnnotationIndex:
+    """Read, check and pack annotations, and remember the index.
 
     Args:
-        path: annotation file.
+        annotations: the annotations.
         choice: what is packed.
         place: the cache file.
-        version: of the annotation file, as `file_version` returns it; None to remember nothing.
+        version: of the annotations, as `Annotations.version` returns it; None to remember nothing.
 
     Raises:
         UserError: as `build_index`.
     """
     image_dir = choice.image_dir
-    coco, faults = parse_coco(path)
-    report_once(path, faults)
+    path = annotations.place
+    coco, faults = annotations.parse()
+    annotations.report(faults)
     if version is None:
         return pack_index(path, coco, choice, Findings(path))
     looked_for = names_looked_for(image_dir, [image['file_name'] for image in coco['images'] if 'file_name' in image])
@@ -248,14 +252,14 @@ def make_index(path: str, choice: Choice, place: Path, version: list | None) -> 
     return map_index(place, version) or index
 
 
-def load_index(place: Path, path: str, image_dir: str, version: list) -> AnnotationIndex | None:
+def load_index(place: Path, annotations: Annotations, image_dir: str, version: list) -> AnnotationIndex | None:
     """Map the index that `build_index` has remembered, and log again what was found when it was made.
 
     Args:
         place: the cache file.
-        path: annotation file.
-        image_dir: folder of its images.
-        version: of the annotation file, as `file_version` returns it.
+        annotations: the annotations.
+        image_dir: folder of the images.
+        version: of the annotations, as `Annotations.version` returns it.
 
     Returns:
         The index, its arrays read-only; None where there is none, it is damaged or of another version, or an image
@@ -268,8 +272,8 @@ def load_index(place: Path, path: str, image_dir: str, version: list) -> Annotat
     looked_for = [os.fsdecode(name) for name in arrays.pop('looked_for').tolist()]
     if not np.array_equal(folder_state(image_dir, looked_for), arrays.pop('state')):
         return None
-    report_once(path, Findings.from_json(path, notes['faults']))
-    Findings.from_json(path, notes['findings']).report()
+    annotations.report(Findings.from_json(annotations.place, notes['faults']))
+    Findings.from_json(annotations.place, notes['findings']).report()
     return AnnotationIndex.from_arrays(arrays)
 
 
@@ -285,11 +289,11 @@ def pack_names(names: Sequence[str]) -> np.ndarray:
 
 
 def pack_index(path: str, coco: dict, choice: Choice, findings: Findings) -> AnnotationIndex:
-    """Check and pack the content of a COCO-format file, as `build_index` does.
+    """Check and pack annotations, as `build_index` does.
 
     Args:
-        path: the file, for messages.
-        coco: its content, as `read_coco` returns it.
+        path: their file or folder, for messages.
+        coco: their content, as `read_coco` returns it.
         choice: what is packed.
         findings: receives what is left out; it is reported.
 

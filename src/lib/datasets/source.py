@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from .annotations import Annotations, CocoFile
+
 if TYPE_CHECKING:
     from ..opts import Options
     from .index import AnnotationIndex
@@ -64,8 +66,15 @@ class Source:
         """Return annotation files beyond the one of `split` that belong to it too, of images in the same folder."""
         return []
 
-    def check_file(self, path: str) -> None:
-        """Raise a `UserError` if an annotation file contradicts the facts."""
+    def annotations_of(self, opt: 'Options', split: str, variant: str = '') -> list[Annotations]:
+        """Return the annotations of a split, and after them further ones that belong to it too.
+
+        By default these are the COCO-format files that `locate` and `further_files` name.
+        """
+        return [CocoFile(path) for path in (self.locate(opt, split, variant)[0], *self.further_files(opt, split))]
+
+    def check(self, annotations: Annotations) -> None:
+        """Raise a `UserError` if annotations contradict the facts."""
 
     def arrange(self, index: 'AnnotationIndex', split: str) -> 'AnnotationIndex':
         """Choose and order the images of a split; by default all, in the file's order."""

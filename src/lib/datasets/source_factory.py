@@ -40,7 +40,9 @@ def check_dataset_name(dataset: str, task: str) -> None:
             served = [name for name in TASKS if serves(source, name)]
             raise UserError(f"dataset '{dataset}' serves {', '.join(served)}, not {task}")
     elif os.path.isdir(dataset):
-        annotation_file(dataset)
+        from .dataset.formats import open_folder
+
+        open_folder(dataset)
     else:
         names = sorted(source_factory)
         raise UserError(
@@ -49,14 +51,10 @@ def check_dataset_name(dataset: str, task: str) -> None:
         )
 
 
-def annotation_file(folder: str) -> str:
-    """Return the file from which the classes of a folder of own data are read: train.json, or else val.json.
+def is_divided(dataset: str) -> bool:
+    """Return whether a dataset says itself which images validate; all but folders of own data do."""
+    if dataset in source_factory or not os.path.isdir(dataset):
+        return True
+    from .dataset.formats import open_folder
 
-    Raises:
-        UserError: the folder has neither.
-    """
-    files = [os.path.join(folder, 'annotations', f'{split}.json') for split in ('train', 'val')]
-    for path in files:
-        if os.path.exists(path):
-            return path
-    raise UserError(f"own data in '{folder}' needs '{files[0]}' and '{files[1]}' (COCO format)")
+    return open_folder(dataset).divides()

@@ -14,8 +14,8 @@ from ..utils.errors import UserError
 from ..utils.files import write_json
 from ..utils.rows import Box
 from ..utils.words import plural
+from .annotations import Annotations
 from .categories import Categories
-from .coco_file import read_coco
 from .evaluation.metric import Columns, Metric, Results
 from .evaluation.metric_factory import create_metric
 from .index import AnnotationIndex, build_index
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+GROUND_TRUTH = 'ground_truth.json'
 # Facts of a source that the dataset's class has too.
 SOURCE_FACTS = (
     *('class_names', 'num_classes', 'cat_ids', 'default_resolution', 'mean', 'std'),
@@ -47,7 +48,8 @@ class TaskDataset(Dataset):
 
     Attributes:
         opt, split: options, and 'train', 'val' or 'test'.
-        annotation_file, image_dir: paths.
+        annotation_file, image_dir: paths; where the annotations lie in many files, the first is that of their folder.
+        annotations: what the split's annotations are read from.
         index: the images and their objects, checked.
         metric: the metric that `run_eval` scores with.
     """
@@ -86,8 +88,9 @@ class TaskDataset(Dataset):
         self.opt, self.split = opt, split
         self.metric = self.create_metric(opt.eval_metric, self.source.label_folder(opt))
         self.annotation_file, self.image_dir = self.source.locate(opt, split, self.annotation_variant)
-        files = [self.annotation_file, *self.source.further_files(opt, split)]
-        index = self.source.arrange(reduce(AnnotationIndex.join, map(self.read, files)), split)
+        parts = self.source.annotations_of(opt, split, self.annotation_variant)
+        self.annotations = parts[0]
+        index = self.source.arrange(reduce(AnnotationIndex.join, map(self.read, parts)), split)
         self.index = self.check_objects(index)
         self.max_objs = self.source.slots(self.index)
         num_objects = int(self.index.valid.sum())
@@ -157,12 +160,12 @@ class TaskDataset(Dataset):
 
     # ------------------------------------------------------------------------------------------------- reading
 
-    def read(self, annotation_file: str) -> AnnotationIndex:
-        """Check and pack one annotation file."""
-        self.check_file(annotation_file)
-        self.source.check_file(annotation_file)
+    def read(self, annotations: Annotations) -> AnnotationIndex:
+        """Check and pack one part of the annotations."""
+        self.check_file(annotations.place)
+        self.source.check(annotations)
         return build_index(
-            annotation_file,
+            annotations,
             self.image_dir,
             self.cat_ids,
             self.annotation_fields(),
@@ -208,8 +211,8 @@ class TaskDataset(Dataset):
         return self.metric.is_headline(name)
 
     def ground_truth(self) -> dict:
-        """Return the annotation file as a COCO dict, without the images and objects that the check left out."""
-        coco = read_coco(self.annotation_file)
+        """Return the annotations as a COCO dict, without the images and objects that the check left out."""
+        coco = self.annotations.read()
         ids = set(self.index.image_ids.tolist())
         rows = coco.get('annotations', [])
         return {
@@ -221,6 +224,9 @@ class TaskDataset(Dataset):
     def run_eval(self, results: Results, save_dir: str) -> dict[str, float]:
         """Save results, score them, and write the metrics to `save_dir/metrics.json`.
 
+        Where the annotations are no COCO-format file, `save_dir/ground_truth.json` is one: the ids of the results are
+        those of its images.
+
         Args:
             results: `{image id: {1-based class: rows [n, columns]}}`, laid out as `result_columns`; left untouched.
             save_dir: folder to write to.
@@ -230,6 +236,8 @@ class TaskDataset(Dataset):
         """
         saved = self.metric.save(results, Path(save_dir))
         ground_truth = self.ground_truth()
+        if not self.annotations.is_coco:
+            write_json(Path(save_dir) / GROUND_TRUTH, ground_truth)
         if self.split == 'test' and not ground_truth['annotations']:
             logger.info('%s holds no objects: nothing to score against', self.annotation_file)
             return {}

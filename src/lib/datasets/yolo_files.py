@@ -19,10 +19,17 @@ OVERHANG = 0.02  # parts of the image by which a box may reach out of it through
 
 @dataclass
 class YoloObject:
-    """One line of a label file: the number of its class, and its box x1 y1 x2 y2 in parts of the image."""
+    """One line of a label file, in parts of the image.
+
+    Attributes:
+        class_id: the number of its class.
+        box: x1 y1 x2 y2.
+        joints: x, y and v of each joint, where data.yaml says that joints follow the box.
+    """
 
     class_id: int
     box: tuple[float, float, float, float]
+    joints: list[tuple[float, float, int]] | None = None
 
 
 class BadLine(ValueError):
@@ -59,7 +66,7 @@ def read_line(line: str, class_ids: Mapping[str, int], joints: tuple[int, int] |
     box = _box(numbers, joints)
     if max(map(abs, box)) > OUT_OF_IMAGE:
         raise BadLine('in pixels, not in parts of the image')
-    return YoloObject(class_id, box)
+    return YoloObject(class_id, box, _joints(numbers, joints))
 
 
 def separate(line: str) -> list[str]:
@@ -87,6 +94,19 @@ def _box(numbers: Sequence[float], joints: tuple[int, int] | None) -> tuple[floa
     if count >= 6 and count % 2 == 0:
         return min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])
     raise BadLine(f'of a class and {count} numbers')
+
+
+def _joints(numbers: Sequence[float], joints: tuple[int, int] | None) -> list[tuple[float, float, int]] | None:
+    """Read the joints after a box; with two values each, one at 0, 0 or outside the image is not annotated."""
+    if joints is None or len(numbers) != 4 + joints[0] * joints[1]:
+        return None
+    found = []
+    for at in range(4, len(numbers), joints[1]):
+        x, y = numbers[at : at + 2]
+        state = numbers[at + 2] if joints[1] == 3 else 2
+        there = state > 0 and (x, y) != (0, 0) and min(x, y) >= 0 and max(x, y) <= OUT_OF_IMAGE
+        found.append((x, y, 1 if state == 1 else 2) if there else (0.0, 0.0, 0))
+    return found
 
 
 def _has_joints(numbers: Sequence[float]) -> bool:

@@ -185,13 +185,13 @@ ONE = Ranks()
 
 
 def sum_at_once(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-    """Sum a bucket of gradients [...] over the ranks, in whatever order is fastest, while the backward pass goes on."""
+    """Sum a bucket of gradients [...] over the ranks, in any order, while the backward pass goes on."""
     work = dist.all_reduce(bucket.buffer(), group=group, async_op=True)
     return work.get_future().then(lambda done: done.value()[0])
 
 
 def sum_in_order(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-    """Sum a bucket of gradients [...] over the ranks in the order of their numbers, as `--accumulate` sums those of chunks.
+    """Sum a bucket of gradients [...] over the ranks in their order, as `--accumulate` does over chunks.
 
     The order of float sums shows in their last bits, and many steps magnify that. Each rank sums one part of the
     bucket, so that as much is sent as an all-reduce sends.

@@ -1,17 +1,16 @@
-"""Own data: any folder with `annotations/train.json`, `annotations/val.json` (COCO format) and `images/`."""
+"""Own data: any folder in one of the formats of `formats`, such as COCO's, YOLO's or VOC's."""
 
 import logging
-import os
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ...utils.errors import UserError
+from ..annotations import Annotations, Share
 from ..categories import IGNORED_FOR_ALL, Categories, check_category
-from ..coco_file import read_categories
 from ..index import AnnotationIndex
 from ..source import BOXES, EXTREME_POINTS, JOINTS, SOLID_BOXES, Source
-from ..source_factory import annotation_file
+from .formats import open_folder
+from .formats.base import WHOLE
 
 if TYPE_CHECKING:
     from ...opts import Options
@@ -22,23 +21,29 @@ LEAST_SLOTS, SLOT_STEP = 32, 16  # of the targets
 
 
 class Custom(Source):
-    """A folder of own data; classes, names, ids and joints come from its annotation file."""
+    """A folder of own data; classes, names, ids and joints come from its annotation files."""
 
-    offers = (BOXES, JOINTS, EXTREME_POINTS, SOLID_BOXES)  # whether the file has them, the task's sample finds
+    offers = (BOXES, JOINTS, EXTREME_POINTS, SOLID_BOXES)  # whether the files have them, the task's sample finds
 
-    def __init__(self, folder: str, choose_categories: Callable[[list[dict], str], Categories]):
+    def __init__(
+        self, folder: str, choose_categories: Callable[[list[dict], str], Categories], needs: Sequence[str] = ()
+    ):
         """Read the facts of a folder.
 
         Args:
             folder: its path.
-            choose_categories: given the file's categories and the file's path, what a task makes of them.
+            choose_categories: given the categories and the path of their file, what a task makes of them.
+            needs: what the task needs of the annotations.
 
         Raises:
-            UserError: there is no annotation file, or no usable category, or the task lacks something.
+            UserError: the folder is in no format or in several, or there is no usable category, or the task lacks
+                something.
         """
-        self.folder = os.path.abspath(folder)
-        path = annotation_file(self.folder)
-        rows = [dict(check_category(row, path)) for row in read_categories(path)]
+        self.format = open_folder(folder, needs)
+        if said := self.format.description():
+            logger.info('%s', said)
+        path = self.format.first_part().place
+        rows = [dict(check_category(row, path)) for row in self.format.categories()]
         if len({row['id'] for row in rows}) < len(rows):
             raise UserError(f"'{path}' lists a category id twice")
         categories = choose_categories(rows, path)
@@ -55,26 +60,44 @@ class Custom(Source):
 
     def locate(self, opt: 'Options', split: str, variant: str = '') -> tuple[str, str]:
         """Return the paths of the annotation file and of the images folder of a split, as `Source.locate`."""
-        root = Path(self.folder)
-        annotations = root / 'annotations' / f'{"val" if split == "test" else split}.json'
-        return str(annotations), str(root / 'images')
+        return self.part(opt, split).place, self.format.image_dir
 
-    def further_files(self, opt: 'Options', split: str) -> list[str]:
-        """Return val.json too when training with `--trainval`."""
+    def annotations_of(self, opt: 'Options', split: str, variant: str = '') -> list[Annotations]:
+        """Return the annotations of a split; when training with `--trainval` those of val too."""
         if not (opt.trainval and split == 'train'):
-            return []
-        logger.info('--trainval: training on train.json and val.json')
-        return [self.locate(opt, 'val')[0]]
+            return [self.part(opt, split)]
+        logger.info('--trainval: training on the images of train and of val')
+        return [self.part(opt, 'train'), self.part(opt, 'val')]
 
-    def check_file(self, path: str) -> None:
-        """Refuse a file that numbers its categories otherwise than the file of the class facts."""
-        for row in read_categories(path):
-            category = check_category(row, path)
+    def part(self, opt: 'Options', split: str) -> Annotations:
+        """Return the annotations of a split; those of 'test' are those of 'val' where the folder has none.
+
+        Raises:
+            UserError: the folder has no images for the split.
+        """
+        parts = self.format.parts()
+        if split == 'test' and 'test' not in parts:
+            split = 'val'
+        if split in parts and (split != 'train' or 'val' in parts):
+            return parts[split]
+        undivided = parts.get('train') or parts.get(WHOLE)
+        if undivided is None:
+            raise UserError(
+                f"'{self.format.folder}' has no images for {split} ({self.format.name}: {self.format.contents()})"
+            )
+        return Share(undivided, split, opt.val_share)
+
+    def check(self, annotations: Annotations) -> None:
+        """Refuse annotations that number their categories otherwise than those of the class facts."""
+        if not annotations.is_coco:  # of one list of names for all parts
+            return
+        for row in annotations.categories():
+            category = check_category(row, annotations.place)
             cls = self.cat_ids.get(category['id'], -1)
             if cls >= 0 and category['name'] != self.class_names[cls]:
                 raise UserError(
-                    f"'{path}' calls category {category['id']} '{category['name']}', but "
-                    f"'{annotation_file(self.folder)}' calls it '{self.class_names[cls]}': number them alike"
+                    f"'{annotations.place}' calls category {category['id']} '{category['name']}', but "
+                    f"'{self.format.first_part().place}' calls it '{self.class_names[cls]}': number them alike"
                 )
 
     def slots(self, index: AnnotationIndex) -> int:

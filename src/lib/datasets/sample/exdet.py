@@ -53,7 +53,10 @@ class ExdetSample(Sample):
         """
         if len(index.boxes) and not known(index.fields['extreme_points']).any():
             path = self.annotation_file
-            raise UserError(f"no object of '{path}' has extreme_points: add them with {generator(path, 'OUT.json')}")
+            how = 'they are made of segmentations, which COCO-format files alone keep'
+            if self.annotations.is_coco:
+                how = f'add them with {generator(path, "OUT.json")}'
+            raise UserError(f"no object of '{path}' has extreme_points: {how}")
         return index
 
     def shift_unit(self, s: Scale, width: int, height: int) -> np.ndarray:
