@@ -11,10 +11,10 @@ KERNEL_TESTS := $(addprefix tests/test_,kernel_fuzz.py kernels.py nms.py dcn.py 
 
 setup: $(STAMP)
 
-$(STAMP): requirements.txt setup.py pyproject.toml $(KERNELS)
+$(STAMP): requirements.txt setup.py pyproject.toml src/lib/version.py $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
+	CENTERNET_REQUIRE_KERNELS=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
 	touch $@
 
 demo: TASK = ctdet
@@ -36,7 +36,7 @@ fuzz: setup
 # The kernels under gcc's AddressSanitizer and UndefinedBehaviorSanitizer, built into build/asan (not over the others),
 # and their tests. Leaks are not looked for: Python and torch keep much until they end.
 asan: setup
-	CENTERNET_SANITIZE=address,undefined $(BIN)/python setup.py --quiet build --build-base build/asan --build-lib build/asan
+	CENTERNET_REQUIRE_KERNELS=1 CENTERNET_SANITIZE=address,undefined $(BIN)/python setup.py --quiet build --build-base build/asan --build-lib build/asan
 	ln -sfn centernet build/asan/lib
 	OMP_NUM_THREADS=1 PYTHONPATH=$(abspath build/asan) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \

@@ -17,7 +17,7 @@ EXTRAS = {
 }
 EXTRAS['dev'] = {'Cython', 'mypy', 'pytest', 'pytest-xdist', 'ruff', 'setuptools'}.union(*EXTRAS.values())
 HEADLESS = 'opencv-python-headless>=4.8'  # without windows, for machines that have no libGL: in place of opencv-python
-# Where a kernel does not compile the package is installed without, for each has a slow stand-in; unless this is set.
+# Where a kernel does not compile, the package is installed without, as each has a slow stand-in; unless this is set.
 REQUIRE_KERNELS = os.environ.get('CENTERNET_REQUIRE_KERNELS', '') not in ('', '0')
 SANITIZERS = os.environ.get('CENTERNET_SANITIZE', '')  # such as `address,undefined`: see `make asan`
 SANITIZE = [f'-fsanitize={SANITIZERS}', '-fno-omit-frame-pointer', '-O1', '-g'] if SANITIZERS else []

@@ -73,6 +73,11 @@ def look(monkeypatch, tmp_path):
             skeleton=[(0, 1)] if task == 'multi_pose' else None,
             calib='',
             max_pixels=10**6,
+            every=1,
+            min_score=0.0,
+            save_csv=False,
+            save_txt=False,
+            save_crops=False,
         )
         vars(opt).update(options)
         monkeypatch.setattr('lib.opts.opts', lambda: SimpleNamespace(init=lambda args: opt))
@@ -467,6 +472,8 @@ def test_vis_pred_draws_a_results_file(saved, capsys):
     vis_pred.main([*arguments, '--output', str(saved / 'out'), '--truth'])
     assert [path.name for path in (saved / 'out').iterdir()] == ['a.png']
     image = cv2.imread(str(saved / 'out' / 'a.png'))
+    captions, image = image[:-480], image[-480:]
+    assert captions[:, :640].any() and captions[:, 640:].any()
     left, right = (half != 90 for half in (image[:, :640], image[:, 640:]))
     assert left[400, 310:390].any(1).all() and not left[200, 100:300].any()
     assert right[300, 110:290].any(1).all() and right[350, 130:240].any(1).all() and right[20, 400].any()

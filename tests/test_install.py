@@ -28,8 +28,8 @@ def test_pip_install_gives_a_package_that_needs_no_checkout(tmp_path):
     """
     checkout, target = tmp_path / 'checkout', tmp_path / 'target'
     built = shutil.ignore_patterns('*.so', '*.c', '__pycache__', '*.egg-info')
-    shutil.copytree(ROOT / 'src/lib', checkout / 'src/lib', ignore=built)
-    for name in ('setup.py', 'pyproject.toml', 'requirements.txt'):
+    shutil.copytree(ROOT / 'src', checkout / 'src', ignore=built)
+    for name in ('setup.py', 'pyproject.toml', 'requirements.txt', 'README.md', 'LICENSE'):
         shutil.copy(ROOT / name, checkout)
     pip = [sys.executable, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps']
     subprocess.run([*pip, '--no-build-isolation', '--target', target, checkout], check=True, cwd=tmp_path)

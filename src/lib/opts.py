@@ -470,7 +470,8 @@ class Options(Namespace):
     # demo
     demo: str = option(
         '',
-        "image, folder, video, 'webcam' or 'webcam:N'; in export.py the image that the file is compared on",
+        "image, folder, pattern ('photos/**/*.jpg'), video, address (https://, rtsp://), 'webcam' or 'webcam:N'; in "
+        'export.py the image that the file is compared on',
         group='demo',
         programs=(DEMO, EXPORT),
         per_call=True,
@@ -484,6 +485,26 @@ class Options(Namespace):
     )
     save_video: str = option(
         '', "video file to write; '' is OUTPUT/NAME.mp4 for videos", group='demo', programs=(DEMO,), per_call=True
+    )
+    every: int = option(
+        1, 'look at each N-th frame or image only', group='demo', check=at_least(1), programs=(DEMO,), per_call=True
+    )
+    min_score: float = option(
+        0.0,
+        'lowest score that results.json and detections.csv list',
+        group='demo',
+        check=between(0, 1),
+        programs=(DEMO,),
+        per_call=True,
+    )
+    save_csv: bool = option(
+        False, 'also write what results.json lists into detections.csv', group='demo', programs=(DEMO,), per_call=True
+    )
+    save_txt: bool = option(
+        False, "also write what is drawn into labels/, in YOLO's format", group='demo', programs=(DEMO,), per_call=True
+    )
+    save_crops: bool = option(
+        False, 'also cut what is drawn out of the images, into crops/', group='demo', programs=(DEMO,), per_call=True
     )
     no_display: bool = option(False, 'never open a window', group='demo', programs=(DEMO,), per_call=True)
 

@@ -21,7 +21,7 @@ from centernet.datasets.findings import Findings, printable
 from centernet.datasets.image_headers import locate_images
 from centernet.utils.cli import OneLineParser, one_line, run_cli, track
 from centernet.utils.detections import Detection
-from centernet.utils.drawing import READABLE_SIDE, draw_detections
+from centernet.utils.drawing import READABLE_SIDE, caption, draw_detections
 from centernet.utils.errors import UserError
 from centernet.utils.files import ReadPaths, refuse_overwriting, writable_folder
 from centernet.utils.image import read_image
@@ -172,7 +172,8 @@ def main(args: list[str] | None = None) -> None:
         )
         drawing = draw(results.get(info['id'], []), opt.thresh)
         if opt.truth:
-            drawing = np.hstack([draw(truth.get(info['id'], [])), drawing])
+            panels = {'truth': draw(truth.get(info['id'], [])), 'found': drawing}
+            drawing = np.hstack([caption(panel, title) for title, panel in panels.items()])
         place = folder / free_name(name, taken)
         read.refuse(place)
         write_image(place, drawing)

@@ -5,7 +5,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -25,6 +25,8 @@ from ..utils.drawing import draw_detections
 from ..utils.errors import UserError
 from ..utils.image import as_bgr_image
 from ..utils.post_process import Detections
+from ..utils.supervision import to_supervision
+from ..utils.thresholds import reaches
 from .pre_process import PreProcessor
 
 if TYPE_CHECKING:
@@ -314,6 +316,16 @@ class BaseDetector:
         opt = self.opt
         describe, scores = TASKS[opt.task].describe_row, found.get('keypoint_scores')
         return detections_from_results(found['results'], describe, opt.class_names, scores)
+
+    def to_supervision(self, found: Mapping) -> Any:
+        """Turn what `run` returned of an image into a `supervision.Detections`, see utils/supervision.py.
+
+        Detections under `--vis_thresh` are left out.
+
+        Raises:
+            UserError: the package `supervision` is not installed.
+        """
+        return to_supervision([each for each in self.describe(found) if reaches(self.opt.vis_thresh, each)])
 
     def draw(
         self, image: np.ndarray, detections: list[Detection], meta: Mapping, least_side: int = 0

@@ -14,7 +14,7 @@ from ..models.utils import Output, alpha_of
 from ..utils.ddd_utils import calib_of_image, common_calib
 from ..utils.debugger import Debugger
 from ..utils.detections import Detection
-from ..utils.drawing import bird_view, draw_detections
+from ..utils.drawing import bird_view, caption, draw_detections
 from ..utils.merging import keep_over
 from ..utils.post_process import Detections, ddd_post_process
 from ..utils.rows import Box3d
@@ -94,7 +94,8 @@ class DddDetector(BaseDetector):
     ) -> dict[str, np.ndarray]:
         """Draw 3D boxes on the image, BGR uint8 [H, W, 3], and seen from above, `bird`."""
         opt, calib = self.opt, self.image_calib(meta)
+        bird = bird_view(detections, thresh=opt.vis_thresh, theme=opt.debugger_theme)
         return {
             opt.task: draw_detections(image, detections, opt.vis_thresh, calib=calib, least_side=least_side),
-            'bird': bird_view(detections, thresh=opt.vis_thresh, theme=opt.debugger_theme),
+            'bird': caption(bird, 'from above, in metres'),
         }

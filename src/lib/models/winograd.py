@@ -9,7 +9,7 @@ from typing import TypeGuard
 import torch
 from torch import nn
 
-from ..external import winograd
+from ..external import is_compiled, winograd
 
 STRIP_BYTES = 4 << 20  # transformed tiles held at a time
 LEAST_CHANNELS = 64  # fewer do not pay for the transforms
@@ -109,9 +109,10 @@ def is_plain(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 
 def suits(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Return whether Winograd's algorithm can do this convolution, and pays."""
+    """Return whether Winograd's algorithm can do this convolution, and pays: its kernel must be compiled."""
     return (
-        is_plain(conv)
+        is_compiled('winograd')
+        and is_plain(conv)
         and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS
         and conv.in_channels * conv.out_channels <= MOST_WEIGHTS
     )

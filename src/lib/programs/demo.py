@@ -2,9 +2,9 @@
 
     python demo.py ctdet --demo PATH --load_model MODEL.pth
 
-PATH is a file, a folder, `webcam` or `webcam:NUMBER`. The drawn images (or the video) and `results.json`, a
-list of every detection, go into `--output`. With a display they are shown too: any key goes on to the next
-image, Esc ends.
+PATH is an image, a folder (with those in it), a pattern such as 'photos/**/*.jpg', a video, an address (https://,
+rtsp://), `webcam` or `webcam:NUMBER`. The drawn images (or the video) and `results.json`, a list of every detection, go
+into `--output`. With a display they are shown too: any key goes on to the next image, Esc ends.
 
 Functions import what they need, once the command line is found right: torch takes seconds to load.
 """
@@ -36,8 +36,9 @@ def main(args: list[str] | None = None) -> None:
         from ..utils.media.outputs import Outputs
         from ..utils.media.sources import open_source
 
-    source = open_source(opt.demo, opt.max_pixels)
-    outputs = Outputs(opt, source, writable_folder(opt.output or Path(opt.save_dir) / 'demo'))
+    folder = Path(opt.output or Path(opt.save_dir) / 'demo')
+    source = open_source(opt.demo, opt.max_pixels, opt.every, but=folder)
+    outputs = Outputs(opt, source, writable_folder(folder))
     detector = detector_factory[opt.task](opt)
     with stop_signals_interrupt():
         detector.compute_in(detector.fastest_dtype())
@@ -81,5 +82,7 @@ def report(source: 'Source', outputs: 'Outputs', seconds: dict[str, float]) -> N
         print(f'{outputs.count} of the {source.total} frames that the file announces were read')
     if outputs.count:
         print(f"{outputs.count} image(s) drawn in '{outputs.place}', detections in '{outputs.json.path}'")
+        found = ', '.join(f'{count} {name}' for name, count in outputs.drawn.most_common())
+        print(f'objects drawn: {sum(outputs.drawn.values())}' + (f' ({found})' if found else ''))
         means = ' | '.join(f'{stage} {total / outputs.count:.3f}' for stage, total in seconds.items())
         print(f'mean seconds an image: {means}')

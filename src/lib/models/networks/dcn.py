@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torchvision.ops import deform_conv2d
 
+from ...external import is_compiled
 from ...utils.errors import UserError
 from .common import bias_of
 from .native_dcn import native_deform_conv2d
@@ -72,7 +73,7 @@ def own_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
 
 
 def best_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
-    """Call our operator where it takes `x`, else torchvision's.
+    """Call our operator where it takes `x` and its kernel is compiled, else torchvision's.
 
     Args:
         x: [B, in, H, W].
@@ -81,7 +82,8 @@ def best_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
     Returns:
         [B, out, h, w].
     """
-    return (own_deform_conv2d if has_native(x) else torchvision_deform_conv2d)(x, *arguments)
+    fastest = own_deform_conv2d if has_native(x) and is_compiled('dcn') else torchvision_deform_conv2d
+    return fastest(x, *arguments)
 
 
 def autocast(*tensors: torch.Tensor) -> Iterator[torch.Tensor]:

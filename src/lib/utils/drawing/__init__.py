@@ -9,7 +9,7 @@ from .bird_view import bird_view
 from .colors import class_color, class_colors, rainbow
 from .detections import JOINT_SCORE, draw_detections, projected_box
 from .heatmaps import blend, heatmap_to_color
-from .labels import draw_labels
+from .labels import caption, draw_labels
 from .shapes import draw_box, draw_box_3d, draw_extreme_points, draw_keypoints, draw_outline
 from .sizes import READABLE_SIDE
 
@@ -18,6 +18,7 @@ __all__ = [
     'READABLE_SIDE',
     'bird_view',
     'blend',
+    'caption',
     'class_color',
     'class_colors',
     'draw_box',

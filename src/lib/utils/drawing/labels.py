@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
-from .colors import Color, text_color
+from .colors import BLACK, WHITE, Color, text_color
 from .sizes import FONT, SMALLEST_TEXT, font_scale, line_width, pixels
 
 
@@ -34,6 +34,17 @@ def draw_labels(image: np.ndarray, labels: Iterable[tuple[Sequence[float], str, 
         corner = (left + (width - text_width) // 2, top + (height + text_height - below // 2) // 2)
         cv2.putText(image, text, corner, FONT, scale, text_color(color), thickness, cv2.LINE_AA)
     return image
+
+
+def caption(image: np.ndarray, text: str) -> np.ndarray:
+    """Return an image [H, W, 3] under a strip with a text, [H + h, W, 3]; the strip covers nothing of it."""
+    text, scale, thickness, (_, height) = fit_text(image, text)
+    strip = np.full((height, image.shape[1], 3), BLACK, np.uint8)
+    if text:
+        (_, text_height), below = cv2.getTextSize(text, FONT, scale, thickness)
+        corner = (max(2, text_height // 4), (height + text_height - below // 2) // 2)
+        cv2.putText(strip, text, corner, FONT, scale, WHITE, thickness, cv2.LINE_AA)
+    return np.vstack([strip, image])
 
 
 def fit_text(image: np.ndarray, text: str) -> tuple[str, float, int, tuple[int, int]]:

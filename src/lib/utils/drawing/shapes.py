@@ -6,18 +6,21 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .colors import BLACK, WHITE, Color, rainbow
+from .colors import BLACK, WHITE, Color, rainbow, text_color
 from .labels import draw_labels
 from .sizes import line_width, pixel, pixels
 
+HALO = 2  # pixels by which the line under a line is wider, of the contrary brightness: seen on any ground
 HIDDEN, VISIBLE = 1, 2  # COCO's visibility flags; 0 is a joint without a place
 
 
 def draw_outline(image: np.ndarray, box: Sequence[float], color: Color) -> np.ndarray:
-    """Draw a box [x1, y1, x2, y2] in pixels without a name on an image [H, W, 3], in place."""
+    """Draw a box [x1, y1, x2, y2] in pixels without a name on an image [H, W, 3], in place, in a halo."""
     corners = pixels(box)
     if corners is not None and image.size:
-        cv2.rectangle(image, corners[0], corners[1], color, line_width(image))
+        width = line_width(image)
+        cv2.rectangle(image, corners[0], corners[1], text_color(color), width + HALO)
+        cv2.rectangle(image, corners[0], corners[1], color, width)
     return image
 
 
@@ -100,7 +103,7 @@ def draw_extreme_points(image: np.ndarray, points: np.ndarray, color: Color) -> 
 
 
 def draw_box_3d(image: np.ndarray, corners: np.ndarray, color: Color) -> np.ndarray:
-    """Draw a 3D box with a cross on its front, in place.
+    """Draw a 3D box with a cross on its front, in place, in a halo.
 
     Args:
         image: BGR uint8 [H, W, 3].
@@ -110,11 +113,11 @@ def draw_box_3d(image: np.ndarray, corners: np.ndarray, color: Color) -> np.ndar
     if image.size == 0:
         return image
     width = line_width(image)
-    for index in range(4):
-        following = (index + 1) % 4
-        draw_line(image, corners[index], corners[following], color, width)
-        draw_line(image, corners[index + 4], corners[following + 4], color, width)
-        draw_line(image, corners[index], corners[index + 4], color, width)
-    for start, end in ((0, 5), (1, 4)):
-        draw_line(image, corners[start], corners[end], color, max(1, width // 2))
+    edges = [(index, (index + 1) % 4, width) for index in range(4)]
+    edges += [(index + 4, following + 4, width) for index, following, _ in edges]
+    edges += [(index, index + 4, width) for index in range(4)]
+    edges += [(start, end, max(1, width // 2)) for start, end in ((0, 5), (1, 4))]
+    for ink, wider in ((text_color(color), HALO), (color, 0)):
+        for start, end, thickness in edges:
+            draw_line(image, corners[start], corners[end], ink, thickness + wider)
     return image

@@ -16,8 +16,8 @@ def image_size(image: np.ndarray) -> float:
 
 
 def line_width(image: np.ndarray) -> int:
-    """Return the width in pixels of a box's line on an image [H, W, 3], at least 1."""
-    return max(1, round(image_size(image) / 330))
+    """Return the width in pixels of a box's line on an image [H, W, 3], at least 2."""
+    return max(2, round(image_size(image) / 330))
 
 
 def font_scale(image: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -26,8 +26,12 @@ def natural_key(name: str) -> list:
     return parts
 
 
-def image_files(folder: str | os.PathLike) -> list[Path]:
-    """List the images of a folder (not of its subfolders, not hidden ones) in natural order of their names.
+def image_files(folder: str | os.PathLike, but: str | os.PathLike | None = None) -> list[Path]:
+    """List the images of a folder and of those in it, in natural order of their names; hidden ones are left out.
+
+    Args:
+        folder: where to look.
+        but: a folder in it that is left out.
 
     Raises:
         UserError: the folder is missing or has no image.
@@ -35,10 +39,23 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"no such folder: '{folder}'")
-    found = [path for path in folder.iterdir() if is_image(path) and not path.name.startswith('.')]
+    left_out = None if but is None else os.path.realpath(but)
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith('.') and os.path.realpath(os.path.join(parent, name)) != left_out
+        ]
+        found += [Path(parent, name) for name in names if is_image(Path(name)) and not name.startswith('.')]
     if not found:
         raise UserError(f"no image in '{folder}' (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
-    return sorted(found, key=lambda path: natural_key(path.name))
+    return natural_order(found)
+
+
+def natural_order(paths: Iterable[Path]) -> list[Path]:
+    """Sort paths by `natural_key`, folder by folder."""
+    return sorted(paths, key=lambda path: [natural_key(part) for part in path.parts])
 
 
 def is_image(path: Path) -> bool:

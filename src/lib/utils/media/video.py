@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +13,14 @@ from PIL import UnidentifiedImageError
 from ..errors import UserError
 from ..files import atomic_path
 from ..image import open_lazily
+from .addresses import is_address, name_of_address, without_password
+from .encoders import Encoder, open_encoder
+from .paths import path_of_cv2
 
 VIDEO_SUFFIXES = {'.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.gif'}
 DEFAULT_FPS = 30.0  # for cameras, and for files that do not state theirs
 SLOWEST_FPS = 0.01
+STREAM_TIMEOUT = 10_000  # milliseconds without a frame, after which a stream counts as ended
 LARGEST_TIMEBASE = 65_535  # MPEG-4 counts time in fractions whose denominator has 16 bits
 
 
@@ -35,12 +38,20 @@ class Video:
         self.length = int(length) if 0 < length < 1e9 else 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        return (frame for _, frame in self.every(1))
+
+    def every(self, step: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Iterate over each `step`-th frame (BGR uint8 [H, W, 3]) with its number from 0."""
+        number = 0
         try:
             while True:
                 there, frame = self.capture.read()
                 if not there:
                     return
-                yield frame
+                yield number, frame
+                if not all(self.capture.grab() for _ in range(step - 1)):
+                    return
+                number += step
         finally:
             self.capture.release()
 
@@ -60,12 +71,14 @@ def camera_number(name: str) -> int | None:
 
 
 def open_video(name: str | os.PathLike) -> Video:
-    """Open a video file, or a camera by `webcam` or `webcam:NUMBER`.
+    """Open a video file, a camera by `webcam` or `webcam:NUMBER`, or a stream by its address (`rtsp://...`).
 
     Raises:
-        UserError: no such file or camera, or not a video that can be read.
+        UserError: no such file, camera or stream, or not a video that can be read.
     """
     name = os.fspath(name)
+    if is_address(name):
+        return open_stream(name)
     number = camera_number(name)
     if number is None and not os.path.exists(name):
         raise UserError(f"no such file: '{name}'")
@@ -76,6 +89,22 @@ def open_video(name: str | os.PathLike) -> Video:
     if number is None:
         raise UserError(f"'{name}' cannot be opened as a video: damaged, or of an unknown kind")
     raise UserError(f'camera {number} does not open; is it connected, and free?')
+
+
+def open_stream(address: str) -> Video:
+    """Open the stream at an address.
+
+    Raises:
+        UserError: nothing is sent there.
+    """
+    patience = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT]
+    with quiet_cv2():
+        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, patience)
+    if not capture.isOpened():
+        raise UserError(
+            f"the stream '{without_password(address)}' does not open: is the address right, and is it sent?"
+        )
+    return Video(capture, name_of_address(address))
 
 
 def is_animation(path: str | os.PathLike) -> bool:
@@ -98,21 +127,6 @@ def has_image_content(path: str | os.PathLike) -> bool:
 
 
 @contextlib.contextmanager
-def path_of_cv2(path: str | os.PathLike) -> Iterator[str]:
-    """Give a name of `path` that cv2 takes: it refuses those that are not UTF-8, which get a link."""
-    path = os.fspath(path)
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory() as folder:
-            link = Path(folder, 'video').with_suffix(Path(path).suffix if Path(path).suffix.isascii() else '')
-            link.symlink_to(os.path.abspath(path))
-            yield os.fspath(link)
-    else:
-        yield path
-
-
-@contextlib.contextmanager
 def quiet_cv2() -> Iterator[None]:
     """Keep cv2 and its FFmpeg from printing what the caller raises as one line."""
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
@@ -127,7 +141,8 @@ def quiet_cv2() -> Iterator[None]:
 class VideoWriter:
     """An MP4 file that is written beside its place and moved there by `close`; the first frame sets the size.
 
-    FFmpeg's encoder drops the last column or row of an image with an odd side.
+    It is H.264, which browsers play, or MPEG-4 where nothing encodes that (see encoders.py). An image with an odd side
+    loses its last column or row.
 
     Args:
         path: the file.
@@ -137,7 +152,7 @@ class VideoWriter:
     def __init__(self, path: str | os.PathLike, fps: float):
         self.path, self.fps = Path(path), encodable_fps(fps)
         self.stack = contextlib.ExitStack()
-        self.writer: cv2.VideoWriter | None = None
+        self.encoder: Encoder | None = None
         self.size = (0, 0)
 
     def write(self, frame: np.ndarray) -> None:
@@ -146,27 +161,26 @@ class VideoWriter:
         Raises:
             UserError: the encoder does not start.
         """
-        writer = self.writer or self._open(frame)
+        encoder = self.encoder or self._open(frame)
         if frame.shape[1::-1] != self.size:
             frame = cv2.resize(frame, self.size)
-        writer.write(frame)
+        encoder.write(frame)
 
-    def _open(self, frame: np.ndarray) -> cv2.VideoWriter:
+    def _open(self, frame: np.ndarray) -> Encoder:
         self.size = width, height = frame.shape[1::-1]
-        codec = cv2.VideoWriter.fourcc(*'mp4v')
         with contextlib.ExitStack() as stack:
             beside = stack.enter_context(atomic_path(self.path))
-            with quiet_cv2(), path_of_cv2(beside) as writable:
-                writer = cv2.VideoWriter(writable, codec, self.fps, self.size)
-            if not writer.isOpened():
+            with quiet_cv2():
+                encoder = open_encoder(beside, self.fps, self.size)
+            if encoder is None:
                 raise UserError(f"no video of {width} x {height} pixels can be written to '{self.path}'")
-            self.writer, self.stack = writer, stack.pop_all()
-        return writer
+            self.encoder, self.stack = encoder, stack.pop_all()
+        return encoder
 
     def close(self) -> None:
         """Finish the file and move it to its place; without a frame no file is left."""
-        if self.writer is not None:
-            self.writer.release()
+        if self.encoder is not None:
+            self.encoder.close()
         self.stack.close()
 
 

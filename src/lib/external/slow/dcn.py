@@ -1,0 +1,155 @@
+"""The sampling of deformable convolution as in dcn.pyx, in NumPy. Arguments are checked no further than it does.
+
+The networks call torchvision's operator where the kernel is not compiled: it is faster than this.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Cell(NamedTuple):
+    """One of the four cells round the places that the taps of a row look at, each array [G, k * k, w].
+
+    Attributes:
+        at: y and x in the map, 0 where the cell is outside.
+        weight: of the cell, 0 outside.
+        by_y, by_x: derivatives of the weight.
+    """
+
+    at: tuple[np.ndarray, np.ndarray]
+    weight: np.ndarray
+    by_y: np.ndarray
+    by_x: np.ndarray
+
+
+class Row:
+    """The taps of one row of the output.
+
+    Args:
+        x: maps [B, H, W, C].
+        offset, mask: [B, 2 * G * k * k, h, w] and [B, G * k * k, h, w].
+        row: counted through all images.
+        kernel, stride, padding, dilation: of the convolution.
+    """
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        offset: np.ndarray,
+        mask: np.ndarray,
+        row: int,
+        kernel: int,
+        stride: int,
+        padding: int,
+        dilation: int,
+    ):
+        _, self.height, self.width, channels = x.shape
+        self.image, y = divmod(row, mask.shape[2])
+        taps = kernel * kernel
+        self.groups, positions = mask.shape[1] // taps, mask.shape[3]
+        self.shape = (self.height, self.width, self.groups, channels // self.groups)
+        shift = offset[self.image, :, y].reshape(self.groups, taps, 2, positions)
+        self.modulation = mask[self.image, :, y].reshape(self.groups, taps, positions)
+        steps = np.arange(kernel) * dilation - padding
+        self.y = (y * stride + np.repeat(steps, kernel)[:, None] + shift[:, :, 0]).astype(np.float32)  # [G, k * k, w]
+        self.x = (np.arange(positions) * stride + np.tile(steps, kernel)[:, None] + shift[:, :, 1]).astype(np.float32)
+
+    def cells(self) -> Iterator[Cell]:
+        """Iterate over the four cells of each tap."""
+        looks = (self.y >= -1) & (self.y <= self.height) & (self.x >= -1) & (self.x <= self.width)  # not at NaN
+        y, x = np.where(looks, self.y, 0), np.where(looks, self.x, 0)
+        low_y, low_x = np.floor(y), np.floor(x)
+        for i in range(2):
+            for j in range(2):
+                cell_y, cell_x = (low_y + i).astype(int), (low_x + j).astype(int)
+                there = looks & (cell_y >= 0) & (cell_y < self.height) & (cell_x >= 0) & (cell_x < self.width)
+                weight_y, weight_x = (there * (1 - abs(place - cell)) for place, cell in ((y, cell_y), (x, cell_x)))
+                yield Cell(
+                    (np.where(there, cell_y, 0), np.where(there, cell_x, 0)),
+                    (weight_y * weight_x).astype(np.float32),
+                    (weight_x if i else -weight_x).astype(np.float32),
+                    (weight_y if j else -weight_y).astype(np.float32),
+                )
+
+    def look(self, image: np.ndarray, cell: Cell) -> np.ndarray:
+        """Return what a cell of an image [H, W, C] holds, [G, k * k, w, C / G]."""
+        return image.reshape(self.shape)[(*cell.at, np.arange(self.groups)[:, None, None])]
+
+
+def sample(
+    x: np.ndarray,
+    offset: np.ndarray,
+    mask: np.ndarray,
+    columns: np.ndarray,
+    first_row: int,
+    kernel: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    threads: int,
+) -> None:
+    """Fill `columns` [rows * w, k * k * C] with what the taps of rows see of x [B, H, W, C], as dcn.pyx says."""
+    half, width = x.dtype == np.uint16, mask.shape[3]
+    for start in range(0, len(columns), width):
+        row = Row(x, offset, mask, first_row + start // width, kernel, stride, padding, dilation)
+        image = widen(x[row.image]) if half else x[row.image]
+        seen = sum(cell.weight[..., None] * row.look(image, cell) for cell in row.cells())  # [G, k * k, w, C / G]
+        values = (seen * row.modulation[..., None]).transpose(2, 1, 0, 3).reshape(width, -1)
+        columns[start : start + width] = narrow(values) if half else values
+
+
+def differentiate(
+    x: np.ndarray,
+    offset: np.ndarray,
+    mask: np.ndarray,
+    grad_columns: np.ndarray,
+    columns: np.ndarray,
+    grad_x: np.ndarray,
+    grad_offset: np.ndarray,
+    grad_mask: np.ndarray,
+    first_row: int,
+    kernel: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    threads: int,
+) -> None:
+    """Compute the gradients of `sample` for the same rows, as dcn.pyx says.
+
+    Args:
+        x, offset, mask, columns: as `sample` takes them.
+        grad_columns: [rows * w, k * k * C].
+        grad_x: [B, H, W, C], added to.
+        grad_offset, grad_mask: [rows * w, channels of `offset` or `mask`], filled.
+        first_row, kernel, stride, padding, dilation, threads: as `sample` takes them.
+    """
+    sample(x, offset, mask, columns, first_row, kernel, stride, padding, dilation, threads)
+    width = mask.shape[3]
+    for start in range(0, len(columns), width):
+        row = Row(x, offset, mask, first_row + start // width, kernel, stride, padding, dilation)
+        at = slice(start, start + width)
+        grad = grad_columns[at].reshape(width, kernel * kernel, row.groups, -1).transpose(2, 1, 0, 3)
+        by_y, by_x, by_mask = (np.zeros(row.modulation.shape, np.float32) for _ in range(3))  # [G, k * k, w]
+        target = grad_x[row.image].reshape(row.shape)
+        for cell in row.cells():
+            dot = (grad * row.look(x[row.image], cell)).sum(3)
+            by_y += cell.by_y * dot * row.modulation
+            by_x += cell.by_x * dot * row.modulation
+            by_mask += cell.weight * dot
+            place = (*cell.at, np.arange(row.groups)[:, None, None])
+            np.add.at(target, place, (cell.weight * row.modulation)[..., None] * grad)
+        grad_offset[at] = np.stack([by_y, by_x], 2).reshape(-1, width).T
+        grad_mask[at] = by_mask.reshape(-1, width).T
+
+
+def widen(bits: np.ndarray) -> np.ndarray:
+    """Return the float32 [...] of bfloat16's bits [...]."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def narrow(values: np.ndarray) -> np.ndarray:
+    """Return the bits [...] of float32 [...] rounded to bfloat16, to even in the middle."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
