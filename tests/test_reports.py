@@ -364,7 +364,7 @@ def test_report_has_the_metrics(judged_task):
         assert np.mean(curves) == pytest.approx(saved['AP50'], abs=1e-9)
     if classes:
         assert classes['person']['AP'] == f'{saved["AP/person"]:.3f}'
-        assert classes['all']['objects'] == str(judged.curve_of_all.objects)
+        assert classes['all classes']['objects'] == str(judged.curve_of_all.objects)
     assert page.table('size')['small']['objects'] == str(
         sum(curve.objects for curve in judged.matched.curves_of_size('small'))
     )
