@@ -20,6 +20,7 @@ from lib.utils.errors import UserError
 # 12 images in batches of 4: 3 iterations an epoch.
 TINY = ['--arch', 'res_18', '--head_conv', '0', '--input_res', '64', '--batch_size', '4', '--lr', '1e-3']
 TINY += ['--gpus', '-1', '--pretrained', 'none', '--num_workers', '0', '--num_epochs', '2', '--val_intervals', '1']
+TINY += ['--metric', 'loss']
 RUNS = {
     'accumulate': ['--accumulate', '2'],
     'warmup': ['--warmup', '5'],

@@ -32,7 +32,7 @@ TASKS = {
     'ddd': ['--aug_ddd', '0.7', '--data_dir'],
 }
 OTHERS = [task for task in TASKS if task != 'ctdet']
-LOOPS = {'ctdet': ['--num_epochs', 3, '--lr_step', 2, '--val_intervals', 1]}
+LOOPS = {'ctdet': ['--num_epochs', 3, '--lr_step', 2, '--val_intervals', 1, '--metric', 'loss']}
 LOOPS |= dict.fromkeys(OTHERS, ['--num_epochs', 2, '--val_intervals', 2])
 
 
@@ -167,7 +167,7 @@ def test_resumed_run_tells_the_rate_in_force(toy, uninterrupted, scripts, tmp_pa
 
 
 def test_best_is_the_lowest_loss(uninterrupted):
-    """model_best.pth is of the epoch with the lowest validation loss."""
+    """With --metric loss model_best.pth is of the epoch with the lowest validation loss."""
     losses = [float(x) for x in re.findall(r'val epoch \d+: loss ([\d.]+)', (uninterrupted / 'log.txt').read_text())]
     best = torch.load(uninterrupted / 'model_best.pth', weights_only=True)
     assert best['epoch'] == 1 + losses.index(min(losses))
@@ -175,9 +175,9 @@ def test_best_is_the_lowest_loss(uninterrupted):
 
 
 def test_options_of_the_loop_act(toy, scripts, tmp_path, capsys):
-    """--num_iters, --save_all, --print_iter, --hide_data_time, --metric AP and --num_workers do what they say."""
+    """--num_iters, --save_all, --print_iter, --hide_data_time, --val_intervals and --num_workers do what they say."""
     args = ['--num_epochs', 2, '--num_iters', 2, '--save_all', '--print_iter', 1, '--hide_data_time']
-    scripts('main').main(command(toy, tmp_path, 'a', *args, '--metric', 'AP', '--val_intervals', 2))
+    scripts('main').main(command(toy, tmp_path, 'a', *args, '--val_intervals', 2))
     said = capsys.readouterr().out
     assert len(re.findall(r'train \[\d\]: \d/2', said)) == 4
     assert 'data 0.' not in said
@@ -373,7 +373,7 @@ def test_batch_norm_of_one_value_is_refused(toy, scripts, tmp_path):
 
 def test_log_on_a_full_disk_does_not_stop_the_run(tmp_path, capsys):
     """The log and the events are left be with one note each; what is said still shows."""
-    logger = Logger(Namespace(save_dir=str(tmp_path), resume=False, overwrite=False))
+    logger = Logger(Namespace(save_dir=str(tmp_path), resume=False, overwrite=False, task='ctdet', record={}))
     logger.log.close()
     logger.log = open('/dev/full', 'a')  # noqa: SIM115  closed by the logger
     logger.writer.add_scalar = lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, 'No space left on device'))

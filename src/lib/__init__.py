@@ -30,6 +30,7 @@ def load_detector(checkpoint: str, task: str | None = None, **options: Any) -> '
         options: command-line options by name (`--help` lists them), such as `arch='resdcn_18'` for a published
             checkpoint, `gpus=-1`, `flip_test=True`, `input_res=256`, `dataset='pascal'`. The number type is the
             faster one on this processor, which takes seconds to measure once; `dtype='float32'` is the same everywhere.
+            `vis_thresh='best'` takes the thresholds that test.py has found best into `detector.thresholds`.
 
     Returns:
         A detector of the task; `detector.run(path or BGR array)['results']` is {1-based class: rows}, and

@@ -1195,7 +1195,7 @@ def argument_lines(opt: Options) -> list[str]:
 
     The task and the name of the run are not among them: `main.py TASK @FILE --exp_id NAME` trains alike again.
     """
-    lines = [f'# options of {opt.exp_id}: python main.py {opt.task} @FILE --exp_id NAME trains alike again']
+    lines = [f'# options of a run: python main.py {opt.task} @THIS_FILE --exp_id NAME trains alike again']
     for name, value in sorted(opt.record.items()):
         row = ALL_ROWS[name]
         left_out = name in OF_ONE_CALL or (name == 'load_model' and opt.resume)

@@ -26,7 +26,7 @@ from ..utils.errors import UserError
 from ..utils.image import as_bgr_image
 from ..utils.post_process import Detections
 from ..utils.supervision import to_supervision
-from ..utils.thresholds import reaches
+from ..utils.thresholds import reaches, threshold_of
 from .pre_process import PreProcessor
 
 if TYPE_CHECKING:
@@ -307,6 +307,11 @@ class BaseDetector:
         debugger.finish(self.opt.debug, self.opt.debug_dir, f'{self.images_shown}_')
         self.images_shown += 1
 
+    @property
+    def thresholds(self) -> dict[int, float]:
+        """Return the lowest score that is drawn of each 1-based class, by `--vis_thresh`."""
+        return {cls + 1: threshold_of(self.opt.vis_thresh, cls) for cls in range(self.opt.num_classes)}
+
     def image_meta(self, name: str) -> dict:
         """Return what the options say of the image of that file name beside its pixels, as `run` takes it."""
         return {}
@@ -330,7 +335,7 @@ class BaseDetector:
     def draw(
         self, image: np.ndarray, detections: list[Detection], meta: Mapping, least_side: int = 0
     ) -> dict[str, np.ndarray]:
-        """Draw an image's detections of score `--vis_thresh` or more.
+        """Draw an image's detections of score `--vis_thresh` or more (see `thresholds`).
 
         Args:
             image: uint8 BGR [H, W, 3].

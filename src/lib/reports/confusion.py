@@ -8,6 +8,7 @@ from .judged import Judged
 from .page import Page, new_plot, plot_text
 
 MOST_NUMBERED = 15  # classes up to which the numbers stand in the matrix
+MOST_NAMED = 150  # classes up to which the names stand beside it
 MOST_CONFUSIONS = 20  # that are listed
 BACKGROUND = 'background'
 
@@ -87,8 +88,9 @@ def matrix_plot(matrix: np.ndarray, names: list[str]) -> Figure:
     axes.grid(False)
     size = min(9.0, 330 / count)
     labels = [plot_text(name, 16) for name in names]
-    axes.set_xticks(range(count), [*labels[:-1], BACKGROUND], rotation=90, fontsize=size)
-    axes.set_yticks(range(count), labels, fontsize=size)
+    if count <= MOST_NAMED + 1:
+        axes.set_xticks(range(count), labels, rotation=90, fontsize=size)
+        axes.set_yticks(range(count), labels, fontsize=size)
     axes.set(xlabel='detections', ylabel='objects')
     if count <= MOST_NUMBERED + 1:
         for row, column in zip(*np.nonzero(matrix), strict=True):

@@ -26,7 +26,7 @@ def add_curves(page: Page, judged: Judged) -> None:
     )
     page.table(
         ['class', 'objects', 'AP', f'AP at IoU {IOU}', 'best threshold', 'F1', 'precision', 'recall'],
-        [*(class_row(judged, cls) for cls in range(len(judged.class_names))), row_of_all(judged)],
+        [row_of_all(judged), *(class_row(judged, cls) for cls in range(len(judged.class_names)))],
     )
     shown = classes_shown(judged)
     if not shown:
@@ -36,7 +36,7 @@ def add_curves(page: Page, judged: Judged) -> None:
         'Precision and recall',
         'Precision is the best that is reached at that recall or beyond. The black line is the mean of all classes.',
     )
-    if len(shown) == MOST_PLOTS * CLASSES_A_PLOT:
+    if len(shown) < sum(curve.objects > 0 for curve in judged.curves):
         page.text(f'The {len(shown)} classes with the most objects are drawn.')
     for figure in precision_plots(judged, shown):
         page.plot(figure)
@@ -54,10 +54,10 @@ def class_row(judged: Judged, cls: int) -> list[str | int | float | None]:
 
 
 def row_of_all(judged: Judged) -> list[str | int | float | None]:
-    """Return the last row of the table: means of AP over classes, and the threshold that all classes share."""
+    """Return the first row of the table: means of AP over classes, and the threshold that all classes share."""
     own = judged.metrics.get('AP', -1.0)
     return [
-        'all',
+        'all classes',
         judged.curve_of_all.objects,
         own if own >= 0 else None,
         mean_precision_of(judged.curves),
@@ -95,7 +95,7 @@ def line_plots(
     of_all = summary_line(judged, line)
     for first in range(0, len(classes), CLASSES_A_PLOT):
         group = classes[first : first + CLASSES_A_PLOT]
-        figure, axes = new_plot(7.2)
+        figure, axes = new_plot(7.2) if len(classes) <= CLASSES_A_PLOT else new_plot(5.8, 2.9)
         for cls, color in zip(group, COLORS, strict=False):
             axes.plot(x, line(judged.curves[cls]), color=color, linewidth=1.4, label=plot_text(judged.class_names[cls]))
         if len(classes) > 1:

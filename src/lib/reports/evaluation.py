@@ -11,6 +11,7 @@ from ..datasets.evaluation.metric import Results
 from ..utils.cli import one_line
 from ..utils.errors import UserError
 from ..utils.thresholds import FILE, write_thresholds
+from ..utils.words import plural
 from .boxes3d import add_boxes_3d
 from .confusion import add_confusion
 from .curves import add_curves
@@ -112,8 +113,8 @@ def split_name(dataset: Any) -> str:
 
 def subtitle(opt: 'Options', judged: Judged) -> str:
     """Return what was tested and on what."""
-    images, objects = len(judged.dataset), judged.curve_of_all.objects
-    return f'{opt.load_model} on {images} images with {objects} objects; {len(judged.detections)} detections'
+    images, objects = plural(len(judged.dataset), 'image'), plural(judged.curve_of_all.objects, 'object')
+    return f'{opt.load_model} on {images} with {objects}: {plural(len(judged.detections), "detection")}'
 
 
 def add_metrics(page: Page, judged: Judged) -> None:

@@ -43,7 +43,8 @@ class Plan:
             f'{self.batch_size})'
         ]
         if val_images:
-            often = 'every epoch' if self.intervals == 1 else f'every {self.intervals} epochs and at the end'
+            often = 'every epoch' if self.intervals == 1 else f'every {self.intervals} epochs'
+            often += ' and at the end' if self.epochs % self.intervals else ''
             parts.append(f'validated on {plural(val_images, "image")} {often}, model_best.pth by {metric}')
         else:
             parts.append('without validation, model_best.pth is the last')

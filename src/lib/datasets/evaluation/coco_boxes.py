@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...utils.files import write_json_list
+from ...utils.words import plural
 from .coco_eval import BOX_METRICS, evaluate_coco
 from .metric import Columns, Metric, Results
 from .packed import PackedDetections, join
@@ -27,7 +28,7 @@ class CocoBoxes(Metric):
         detections = coco_results(results, self.cat_ids, self.columns)
         path = folder / 'results.json'
         write_json_list(path, detections)
-        logger.info('%d detections written to %s', len(detections), path)
+        logger.info('%s written to %s', plural(len(detections), 'detection'), path)
         return detections
 
     def score(self, ground_truth: dict, saved: Sequence[dict]) -> dict[str, float]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...utils.cli import track
 from ...utils.errors import UserError
+from ...utils.words import plural
 from ..index import Findings
 from ..kitti_files import (
     ALPHA,
@@ -92,7 +93,8 @@ class Kitti(Metric):
         }
         target = folder / 'results'
         count = write_results(target, rows, self.class_names)
-        logger.info('%d detections in %d images written to %s', count, len(results), target)
+        said = f'{plural(count, "detection")} in {plural(len(results), "image")}'
+        logger.info('%s written to %s', said, target)
         return target
 
     def labels_beside(self, saved: Path) -> Path:
