@@ -27,6 +27,7 @@ TOOLS = {
     'calc_coco_overlap': ['nowhere.json'],
     'vis_pred': ['nowhere.json', 'results.json', 'images'],
     'make_toy_data': [f'{__file__}/nowhere'],
+    'inspect_data': ['--dataset', 'nowhere'],
 }
 
 

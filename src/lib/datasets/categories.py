@@ -25,7 +25,7 @@ class Categories:
         learnt: entries of the file that become the classes 0, 1, ... in this order.
         ignored: ids of areas in which a detection is neither right nor wrong, whatever its class.
         others: ids whose objects are left out.
-        joints: the facts `num_joints`, `flip_idx` and `skeleton`, if joints are learnt.
+        joints: the facts `num_joints`, `joint_names`, `flip_idx` and `skeleton`, if joints are learnt.
     """
 
     learnt: list[dict]
@@ -56,7 +56,7 @@ def joint_facts(category: Mapping, path: str) -> dict[str, Any]:
         path: the file, for messages.
 
     Returns:
-        `num_joints` J, `skeleton` and `flip_idx`, lists of pairs of joints from 0 to J - 1.
+        `num_joints` J, `joint_names`, and `skeleton` and `flip_idx`, lists of pairs of joints from 0 to J - 1.
 
     Raises:
         UserError: one of the keys is of another form.
@@ -74,7 +74,7 @@ def joint_facts(category: Mapping, path: str) -> dict[str, Any]:
         own_sigmas(category, count)  # what the metric would refuse after training is refused before it
     except UserError as error:
         raise UserError(f"'{path}': {error}") from None
-    return {'num_joints': count, 'skeleton': skeleton, 'flip_idx': pairs}
+    return {'num_joints': count, 'joint_names': names, 'skeleton': skeleton, 'flip_idx': pairs}
 
 
 def joint_pairs(value: Any, first: int, count: int, subject: str) -> list[list[int]]:

@@ -30,6 +30,7 @@ class Source:
         mean, std (float32 [1, 1, 3]): of the channels B, G, R on [0, 1].
         max_objs: slots of the targets.
         num_joints, flip_idx, skeleton: number of joints, their left/right pairs and their limbs (0-based), or None.
+        joint_names: names of the joints, or None.
     """
 
     offers: ClassVar[tuple[str, ...]] = ()
@@ -43,6 +44,7 @@ class Source:
     std = np.array([0.28863828, 0.27408164, 0.27809835], np.float32).reshape(1, 1, 3)
     max_objs = 128
     num_joints: int | None = None
+    joint_names: list[str] | None = None
     flip_idx: list[list[int]] | None = None
     skeleton: list[list[int]] | None = None
 

@@ -30,6 +30,7 @@ class COCOHP(COCO):
     cat_ids = {1: 0}
     max_objs = 32
     num_joints = len(COCO_JOINTS)
+    joint_names = COCO_JOINTS
     flip_idx = [[left, left + 1] for left in range(1, len(COCO_JOINTS), 2)]
     skeleton = COCO_SKELETON
 

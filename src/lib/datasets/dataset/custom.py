@@ -55,6 +55,7 @@ class Custom(Source):
         self.cat_ids |= dict.fromkeys(categories.ignored, IGNORED_FOR_ALL)
         self.other_categories = categories.others
         self.num_joints = categories.joints.get('num_joints')
+        self.joint_names = categories.joints.get('joint_names')
         self.flip_idx = categories.joints.get('flip_idx')
         self.skeleton = categories.joints.get('skeleton')
 
