@@ -21,15 +21,22 @@ if TYPE_CHECKING:
 
 OPSET = 20
 VERSION = '1.0.0'
-EXTRAS = {'onnx': ('onnxscript', 'onnxruntime'), 'openvino': ('openvino',), 'pt2': ()}
+PACKAGES = {'onnx': ('onnxscript', 'onnxruntime'), 'openvino': ('openvino',), 'pt2': (), 'int8': ('nncf',)}
 SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'pt2': '.pt2'}
 
 
-def check_packages(name: str) -> None:
-    """Refuse a format whose packages are not installed; names the extra."""
-    for package in EXTRAS[name]:
+def check_packages(name: str, int8: bool = False) -> None:
+    """Refuse a format whose packages are not installed; names the extra.
+
+    Args:
+        name: the format.
+        int8: whether the network is to compute in int8, which OpenVINO's format needs NNCF for.
+    """
+    extra = 'int8' if int8 and name == 'openvino' else name
+    for package in (*PACKAGES[name], *(PACKAGES[extra] if extra != name else ())):
         if importlib.util.find_spec(package) is None:
-            raise UserError(f'--format {name} needs the package {package}: pip install .[{name}] in the checkout')
+            asked = f'--format {name}' + (' --int8' if int8 else '')
+            raise UserError(f'{asked} needs the package {package}: pip install .[{extra}] in the checkout')
 
 
 def export_metadata(opt: 'Options') -> dict[str, str]:
@@ -91,9 +98,14 @@ def write_openvino(program: torch.export.ExportedProgram, path: Path, metadata: 
     for output, name in zip(model.outputs, output_names(program), strict=True):
         output.get_tensor().set_names({name})
     model.inputs[0].get_tensor().set_names({'images'})
+    save_openvino(model, path, metadata)
+
+
+def save_openvino(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
+    """Save a model of OpenVINO with its metadata."""
     for name, text in metadata.items():
         model.set_rt_info(text, [PROGRAM, name])
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+    importlib.import_module('openvino').save_model(model, str(path), compress_to_fp16=False)
 
 
 WRITERS = {'onnx': write_onnx, 'openvino': write_openvino, 'pt2': write_pt2}
@@ -102,7 +114,8 @@ WRITERS = {'onnx': write_onnx, 'openvino': write_openvino, 'pt2': write_pt2}
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Leave out the notes of exporters about their own workings."""
-    loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir', 'torch.export')]
+    names = ('torch.onnx', 'onnxscript', 'onnx_ir', 'torch.export', 'nncf')
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -64,6 +64,7 @@ class Kitti(Metric):
     """KITTI's official metric of 3D boxes, for KITTI's classes or others; results are KITTI's result files."""
 
     needs = ('alpha', 'box', 'dim', 'location', 'rotation_y', 'score')
+    full = 100.0
 
     def __init__(self, class_names: Sequence[str], *args: Any, **kwargs: Any):
         super().__init__(class_names, *args, **kwargs)

@@ -18,9 +18,11 @@ class Metric(ABC):
         needs: names of the result columns that it scores.
         names: names of the metrics in the order in which they are listed, without those of single classes.
         main: the name that chooses `model_best.pth` under `--metric AP`.
+        full: the value of an AP when everything is found.
     """
 
     needs: ClassVar[tuple[str, ...]]
+    full: ClassVar[float] = 1.0
     names: tuple[str, ...]
     main: str
 
