@@ -22,9 +22,11 @@ EXTRAS = {
         'onnxscript',
         'onnxruntime',
         'openvino',
+        'nncf',
     },
     'onnx': {'onnx', 'onnxscript', 'onnxruntime'},
     'openvino': {'openvino'},
+    'int8': {'openvino', 'nncf'},
 }
 OPENMP = [] if sys.platform == 'darwin' else ['-fopenmp']  # Apple's compiler has none: one thread there
 FREE_SUMS = ['-fassociative-math', '-fno-signed-zeros', '-fno-trapping-math']  # vectorised inner products

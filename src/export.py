@@ -55,9 +55,7 @@ def print_int8(report: 'Int8Report') -> None:
     if report.float_layers:
         print(f'in float for the sake of AP: {", ".join(report.float_layers)}')
     if report.is_dear:
-        print(
-            f'warning: the file costs more than {report.allowed:g} {report.metric}, whatever stayed in float; it is kept'
-        )
+        print(f'warning: the loss is more than {report.allowed:g}, whatever stayed in float; the file is kept')
 
 
 def check_options(opt: 'Options') -> None:

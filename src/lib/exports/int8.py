@@ -252,8 +252,7 @@ class Quantization:
         """Write and score an int8 file with these layers in float, {name: digest of the weight}."""
         kept = f', {len(floats)} layers in float' if floats else ''
         logger.info('calibrating with %d images%s', len(self.calibration), kept)
-        own = {'int8': True, 'calibration_images': len(self.calibration), 'float_layers': list(floats)}
-        texts = {**metadata, **{name: json.dumps(value) for name, value in own.items()}}
+        texts = {**metadata, **int8_metadata(len(self.calibration), list(floats))}
         target = Path(tempfile.mkdtemp(prefix='int8-', dir=source.parent)) / source.name
         QUANTIZERS[self.opt.format](source, target, self.calibration, set(floats.values()), texts)
         score = self.judge.score(file_detector(self.opt, target), 'AP in int8')
@@ -274,6 +273,17 @@ class Quantization:
                     found.append(1000 * (time.perf_counter() - start))
         ours, theirs = (statistics.median(found) for found in times.values())
         return ours, theirs
+
+
+def int8_metadata(images: int, float_layers: list[str]) -> dict[str, str]:
+    """Return what an int8 file records beside what a float file does, as JSON texts by name (`facts.INT8_FACTS`).
+
+    Args:
+        images: that it was calibrated with.
+        float_layers: names of the layers that were left in float for the sake of AP.
+    """
+    facts = {'int8': True, 'calibration_images': images, 'float_layers': float_layers}
+    return {name: json.dumps(value) for name, value in facts.items()}
 
 
 def file_detector(opt: 'Options', path: Path) -> BaseDetector:
