@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent
 EXTRAS = {
     'onnx': {'onnx', 'onnxscript', 'onnxruntime'},
     'openvino': {'openvino'},
+    'int8': {'openvino', 'nncf'},
     'tensorboard': {'tensorboard'},
 }
 EXTRAS['dev'] = {'Cython', 'mypy', 'pytest', 'pytest-xdist', 'ruff', 'setuptools'}.union(*EXTRAS.values())

@@ -37,9 +37,16 @@ class Row:
 
 
 def alternate(
-    functions: Mapping[str, Callable[[], object]], seconds: float, most: int = 200, device: str = 'cpu'
+    functions: Mapping[str, Callable[[], object]],
+    seconds: float,
+    most: int = 200,
+    device: str = 'cpu',
+    pause: float = 0.0,
 ) -> dict[str, float]:
-    """Time functions in turns, after one call each, for so many seconds or `LEAST_ROUNDS`; return median ms of each."""
+    """Time functions in turns, after one call each, for so many seconds or `LEAST_ROUNDS`; return median ms of each.
+
+    `pause` is the seconds before each call in which the threads of other libraries, which wait in loops, come to rest.
+    """
     wait = torch.cuda.synchronize if device.startswith('cuda') else lambda: None
     times: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
@@ -50,6 +57,7 @@ def alternate(
     rounds = 0
     while rounds < LEAST_ROUNDS or (rounds < most and time.perf_counter() < end):
         for name, function in functions.items():
+            time.sleep(pause)
             start = time.perf_counter()
             function()
             wait()

@@ -24,6 +24,7 @@ from lib.models.utils import alpha_of  # noqa: E402
 from lib.tasks import TASKS  # noqa: E402
 from lib.utils.ddd_utils import get_alpha  # noqa: E402
 from lib.utils.errors import UserError  # noqa: E402
+from lib.version import __version__  # noqa: E402
 from random_networks import save_random_network  # noqa: E402
 
 # Each family's smallest network, exported in a way of its own.
@@ -119,8 +120,9 @@ def test_alpha_is_that_of_the_published_decoding():
     np.testing.assert_allclose(alpha_of(rot), get_alpha(rot.numpy()), atol=1e-6)
 
 
-def test_the_version_is_that_of_the_package():
-    assert f"version='{writers.VERSION}'" in (ROOT / 'setup.py').read_text()
+def test_the_version_is_that_of_the_package(model):
+    facts = {entry.key: entry.value for entry in onnx.load(model, load_external_data=False).metadata_props}
+    assert json.loads(facts['version']) == __version__
 
 
 # -- formats -------------------------------------------------------------------------------------------

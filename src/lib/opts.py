@@ -114,6 +114,7 @@ class Options(Namespace):
         '',
         "coco | coco_hp | kitti | pascal, or a folder of your own (COCO, YOLO, VOC, labelme); '' is the task's own",
         group='experiment',
+        idle=lambda opt: 'does not act with --int8, which names the dataset' if opt.int8 else '',
     )
     val_share: float = option(
         0.2,
@@ -348,7 +349,8 @@ class Options(Namespace):
         '',
         "metric that scores: bbox | keypoints | voc | kitti; '' is the dataset's own",
         group='test',
-        programs=(MAIN, TEST),
+        programs=(MAIN, TEST, EXPORT),
+        idle=lambda opt: 'acts only with --int8' if opt.program == EXPORT and not opt.int8 else '',
     )
     flip_test: bool = option(
         False,
@@ -520,6 +522,20 @@ class Options(Namespace):
     dynamic_size: bool = option(False, 'the file takes images of any size', group='export', **EXPORTING)
     raw: bool = option(False, "the file gives the network's maps, without the decoder", group='export', **EXPORTING)
     half: bool = option(False, 'the network computes in float16, for GPUs', group='export', **EXPORTING)
+    int8: str = option(
+        '',
+        'the network computes in int8, for CPUs: as --dataset, whose images calibrate it and whose val split judges it',
+        group='export',
+        **EXPORTING,
+    )
+    calibration_images: int = option(
+        64,
+        'images of the train split of --int8 that give the ranges of values',
+        group='export',
+        check=between(1, 10_000),
+        idle=lambda opt: '' if opt.int8 else 'acts only with --int8',
+        **EXPORTING,
+    )
     force: bool = option(False, 'replace the file at --output', group='export', **EXPORTING)
 
     # What follows from the options
@@ -729,7 +745,7 @@ def check_names(opt: Options) -> None:
 
     if opt.arch not in ARCHS:
         raise UserError(f"arch '{opt.arch}' is not one of {', '.join(ARCHS)}" + did_you_mean(opt.arch, ARCHS))
-    opt.dataset = opt.dataset or TASKS[opt.task].dataset
+    opt.dataset = opt.int8 or opt.dataset or TASKS[opt.task].dataset
     if os.path.isdir(opt.dataset):
         opt.record['dataset'] = os.path.abspath(opt.dataset)  # a run may be resumed from elsewhere
     check_dataset_name(opt.dataset, opt.task)
@@ -913,6 +929,7 @@ def adopt_decoder_options(opt: Options) -> None:
 def demo_facts(opt: Options) -> Any:
     """Return the facts of the dataset that the checkpoint was trained on, as far as it records or shows them.
 
+    With `--int8` they are that dataset's, which has to fit the checkpoint.
     Classes that it does not name are the dataset's where their number fits, of `--dataset` or of the built-in one
     that has as many; else they are numbered.
     """
@@ -920,6 +937,8 @@ def demo_facts(opt: Options) -> Any:
     from .datasets.source_factory import datasets_for
 
     facts = opt.facts
+    if opt.int8:
+        return get_dataset(opt.dataset, opt.task)
     if {'class_names', 'mean', 'std', 'input_h', 'input_w'} <= facts.keys():
         return Namespace(default_resolution=[facts['input_h'], facts['input_w']])
     dataset = get_dataset(opt.dataset, opt.task)

@@ -36,7 +36,9 @@ def main() -> None:
                 try:
                     opt = opts().init([task, '--load_model', checkpoint, '--gpus', '-1', *others], program=EXPORT)
                     found = export(opt, output_path(opt))
-                    verdict = 'ok, ' + ', '.join(f'{name} {difference:.1g}' for name, difference in found.items())
+                    verdict = 'ok, ' + ', '.join(
+                        f'{name} {difference:.1g}' for name, difference in found.differences.items()
+                    )
                 except UserError as error:
                     failed += 1
                     verdict = f'FAILED: {error}'

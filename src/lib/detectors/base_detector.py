@@ -110,7 +110,7 @@ class BaseDetector:
             raise UserError(
                 '--debug 2 and more show maps of the network, which an exported file does not: give the checkpoint'
             )
-        self.file = open_exported(opt.load_model, opt.device.type == 'cuda')
+        self.file = open_exported(opt.load_model, opt.device.type == 'cuda', torch.get_num_threads())
         if not opt.keep_res:
             self.file.check_size(opt.input_h, opt.input_w)
 

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 LIMITS = {'boxes': 1e-3, 'scores': 1e-4, 'others': 1e-3}  # pixels of the input; of 1; relative
 HALF_LIMITS = {'boxes': 1.0, 'scores': 2e-2, 'others': 0.1}  # of float16, which has 11 bits
+INT8_LIMITS = {'boxes': 4.0, 'scores': 0.1, 'others': 0.2}  # by which detections are paired; AP is the judge
 COORDINATES = ('boxes', 'centers', 'sizes', *POINTS)  # outputs in cells, in the order of their importance
 OTHERS = ('rotations', 'depths', 'dimensions')
 SHAKES = 2e-4  # width of the noise over our maps by which we see what hangs on rounding
@@ -32,19 +33,43 @@ Found = Mapping[str, np.ndarray]
 
 
 def check_file(detector: BaseDetector, file: ExportedFile) -> dict[str, float]:
-    """Compare a file with the detector that it was made of, on an image and its mirror image.
-
-    With `--dynamic_size` an input of another size is compared, too.
+    """Compare a file with the detector that it was made of, and refuse it where they differ too much.
 
     Returns:
-        The largest difference of `boxes` (coordinates of boxes and points, in pixels of the input), of `scores` and of
-        `others` (relative), as far as there are any; with `--raw` of `maps`, relative to their largest value.
+        As `compare_file`.
 
     Raises:
         UserError: there was nothing to compare, or a difference is too large; the file is not to be used.
     """
+    limits = HALF_LIMITS if detector.opt.half else LIMITS
+    worst = compare_file(detector, file, limits)
+    if not worst:
+        raise UserError(
+            'nothing was found in the toy image, so that the file could not be compared with the checkpoint: name an '
+            'image in which there is something with --demo'
+        )
+    for name, difference in worst.items():
+        if not difference <= limits.get(name, limits['others']):
+            raise UserError(
+                f'the file differs from the checkpoint by {difference:.2g} in {name}, more than '
+                f'{limits.get(name, limits["others"]):g}: it was not kept'
+            )
+    return worst
+
+
+def compare_file(detector: BaseDetector, file: ExportedFile, limits: Mapping[str, float]) -> dict[str, float]:
+    """Compare a file with the detector that it was made of, on an image and its mirror image.
+
+    With `--dynamic_size` an input of another size is compared, too.
+
+    Args:
+        limits: as `LIMITS`: by these, the most similar detections are found.
+
+    Returns:
+        The largest difference of `boxes` (coordinates of boxes and points, in pixels of the input), of `scores` and of
+        `others` (relative), as far as there are any; with `--raw` of `maps`, relative to their largest value.
+    """
     opt = detector.opt
-    limits = HALF_LIMITS if opt.half else LIMITS
     sizes = [(opt.input_h, opt.input_w)]
     if opt.dynamic_size:
         sizes.append((opt.input_h + opt.pad + 1, opt.input_w))
@@ -64,17 +89,6 @@ def check_file(detector: BaseDetector, file: ExportedFile) -> dict[str, float]:
             ]
         for name in {name for differences in found for name in differences}:
             worst[name] = max([worst.get(name, 0.0), *(differences.get(name, 0.0) for differences in found)])
-    if not worst:
-        raise UserError(
-            'nothing was found in the toy image, so that the file could not be compared with the checkpoint: name an '
-            'image in which there is something with --demo'
-        )
-    for name, difference in worst.items():
-        if not difference <= limits.get(name, limits['others']):
-            raise UserError(
-                f'the file differs from the checkpoint by {difference:.2g} in {name}, more than '
-                f'{limits.get(name, limits["others"]):g}: it was not kept'
-            )
     return worst
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ from ..detectors.detector_factory import detector_factory
 from ..models.exported import open_exported
 from ..utils.errors import UserError
 from ..utils.files import refuse_overwriting, writable_folder
-from .check import check_file
+from .check import INT8_LIMITS, check_file, compare_file
 from .graph import ExportedNetwork, trace
+from .int8 import Int8Report, Quantization
 from .writers import SUFFIXES, WRITERS, check_packages, export_metadata
 
 if TYPE_CHECKING:
@@ -46,29 +48,45 @@ def files_of(path: Path) -> list[Path]:
     return [path.with_suffix('.bin'), path] if path.suffix == '.xml' else [path]
 
 
-def export(opt: 'Options', path: Path) -> dict[str, float]:
+@dataclass(frozen=True)
+class Exported:
+    """The facts of a file that was exported.
+
+    Attributes:
+        differences: the largest ones from the checkpoint (`check.compare_file`).
+        int8: the price and the gain of int8, where it was asked for.
+    """
+
+    differences: dict[str, float]
+    int8: Int8Report | None = None
+
+
+def export(opt: 'Options', path: Path) -> Exported:
     """Export the checkpoint of `--load_model` to a file.
 
-    Returns:
-        The largest differences from the checkpoint (`check_file`).
-
     Raises:
-        UserError: the options cannot be exported, packages are missing, or the file differs too much from the
-            checkpoint; nothing is left then.
+        UserError: the options cannot be exported, packages are missing, the file differs too much from the checkpoint,
+            or the dataset of `--int8` cannot be used; nothing is left then.
     """
-    check_packages(opt.format)
+    check_packages(opt.format, bool(opt.int8))
     detector = detector_factory[opt.task](opt)
+    quantization = Quantization(detector) if opt.int8 else None
     logger.info('tracing %s', opt.arch)
-    program = trace(ExportedNetwork(detector))
+    network = ExportedNetwork(detector)
+    program = trace(network)
     folder = Path(tempfile.mkdtemp(prefix=f'.{path.stem[:100]}-writing-', dir=path.parent))
     try:
         beside = folder / path.name
+        metadata = export_metadata(opt)
         logger.info('writing %s', opt.format)
-        WRITERS[opt.format](program, beside, export_metadata(opt))
+        WRITERS[opt.format](program, beside, metadata)
         logger.info('comparing with the checkpoint')
-        differences = check_file(detector, open_exported(beside))
+        done = Exported(check_file(detector, open_exported(beside)))
+        if quantization is not None:
+            beside, report = quantization.run(network, beside, metadata)
+            done = Exported(compare_file(detector, open_exported(beside), INT8_LIMITS), report)
         for name in files_of(Path(path.name)):
-            os.replace(folder / name, path.parent / name)
+            os.replace(beside.parent / name, path.parent / name)
     finally:
         shutil.rmtree(folder)
-    return differences
+    return done

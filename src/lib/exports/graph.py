@@ -55,13 +55,20 @@ class ExportedNetwork(nn.Module):
         Returns:
             As `BaseDetector.name_rows`, or with `--raw` {head: float32 [B, c, h, w]}.
         """
-        x = (images.float() * self.scale + self.shift).permute(0, 3, 1, 2)  # [B, 3, H, W]
-        if self.detector.opt.flip_test:
-            x = torch.cat([x, x.flip(3)])
-        output = {head: maps.float() for head, maps in self.network(x.to(self.dtype)).items()}
+        output = self.maps(images)
         if self.detector.opt.raw:
             return output
         return self.detector.name_rows(self.detector.decode(self.pad(output)))
+
+    def maps(self, images: torch.Tensor) -> Output:
+        """Return the raw output {head: float32 [B, c, h, w]} for images as `forward` takes them.
+
+        With `--flip_test` it is [2B, c, h, w], of the images and then of their mirror images.
+        """
+        x = (images.float() * self.scale + self.shift).permute(0, 3, 1, 2)  # [B, 3, H, W]
+        if self.detector.opt.flip_test:
+            x = torch.cat([x, x.flip(3)])
+        return {head: maps.float() for head, maps in self.network(x.to(self.dtype)).items()}
 
     def count_least_cells(self) -> tuple[int, int]:
         """Return the least height and width of the output's maps."""

@@ -15,28 +15,35 @@ from ..models.exported import PROGRAM, PT2_FACTS
 from ..models.facts import DECODER_FACTS, FACTS
 from ..opts import model_facts
 from ..utils.errors import UserError
+from ..version import __version__
 
 if TYPE_CHECKING:
     from ..opts import Options
 
 OPSET = 20
-VERSION = '1.0.0'
-EXTRAS = {'onnx': ('onnxscript', 'onnxruntime'), 'openvino': ('openvino',), 'pt2': ()}
+PACKAGES = {'onnx': ('onnxscript', 'onnxruntime'), 'openvino': ('openvino',), 'pt2': (), 'int8': ('nncf',)}
 SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'pt2': '.pt2'}
 
 
-def check_packages(name: str) -> None:
-    """Refuse a format whose packages are not installed; names the extra."""
-    for package in EXTRAS[name]:
+def check_packages(name: str, int8: bool = False) -> None:
+    """Refuse a format whose packages are not installed; names the extra.
+
+    Args:
+        name: the format.
+        int8: whether the network is to compute in int8, which OpenVINO's format needs NNCF for.
+    """
+    extra = 'int8' if int8 and name == 'openvino' else name
+    for package in (*PACKAGES[name], *(PACKAGES[extra] if extra != name else ())):
         if importlib.util.find_spec(package) is None:
-            raise UserError(f'--format {name} needs the package {package}: pip install .[{name}] in the checkout')
+            asked = f'--format {name}' + (' --int8' if int8 else '')
+            raise UserError(f'{asked} needs the package {package}: pip install .[{extra}] in the checkout')
 
 
 def export_metadata(opt: 'Options') -> dict[str, str]:
     """Return what an exported file records, as JSON texts by name: the checkpoint's facts, and how it was exported."""
     facts: dict[str, Any] = {name: value for name, value in model_facts(opt).items() if name in FACTS}
     facts.pop('options', None)  # of the training
-    facts |= {'program': PROGRAM, 'version': VERSION, 'units': 'cells of the output map: times down_ratio, pixels'}
+    facts |= {'program': PROGRAM, 'version': __version__, 'units': 'cells of the output map: times down_ratio, pixels'}
     facts |= {name: getattr(opt, name) for name in ('float_input', 'dynamic_size', 'raw', 'half')}
     if not opt.raw:
         facts |= {name: getattr(opt, name) for name in DECODER_FACTS}
@@ -91,9 +98,14 @@ def write_openvino(program: torch.export.ExportedProgram, path: Path, metadata: 
     for output, name in zip(model.outputs, output_names(program), strict=True):
         output.get_tensor().set_names({name})
     model.inputs[0].get_tensor().set_names({'images'})
+    save_openvino(model, path, metadata)
+
+
+def save_openvino(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
+    """Save a model of OpenVINO with its metadata."""
     for name, text in metadata.items():
         model.set_rt_info(text, [PROGRAM, name])
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+    importlib.import_module('openvino').save_model(model, str(path), compress_to_fp16=False)
 
 
 WRITERS = {'onnx': write_onnx, 'openvino': write_openvino, 'pt2': write_pt2}
@@ -102,7 +114,8 @@ WRITERS = {'onnx': write_onnx, 'openvino': write_openvino, 'pt2': write_pt2}
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Leave out the notes of exporters about their own workings."""
-    loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir', 'torch.export')]
+    names = ('torch.onnx', 'onnxscript', 'onnx_ir', 'torch.export', 'nncf')
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..utils.errors import UserError
-from .facts import DECODER_FACTS, EXPORT_FACTS, FACTS, check_facts, one_line
+from .facts import DECODER_FACTS, EXPORT_FACTS, FACTS, INT8_FACTS, check_facts, one_line
 
 PROGRAM = 'centernet'  # in the metadata of files that are ours
 PT2_FACTS = 'centernet.json'  # the file of the metadata within a .pt2
@@ -33,19 +33,20 @@ def exported_facts(path: str | os.PathLike) -> dict[str, Any]:
     return open_exported(path).facts
 
 
-def open_exported(path: str | os.PathLike, cuda: bool = False) -> 'ExportedFile':
+def open_exported(path: str | os.PathLike, cuda: bool = False, threads: int = 0) -> 'ExportedFile':
     """Open an exported file, by its suffix.
 
     Args:
         path: the file.
         cuda: run it on the GPU where the runtime can.
+        threads: that it computes with on the CPU; 0 leaves that to the runtime. A .pt2 has torch's.
 
     Raises:
         UserError: there is no such file, its runtime is not installed, or it is damaged or not of `export.py`.
     """
     if not os.path.isfile(path):
         raise UserError(f"'{path}' is no file" if os.path.exists(path) else f"no such exported file: '{path}'")
-    return FORMATS[Path(path).suffix](path, cuda)
+    return FORMATS[Path(path).suffix](path, cuda, threads)
 
 
 def import_runtime(name: str, extra: str, path: str | os.PathLike) -> Any:
@@ -68,14 +69,15 @@ class ExportedFile:
     Attributes:
         path: the file.
         facts: what it records.
+        threads: see `open_exported`.
         float_input, dynamic_size, raw: facts, see `facts.EXPORT_FACTS`.
 
     Raises:
         UserError: see `open_exported`.
     """
 
-    def __init__(self, path: str | os.PathLike, cuda: bool):
-        self.path = path
+    def __init__(self, path: str | os.PathLike, cuda: bool, threads: int):
+        self.path, self.threads = path, threads
         self.load(cuda)
         self.facts = self.read_facts()
         self.float_input: bool = self.facts['float_input']
@@ -129,7 +131,7 @@ class ExportedFile:
             raise UserError(f"'{self.path}' is not of export.py: its metadata is not JSON") from None
         facts = check_facts(self.path, found, FACTS | EXPORT_FACTS)
         for name in ('task', 'arch', 'heads', 'class_names', 'input_h', 'input_w', 'mean', 'std', *EXPORT_FACTS):
-            if name not in facts and name not in DECODER_FACTS:
+            if name not in facts and name not in DECODER_FACTS + INT8_FACTS:
                 raise UserError(f"'{self.path}' is not a whole file of export.py: its metadata lacks {name}")
         return facts
 
@@ -143,6 +145,7 @@ class OnnxFile(ExportedFile):
         wanted = (['CUDAExecutionProvider'] if cuda else []) + ['CPUExecutionProvider']
         settings = runtime.SessionOptions()
         settings.log_severity_level = 3
+        settings.intra_op_num_threads = self.threads
         try:
             self.session = runtime.InferenceSession(
                 os.fspath(self.path), settings, providers=[name for name in wanted if name in there]
@@ -168,7 +171,8 @@ class OpenVinoFile(ExportedFile):
         try:
             core = runtime.Core()
             self.model = core.read_model(os.fspath(self.path))
-            self.compiled = core.compile_model(self.model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+            settings = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': str(self.threads)}
+            self.compiled = core.compile_model(self.model, 'CPU', settings)
         except Exception as error:  # nothing of ours runs in here: the bytes are a stranger's
             raise cannot_be_run(self.path, 'OpenVINO', error) from None
 

@@ -160,8 +160,12 @@ EXPORT_FACTS: dict[str, Fact] = {
         Fact('scores_thresh', *NUMBER),
         Fact('center_thresh', *NUMBER),
         Fact('aggr_weight', *NUMBER),
+        Fact('int8', *FLAG),
+        Fact('calibration_images', *COUNT),
+        Fact('float_layers', lambda value: is_list(value, is_text, 10_000), 'a list of layers'),
     )
 }
+INT8_FACTS = ('int8', 'calibration_images', 'float_layers')  # in files whose network computes in int8
 DECODER_FACTS = ('K', 'flip_test', 'scores_thresh', 'center_thresh', 'aggr_weight')  # options of the decoder in it
 
 

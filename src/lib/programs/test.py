@@ -5,7 +5,6 @@ What a function needs is imported in it, once the command line is found right: t
 
 from typing import TYPE_CHECKING, Any
 
-from ..utils.cli import Progress
 from ..utils.errors import UserError
 from ..utils.launch import start_ranks
 from ..utils.signals import stop_signals_exit, stop_signals_interrupt
@@ -67,6 +66,7 @@ def detect_all(opt: 'Options', dataset: Any, detector: 'BaseDetector', ranks: 'R
         `{image_id: results}` in the order of the dataset, in rank 0; in the others those of some images.
     """
     from ..datasets.evaluation.packed import PackedResults
+    from ..detectors.detect_dataset import detect_share
 
     share = ranks.share(len(dataset), opt.test_batch_size)
     found, problems = detect_share(opt, dataset, detector, share, shown=ranks.is_lead)
@@ -80,43 +80,3 @@ def detect_all(opt: 'Options', dataset: Any, detector: 'BaseDetector', ranks: 'R
     together = {image_id: packed for of_rank, _ in of_ranks for image_id, packed in of_rank.packed.items()}
     in_order = (int(image_id) for image_id in dataset.index.image_ids)
     return PackedResults((image_id, together[image_id]) for image_id in in_order if image_id in together)
-
-
-def detect_share(
-    opt: 'Options', dataset: Any, detector: 'BaseDetector', share: list[int], shown: bool
-) -> tuple['PackedResults', list[str]]:
-    """Detect in the images at some positions of the dataset.
-
-    Args:
-        share: the positions, in order.
-        shown: show the progress, and name the images that cannot be read.
-
-    Returns:
-        `{image_id: results}`, and a line for each image that cannot be read.
-    """
-    from ..datasets.evaluation.packed import PackedResults
-    from ..datasets.test_images import iterate_test_images
-    from ..detectors.base_detector import TIMES
-
-    results = PackedResults()
-    problems: list[str] = []
-    seconds = dict.fromkeys(TIMES, 0.0)
-    workers = 0 if opt.not_prefetch_test else opt.num_workers
-    batches = iterate_test_images(dataset, share, detector.pre_process.prefetch, workers, opt.test_batch_size)
-    with Progress(len(share), f'{opt.task}/{opt.exp_id} test', shown=shown) as progress:
-        for batch in batches:
-            readable = {image.image_id: image.input for image in batch if image.input is not None}
-            for image in batch:
-                if image.input is None:
-                    problems.append(image.problem)
-                    if shown:
-                        print(f'skipped: {image.problem}')
-                    progress.step()
-            found = detector.run_batch(list(readable.values()))
-            for image_id, done in zip(readable, found, strict=True):
-                results[image_id] = done['results']
-                for stage in TIMES:
-                    seconds[stage] += done[stage]
-                means = {stage: seconds[stage] / len(results) for stage in TIMES}
-                progress.step(' '.join(f'{stage} {mean:.3f}s' for stage, mean in means.items()))
-    return results, problems

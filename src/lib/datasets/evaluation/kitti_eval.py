@@ -66,6 +66,7 @@ class Kitti(Metric):
 
     needs = ('alpha', 'box', 'dim', 'location', 'rotation_y', 'score')
     ignores_kinds = True
+    full = 100.0
 
     def __init__(self, class_names: Sequence[str], *args: Any, **kwargs: Any):
         super().__init__(class_names, *args, **kwargs)

@@ -18,11 +18,13 @@ class Metric(ABC):
         needs: names of the result columns that it scores.
         names: names of the metrics in the order in which they are listed, without those of single classes.
         main: the name that chooses `model_best.pth` under `--metric AP`.
+        full: the value of an AP when everything is found.
         ignoring: annotation keys of which each, where it is true, makes finding an object neither right nor wrong.
         ignores_kinds: so it is with objects of a dataset's ignored kinds, which otherwise are background.
     """
 
     needs: ClassVar[tuple[str, ...]]
+    full: ClassVar[float] = 1.0
     ignoring: ClassVar[tuple[str, ...]] = ('iscrowd',)
     ignores_kinds: ClassVar[bool] = False
     names: tuple[str, ...]
