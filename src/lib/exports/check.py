@@ -11,6 +11,7 @@ import torch
 from ..datasets.toy import KINDS, SMALLEST
 from ..detectors.base_detector import POINTS, BaseDetector
 from ..models.exported import ExportedFile
+from ..models.utils import Output
 from ..utils.errors import UserError
 from ..utils.image import read_image
 
@@ -77,12 +78,13 @@ def compare_file(detector: BaseDetector, file: ExportedFile, limits: Mapping[str
     for height, width in sizes:
         image = check_image(opt, height, width)
         images = np.stack([image, image[:, ::-1]])
-        theirs, ours = file.run(images), run_detector(detector, images)
+        theirs, output = file.run(images), run_network(detector, images)
         if opt.raw:
-            found = [compare_maps(ours, theirs)]
+            found = [compare_maps({name: maps.cpu().numpy() for name, maps in output.items()}, theirs)]
         else:
             scale = float(opt.down_ratio)
-            shaken = [run_detector(detector, images, shake=seed + 1) for seed in range(SHAKEN)]
+            ours = decode_output(detector, output)
+            shaken = [decode_output(detector, output, shake=seed + 1) for seed in range(SHAKEN)]
             found = [
                 compare_detections(pick(ours, i), pick(theirs, i), scale, limits, [pick(each, i) for each in shaken])
                 for i in range(len(images))
@@ -102,20 +104,22 @@ def check_image(opt: 'Options', height: int, width: int) -> np.ndarray:
     return np.clip(image + rng.normal(0, NOISE, image.shape), 0, 255).astype(np.uint8)
 
 
-def run_detector(detector: BaseDetector, images: np.ndarray, shake: int = 0) -> Found:
-    """Run our network and decoder on images uint8 [B, H, W, 3] of the input's size.
+def run_network(detector: BaseDetector, images: np.ndarray) -> Output:
+    """Run our network on images uint8 [B, H, W, 3] of the input's size; returns its output, {head: [B, c, h, w]}."""
+    inputs = [detector.pre_process.normalized(image)[None] for image in images]
+    return detector.forward(detector.to_network(inputs))
+
+
+def decode_output(detector: BaseDetector, output: Output, shake: int = 0) -> Found:
+    """Decode an output of our network, {head: [B, c, h, w]}.
 
     Args:
-        detector, images: as said.
-        shake: a seed of noise, of `SHAKES`, over the network's maps; 0 for none.
+        detector, output: as said.
+        shake: a seed of noise, of `SHAKES`, over the maps; 0 for none.
 
     Returns:
         Outputs [B, n, ...] as a file gives them.
     """
-    inputs = [detector.pre_process.normalized(image)[None] for image in images]
-    output = detector.forward(detector.to_network(inputs))
-    if detector.opt.raw:
-        return {name: maps.cpu().numpy() for name, maps in output.items()}
     if shake:
         noise = torch.Generator().manual_seed(shake)
         output = {

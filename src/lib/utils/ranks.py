@@ -32,6 +32,7 @@ Network = TypeVar('Network', bound=nn.Module)
 JOINING = timedelta(minutes=5)  # to wait for the others at the start
 WORKING = timedelta(days=7)  # to wait for another rank's work; `Watch` notices its death
 NEWS = 5  # seconds in which a peer's death, the cause of an error here, is known
+MOMENT = 0.5  # likewise, of a stop
 
 
 class SharedError(UserError):
@@ -272,6 +273,7 @@ def joined(launch: Launch) -> Iterator[Ranks]:
             raise
         sys.exit(1 if isinstance(error, SharedError) else INTERRUPTED)
     except KeyboardInterrupt:
+        watch.wait_for_news(MOMENT)  # torchrun stops a rank by SIGTERM when another has died
         watch.fail('interrupted')
         if launch.is_lead:
             raise

@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import threading
+import weakref
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import Any, NamedTuple, Protocol, cast
@@ -23,6 +24,8 @@ PROBE = 4  # seconds between keep-alive packets
 PATIENCE = 300  # seconds to wait for the others at the start
 VERDICT = 10  # seconds in which rank 0 answers a failure
 DONE = b'done'
+
+_watches: 'weakref.WeakSet[Watch]' = weakref.WeakSet()  # of this process
 
 
 class Store(Protocol):
@@ -67,6 +70,7 @@ class Watch:
         else:
             self.links = {0: self._connect(store, about)}
             self.thread = threading.Thread(target=self._watch_lead, daemon=True)
+        _watches.add(self)
         self.thread.start()
 
     # ---------------------------------------------------------------------------------------------- connections
@@ -189,6 +193,16 @@ class Watch:
         self.thread.join()
         for link in self.links.values():
             link.close()
+
+
+def _forget_inherited() -> None:
+    """Close a forked child's copies of the connections: while a loader process held one, its rank would seem alive."""
+    for watch in _watches:
+        for link in watch.links.values():
+            link.close()
+
+
+os.register_at_fork(after_in_child=_forget_inherited)
 
 
 def own_address() -> str:
