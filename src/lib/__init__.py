@@ -12,13 +12,14 @@ Installed, this package is called `centernet`:
 
 from typing import TYPE_CHECKING, Any
 
+from .utils.allocator import keep_freed_memory
 from .utils.errors import UserError
 from .version import __version__
 
 if TYPE_CHECKING:
     from .detectors.base_detector import BaseDetector
 
-__all__ = ['UserError', '__version__', 'load_detector']
+__all__ = ['UserError', '__version__', 'keep_freed_memory', 'load_detector']
 
 
 def load_detector(checkpoint: str, task: str | None = None, **options: Any) -> 'BaseDetector':

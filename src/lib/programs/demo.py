@@ -12,6 +12,7 @@ Functions import what they need, once the command line is found right: torch tak
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..utils.allocator import keep_freed_memory
 from ..utils.cli import track
 from ..utils.errors import UserError
 from ..utils.signals import stop_signals_exit, stop_signals_interrupt
@@ -36,6 +37,7 @@ def main(args: list[str] | None = None) -> None:
         from ..utils.media.outputs import Outputs
         from ..utils.media.sources import open_source
 
+    keep_freed_memory()
     folder = Path(opt.output or Path(opt.save_dir) / 'demo')
     source = open_source(opt.demo, opt.max_pixels, opt.every, but=folder)
     outputs = Outputs(opt, source, writable_folder(folder))

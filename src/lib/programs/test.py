@@ -5,6 +5,7 @@ What a function needs is imported in it, once the command line is found right: t
 
 from typing import TYPE_CHECKING, Any
 
+from ..utils.allocator import keep_freed_memory
 from ..utils.errors import UserError
 from ..utils.launch import start_ranks
 from ..utils.signals import stop_signals_exit, stop_signals_interrupt
@@ -36,6 +37,7 @@ def main(args: list[str] | None = None, ranks: 'Ranks | None' = None) -> None:
         _ = opt.device  # a GPU that is not there is refused before any process starts
         start_ranks(main, args, opt.processes)
         return
+    keep_freed_memory()
     ranks = ranks or ONE
     Dataset = get_dataset(opt.dataset, opt.task)
     opts.update_dataset_info_and_set_heads(opt, Dataset)
