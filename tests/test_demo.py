@@ -540,3 +540,51 @@ def test_folder_of_calibrations(look, tmp_path):
     assert changed['near'].any() and changed['far'].any()
     assert not np.array_equal(changed['near'], changed['far'])
     assert not np.array_equal(changed['near'], changed['none'])
+
+
+def test_what_is_drawn_goes_into_labels_crops_and_a_table(look, tmp_path, capsys):
+    """Labels and cut-outs hold what is drawn, list and table what reaches --min_score, in folders as the images lie."""
+    for name in ('a.png', 'b/a.png'):
+        write_image(tmp_path / 'in' / name)
+    options = {'save_txt': True, 'save_crops': True, 'save_csv': True}
+    out = look(tmp_path / 'in', min_score=0.05, **options)
+    files = {path.relative_to(out).as_posix() for path in out.rglob('*') if path.is_file()}
+    expected = {'results.json', 'detections.csv', 'classes.txt', 'a.png', 'b/a.png', 'labels/a.txt', 'labels/b/a.txt'}
+    assert files == expected | {'crops/cat/a_0.jpg', 'crops/cat/b/a_0.jpg'}
+    assert (out / 'labels/b/a.txt').read_text() == '0 0.350000 0.562500 0.500000 0.625000\n'
+    assert (out / 'classes.txt').read_text() == 'cat\ndog\n'
+    assert cv2.imread(str(out / 'crops/cat/a_0.jpg')).shape == (50, 50, 3)
+    rows = (out / 'detections.csv').read_text().splitlines()
+    assert len(rows) == 5 and rows[1].startswith('a.png,,cat,1,0.8999') and rows[4].startswith('b/a.png,,dog,2,0.1')
+    assert [len(entry['detections']) for entry in read_results(out)] == [2, 2]
+    assert 'objects drawn: 2 (2 cat)' in capsys.readouterr().out
+    look(tmp_path / 'in', min_score=0.5, **options)  # over its own outputs
+    assert [len(entry['detections']) for entry in read_results(out)] == [1, 1]
+    assert len((out / 'detections.csv').read_text().splitlines()) == 3
+
+
+def test_files_of_others_in_subfolders_stay(look, tmp_path):
+    """A label file that the demo did not write is refused, and left as it was."""
+    write_image(tmp_path / 'in' / 'a.png')
+    (tmp_path / 'out/labels').mkdir(parents=True)
+    (tmp_path / 'out/labels/a.txt').write_text('mine')
+    with pytest.raises(UserError, match='no earlier output'):
+        look(tmp_path / 'in', save_txt=True)
+    assert (tmp_path / 'out/labels/a.txt').read_text() == 'mine'
+
+
+def test_every_other_frame(look, tmp_path):
+    """--every 3 looks at frames 0, 3, 6; the video that is written lasts as long, and labels carry the numbers."""
+    out = look(write_video(tmp_path / 'in' / 'ride.mp4'), every=3, save_txt=True)
+    assert [entry['frame'] for entry in read_results(out)] == [0, 3, 6]
+    video = media.open_video(out / 'ride.mp4')
+    assert len(list(video)) == 3 and video.fps == pytest.approx(12.5 / 3, abs=0.01)
+    assert {path.name for path in (out / 'labels').iterdir()} == {'ride_0.txt', 'ride_3.txt', 'ride_6.txt'}
+
+
+def test_results_inside_the_folder_are_not_looked_at(look, tmp_path):
+    """An --output in the folder that is looked at is left out of it, the second time too."""
+    write_image(tmp_path / 'in' / 'a.png')
+    for _ in range(2):
+        out = look(tmp_path / 'in', output=tmp_path / 'in' / 'out')
+        assert [entry['image'] for entry in read_results(out)] == ['a.png']

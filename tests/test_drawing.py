@@ -271,3 +271,23 @@ def test_results_become_detections_of_each_task():
     pose = detections_from_results({1: row[:, :9]}, describe_pose, ['person'], {1: np.array([[0.5, 0.25]])})
     assert pose[0]['keypoints'] == [[5, 6], [7, 8]] and pose[0]['keypoint_scores'] == [0.5, 0.25]
     assert detections_from_results({1: np.zeros((0, 5), np.float32)}, describe_box) == []
+
+
+@pytest.mark.parametrize('ground', [0, 128, 255])
+def test_boxes_are_seen_on_any_ground(ground):
+    """A line is 2 pixels at least, with a border of the contrary brightness, even on a ground of its own colour."""
+    for color in ((ground,) * 3, drawing.class_color(0)):
+        image = np.full((100, 100, 3), ground, np.uint8)
+        drawing.draw_outline(image, [20, 20, 80, 80], color)
+        across = image[50, 10:30].astype(int)
+        assert (across == color).all(1).sum() >= 2 or color == (ground,) * 3
+        contrast = np.abs(across.mean(1) - np.mean(color))
+        assert contrast.max() > 80
+
+
+def test_a_caption_covers_nothing():
+    """The strip with the text lies over the image, which stays whole."""
+    image = np.full((60, 200, 3), 90, np.uint8)
+    captioned = drawing.caption(image, 'truth')
+    strip = captioned[: len(captioned) - 60]
+    assert (captioned[-60:] == 90).all() and strip.max() > 200 and strip.min() == 0

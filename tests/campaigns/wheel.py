@@ -30,6 +30,7 @@ STEPS: list[tuple[list[str], list[str]]] = [
     (['--version'], []),
     (['--help'], []),
     (['toy', 'toy', '--train', '8', '--val', '4', '--size', '96'], ['toy/annotations/train.json']),
+    (['inspect', '--dataset', 'toy', '--samples', '2', '--input_res', '96'], ['report.html']),
     (['overlap', 'toy/annotations/train.json'], []),
     (
         ['train', 'ctdet', '--exp_id', 'trial', '--num_epochs', '1', '--gpus', '-1', '--num_workers', '1', *TRAIN],

@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     'demo': Command('programs.demo', 'detect in images, videos or a camera, and draw'),
     'export': Command('programs.export', 'write a trained network into a file that runs without PyTorch'),
     'toy': Command('tools.make_toy_data', 'draw a small data set to try all this on'),
+    'inspect': Command('tools.inspect_data', 'look at a data set before training: report.html'),
     'convert voc': Command('tools.convert_voc_to_coco', 'Pascal VOC folders to a folder for --dataset'),
     'convert yolo': Command('tools.convert_yolo_to_coco', 'a YOLO folder to a folder for --dataset'),
     'convert kitti': Command('tools.convert_kitti_to_coco', "KITTI's files to the annotations of ddd"),

@@ -39,6 +39,12 @@ def run_cli(main: Callable[[], Any]) -> None:
         sys.exit(1)
     except (UserError, OSError) as error:
         fail(one_line(error))
+    except ImportError as error:
+        if 'libGL' not in str(error):
+            raise
+        fail(
+            f'{one_line(error)}: OpenCV with windows needs it; install opencv-python-headless in place of opencv-python'
+        )
     except MemoryError:
         fail('the memory does not suffice: try a smaller --batch_size, --input_res or --num_workers')
     except RuntimeError as error:

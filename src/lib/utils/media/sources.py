@@ -1,5 +1,6 @@
 """The inputs of the demo, as frames one after another: images, folders, patterns, videos, cameras, the web."""
 
+import contextlib
 import glob
 import logging
 import os
@@ -171,14 +172,18 @@ def open_address(address: str, max_pixels: int, every: int) -> Source:
     Raises:
         UserError: it cannot be had, or is neither.
     """
-    if is_web_address(address):
+    if not is_web_address(address):
+        return Source(video=open_video(address), every=every)
+    with contextlib.ExitStack() as after_error:
         folder = tempfile.TemporaryDirectory(prefix='centernet-')
+        after_error.callback(folder.cleanup)
         path = download(address, Path(folder.name))
-        if path is not None:
-            try:
-                source = open_file(path, max_pixels, every)
-            except UserError:
-                raise UserError(f"'{without_password(address)}' is neither an image nor a video") from None
-            source.download = folder
-            return source
-    return Source(video=open_video(address), every=every)
+        if path is None:
+            return Source(video=open_video(address), every=every)
+        try:
+            source = open_file(path, max_pixels, every)
+        except UserError:
+            raise UserError(f"'{without_password(address)}' is neither an image nor a video") from None
+        source.download = folder
+        after_error.pop_all()
+    return source
