@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from argparse import Namespace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -555,6 +556,12 @@ def test_a_report_that_fails_loses_nothing(judged_task, monkeypatch, capsys, tmp
     said = capsys.readouterr().out
     assert 'the report cannot be written' in said and 'ZeroDivisionError' in said
     assert not (tmp_path / 'run/report.html').exists()
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)
+    assert evaluation.report_safely(opt, task.dataset, task.results, task.metrics) is not None
+    said = capsys.readouterr().out
+    assert 'no events for TensorBoard' in said and 'cannot' not in said and (tmp_path / 'run/report.html').is_file()
+    (tmp_path / 'run/report.html').unlink()
     monkeypatch.undo()
     opt.save_dir = str(tmp_path / 'file')
     (tmp_path / 'file').write_text('mine')

@@ -44,7 +44,7 @@ def add_boxes_3d(page: Page, judged: Judged, folder: Path) -> None:
             'length, width, height, metres',
             'heading, degrees',
         ],
-        [[name, *row] for name, rows in lines.items() for row in rows],
+        [[name, *row] for name, rows in lines.items() for row in rows if row[1]],
     )
     for column, label in ((2, 'depth error, %'), (5, 'heading error, degrees')):
         figure, axes = new_plot(4.8, 3.0)

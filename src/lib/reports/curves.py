@@ -34,13 +34,13 @@ def add_curves(page: Page, judged: Judged) -> None:
         return
     page.section(
         'Precision and recall',
-        'Precision is the best that is reached at that recall or beyond. The black line is the mean of all classes.',
+        'Precision is the best that is reached at that recall or beyond. The dashed line is the mean of all classes.',
     )
     if len(shown) < sum(curve.objects > 0 for curve in judged.curves):
         page.text(f'The {len(shown)} classes with the most objects are drawn.')
     for figure in precision_plots(judged, shown):
         page.plot(figure)
-    page.section('F1 over the threshold', 'The black line counts the detections and objects of all classes together.')
+    page.section('F1 over the threshold', 'The dashed line counts the detections and objects of all classes together.')
     for figure in f1_plots(judged, shown):
         page.plot(figure)
 

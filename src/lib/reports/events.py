@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..datasets.evaluation.matching import Curve
+from ..logger import open_events
 from .curves import classes_shown, f1_plots, precision_plots
 from .judged import Judged
 from .page import pixels_of
@@ -45,11 +46,14 @@ def add_curve(writer: 'SummaryWriter', tag: str, curve: Curve, epoch: int) -> No
 
 
 def write_events(opt: 'Options', judged: Judged) -> None:
-    """Write the curves of a test into `logs/test` of the run's folder, in the place of those of an earlier test."""
-    from torch.utils.tensorboard import SummaryWriter
+    """Write the curves of a test into `logs/test` of the run's folder, in the place of those of an earlier test.
 
+    Without TensorBoard a note says that there are none.
+    """
     folder = Path(opt.save_dir, 'logs', 'test')
     for earlier in folder.glob('events.out.tfevents.*'):
         earlier.unlink()
-    with SummaryWriter(str(folder)) as writer:
-        add_events(writer, judged, opt.facts.get('epoch', 0))
+    writer = open_events(str(folder))
+    if writer is not None:
+        with writer:
+            add_events(writer, judged, opt.facts.get('epoch', 0))
