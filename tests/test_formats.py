@@ -510,6 +510,7 @@ def test_bad_files_are_counted(data, capsys):
     write(data / 'yolo/labels/train/stray.txt', '0 .5 .5 .1 .1\n')
     write(data / f'yolo/labels/train/{Scene(0).stem}.txt', yolo_line(Scene(0)) + '0 50 50 3 3\n7 .5 .5 .1 .1\n')
     (data / f'yolo/images/train/{Scene(1).name}').write_bytes(b'not an image')
+    (data / 'yolo/images/val/loop.png').symlink_to('loop.png')
     make_voc(data / 'voc')
     (data / f'voc/JPEGImages/{Scene(2).name}').unlink()
     write(data / f'voc/Annotations/{Scene(3).stem}.xml', '<annotation><object>')
