@@ -124,9 +124,18 @@ def first_files(folder: Path, suffix: str, most: int) -> list[Path]:
     for depth in range(3):
         below: list[Path] = []
         for place in level:
-            entries = [place / name for name in os.listdir(place) if not name.startswith('.')]
-            below += [path for path in entries if os.path.isdir(path)]  # not by scandir, to which loops are errors
-            files = sorted(path for path in entries if path.name.lower().endswith(suffix) and path.is_file())
+            with os.scandir(place) as entries:
+                shown = [entry for entry in entries if not entry.name.startswith('.')]
+            below += [Path(entry.path) for entry in shown if _is_folder(entry)]
+            fitting = (Path(entry.path) for entry in shown if entry.name.lower().endswith(suffix))
+            files = sorted(path for path in fitting if path.is_file())
             found += [path for path in files[:most] if depth < 2 or split_of(path, folder) != WHOLE]
         level = sorted(below)
     return found
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
