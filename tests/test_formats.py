@@ -369,6 +369,9 @@ def test_unclear_folders_are_refused(data, tmp_path):
     with pytest.raises(UserError, match='neither a built-in .* nor a folder'):
         options('ctdet', tmp_path / 'nowhere')
     data.mkdir()
+    write(data.parent / 'data.yaml', YAML)
+    with pytest.raises(UserError, match='is a file: give the folder that holds it'):
+        options('ctdet', data.parent / 'data.yaml')
     assert 'found an empty folder' in refusal(data)
     write(data / 'notes.txt', 'x')
     Scene(0).draw(data / 'photos')
@@ -507,6 +510,7 @@ def test_bad_files_are_counted(data, capsys):
     write(data / 'yolo/labels/train/stray.txt', '0 .5 .5 .1 .1\n')
     write(data / f'yolo/labels/train/{Scene(0).stem}.txt', yolo_line(Scene(0)) + '0 50 50 3 3\n7 .5 .5 .1 .1\n')
     (data / f'yolo/images/train/{Scene(1).name}').write_bytes(b'not an image')
+    (data / 'yolo/images/val/loop.png').symlink_to('loop.png')
     make_voc(data / 'voc')
     (data / f'voc/JPEGImages/{Scene(2).name}').unlink()
     write(data / f'voc/Annotations/{Scene(3).stem}.xml', '<annotation><object>')
@@ -577,4 +581,6 @@ def test_changes_of_label_files_are_noticed(data):
         label = data / f'labels/train/{Scene(9).stem}.txt'
         write(label, yolo_line(Scene(1)))
         os.utime(label, (LONG_AGO, LONG_AGO))
+        get_dataset.cache_clear()  # as a new start
+        opt, dataset_class = options('ctdet', data)
         assert known(dataset_class(opt, 'train'))[Scene(9).name] == expected(Scene(1)) and len(parsed) == 1

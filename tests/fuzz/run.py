@@ -35,7 +35,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from centernet.utils.log import configure_logging  # noqa: E402
-from fuzz import checkpoints, coco, kernels, kitti, options, results, voc, yolo  # noqa: E402
+from fuzz import checkpoints, coco, folders, kernels, kitti, options, results, voc, yolo  # noqa: E402
 from fuzz.case import REFUSED, SURVIVED, Fault, attempt  # noqa: E402
 
 SECONDS = 20  # an attempt that takes longer hangs
@@ -46,6 +46,7 @@ FORMATS = {
     'results': (results.make_base, results.make_case, 2),
     'voc': (voc.make_base, voc.make_case, 2),
     'yolo': (yolo.make_base, yolo.make_case, 2),
+    'folders': (folders.make_base, folders.make_case, 2),
     'kitti': (kitti.make_base, kitti.make_case, 2),
     'checkpoints': (checkpoints.make_base, checkpoints.make_case, 2),
     'facts': (checkpoints.make_base, checkpoints.make_facts_case, 2),

@@ -34,7 +34,10 @@ def get_dataset(dataset: str, task: str) -> type[Sample]:
 
     class SourceSample(sample):  # type: ignore[valid-type, misc]  # a class is chosen at run time
         def __reduce__(self) -> tuple:
-            return rebuild, (dataset, task, self.__dict__)
+            state = {
+                name: value for name, value in vars(self).items() if name != 'annotations'
+            }  # which no loader reads
+            return rebuild, (dataset, task, state)
 
     SourceSample.__name__ = SourceSample.__qualname__ = f'{type(source).__name__}_{task}'
     SourceSample.bind(source, task)

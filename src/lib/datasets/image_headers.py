@@ -256,9 +256,12 @@ def file_stamps(image_dir: str, names: Sequence[str]) -> dict[str, tuple[int, in
             continue
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name in bases and entry.is_file():
-                    status = entry.stat()
-                    stamps[bases[entry.name]] = (status.st_size, status.st_mtime_ns)
+                if entry.name not in bases:
+                    continue
+                with contextlib.suppress(OSError):  # a link that leads to itself is no file
+                    if entry.is_file():
+                        status = entry.stat()
+                        stamps[bases[entry.name]] = (status.st_size, status.st_mtime_ns)
     return stamps
 
 

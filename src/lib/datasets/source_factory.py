@@ -43,6 +43,11 @@ def check_dataset_name(dataset: str, task: str) -> None:
         from .dataset.formats import open_folder
 
         open_folder(dataset)
+    elif os.path.isfile(dataset):
+        folder = os.path.dirname(dataset) or '.'
+        raise UserError(
+            f"dataset '{dataset}' is a file: give the folder that holds it and the images, such as '{folder}'"
+        )
     else:
         names = sorted(source_factory)
         raise UserError(

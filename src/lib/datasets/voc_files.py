@@ -39,10 +39,9 @@ def list_files(folder: Path, output: Path | None = None) -> tuple[list[Path], di
     """
     left_out = None if output is None else Path(os.path.realpath(output))
     nested = left_out is not None and Path(os.path.realpath(folder)) in left_out.parents
+    files = (path for path in folder.rglob('*') if path.is_file())
     paths = sorted(
-        path
-        for path in folder.rglob('*')
-        if path.is_file() and not (nested and left_out in Path(os.path.realpath(path)).parents)
+        (path for path in files if not (nested and left_out in Path(os.path.realpath(path)).parents)), key=os.fspath
     )
     by_stem = defaultdict(list)
     for path in paths:

@@ -1,5 +1,6 @@
 """YOLO folders: where their images and labels lie, what data.yaml says, and the objects of the images."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -246,23 +247,24 @@ def images_of(places: Sequence[Path], folder: Path, findings: Findings) -> list[
                 findings.add(f'images left out, listed in {place.name} but not there', line)
             else:
                 images[path] = None
-    return sorted(images)
+    return sorted(images, key=os.fspath)
 
 
-def label_places(path: Path) -> Iterator[Path]:
+def label_places(path: str) -> Iterator[str]:
     """Yield the places where the label file of an image may lie: in `labels` for `images`, in `labels`, beside it."""
-    label, parts = path.with_suffix('.txt'), path.parts
-    last = max((i for i, part in enumerate(parts[:-1]) if part == 'images'), default=None)
-    if last is not None:
-        yield Path(*parts[:last], 'labels', *label.parts[last + 1 :])
-    yield label.parent / 'labels' / label.name
-    yield label
+    folder, name = os.path.split(path)
+    name = os.path.splitext(name)[0] + '.txt'
+    before, found, after = f'/{folder}/'.rpartition('/images/')
+    if found:
+        yield os.path.join(f'{before}/labels/{after}'[1:], name)
+    yield os.path.join(folder, 'labels', name)
+    yield os.path.join(folder, name)
 
 
 def label_of(path: Path) -> Path:
     """Return the label file of an image; where there is none, the place beside it."""
-    places = list(label_places(path))
-    return next((place for place in places if place.is_file()), places[-1])
+    places = list(label_places(os.fspath(path)))
+    return Path(next(filter(os.path.isfile, places), places[-1]))
 
 
 def label_files(places: Sequence[Path]) -> list[Path]:
@@ -270,11 +272,11 @@ def label_files(places: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for place in places:
         if place.is_dir():
-            folders = [candidate.parent for candidate in label_places(place / 'image')]
+            folders = [Path(label).parent for label in label_places(os.fspath(place / 'image'))]
             for folder in [each for each in folders if each.is_dir()]:
                 files = (path for path in folder.rglob('*.txt') if not NO_LABELS.fullmatch(path.stem))
                 found |= dict.fromkeys(files)
-    return sorted(found)
+    return sorted(found, key=os.fspath)
 
 
 def read_split(

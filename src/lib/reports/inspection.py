@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from ..datasets.sample.base import Sample
 from ..datasets.statistics import Statistics
@@ -193,6 +194,7 @@ def add_histogram(
         axes.set_xscale('log', base=2)
         axes.xaxis.set_major_formatter('{x:g}')
     axes.set(xlabel=label, ylabel='objects')
+    axes.yaxis.get_major_locator().set_params(integer=True)
     if len(series) > 1:
         axes.legend()
     if finish is not None:
@@ -210,6 +212,7 @@ def add_counts(page: Page, splits: Sequence[Statistics]) -> None:
     figure, axes = new_plot()
     axes.hist(list(counts.values()), edges, label=list(counts), color=COLORS[: len(counts)])
     axes.set(xlabel='objects an image', ylabel='images')
+    axes.locator_params(integer=True)
     if len(counts) > 1:
         axes.legend()
     page.plot(figure)
@@ -224,7 +227,7 @@ def add_places(page: Page, splits: Sequence[Statistics]) -> None:
     drawn = axes.imshow(counts, cmap='Blues', extent=(0, 1, 1, 0), vmin=0)
     axes.grid(visible=False)
     axes.set(xlabel='x / width', ylabel='y / height')
-    figure.colorbar(drawn, label='objects')
+    figure.colorbar(drawn, label='objects', ticks=MaxNLocator(integer=True))
     page.plot(figure)
 
 

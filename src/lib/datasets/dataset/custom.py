@@ -76,7 +76,7 @@ class Custom(Source):
         Raises:
             UserError: the folder has no images for the split.
         """
-        parts = self.format.parts()
+        parts = self.format.found
         if split == 'test' and 'test' not in parts:
             split = 'val'
         if split in parts and (split != 'train' or 'val' in parts):

@@ -1,5 +1,6 @@
 """Base of the formats of own data."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,15 @@ class FolderFormat:
         """
         raise NotImplementedError
 
+    @functools.cached_property
+    def found(self) -> dict[str, Annotations]:
+        """The parts, listed once."""
+        return self.parts()
+
+    def __getstate__(self) -> dict:
+        """Return what another process needs; it lists the files itself."""
+        return {name: value for name, value in vars(self).items() if name != 'found'}
+
     @property
     def image_dir(self) -> str:
         """Return the folder from which the file names of images are seen."""
@@ -56,7 +66,7 @@ class FolderFormat:
 
     def first_part(self) -> Annotations:
         """Return the annotations from which classes are read: those that train, or else the first."""
-        parts = self.parts()
+        parts = self.found
         if not parts:
             raise UserError(f"'{self.folder}' ({self.name}) has no images for train, val or test")
         return parts.get('train') or next(iter(parts.values()))
@@ -71,7 +81,7 @@ class FolderFormat:
 
     def divides(self) -> bool:
         """Return whether the folder says which images validate."""
-        return 'val' in self.parts()
+        return 'val' in self.found
 
     def description(self) -> str:
         """Return the line that says what was found."""
@@ -79,7 +89,7 @@ class FolderFormat:
 
     def contents(self) -> str:
         """Return what was found, a word or two a part."""
-        return said_of({split: self.below(part.place) for split, part in self.parts().items()})
+        return said_of({split: self.below(part.place) for split, part in self.found.items()})
 
     def below(self, path: str | os.PathLike) -> str:
         """Return a path as seen from the folder, where it lies in it."""
@@ -114,9 +124,18 @@ def first_files(folder: Path, suffix: str, most: int) -> list[Path]:
     for depth in range(3):
         below: list[Path] = []
         for place in level:
-            entries = sorted(entry for entry in place.iterdir() if not entry.name.startswith('.'))
-            below += [entry for entry in entries if entry.is_dir()]
-            files = [entry for entry in entries if entry.suffix.lower() == suffix and entry.is_file()]
+            with os.scandir(place) as entries:
+                shown = [entry for entry in entries if not entry.name.startswith('.')]
+            below += [Path(entry.path) for entry in shown if _is_folder(entry)]
+            fitting = (Path(entry.path) for entry in shown if entry.name.lower().endswith(suffix))
+            files = sorted(path for path in fitting if path.is_file())
             found += [path for path in files[:most] if depth < 2 or split_of(path, folder) != WHOLE]
-        level = below
+        level = sorted(below)
     return found
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False

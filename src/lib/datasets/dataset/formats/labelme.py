@@ -1,6 +1,7 @@
 """labelme folders: one JSON an image."""
 
 import functools
+import os
 from pathlib import Path
 
 from ...annotations import Annotations, LabelFiles
@@ -30,7 +31,7 @@ class Labelme(FolderFormat):
     def json_files(self) -> dict[str, list[Path]]:
         """Return the JSON files of each split, sorted."""
         by_split: dict[str, list[Path]] = {}
-        for path in sorted(self.folder.rglob('*.json')):
+        for path in sorted(self.folder.rglob('*.json'), key=os.fspath):
             by_split.setdefault(split_of(path, self.folder), []).append(path)
         if WHOLE in by_split or not {'train', 'val'} & set(by_split):
             return {WHOLE: sorted(path for paths in by_split.values() for path in paths)}

@@ -51,7 +51,7 @@ class SplitFolders(FolderFormat):
         others = [row for row in rows if row is not root]
         if root is None or not others or any(row.get('supercategory') != root['name'] for row in others):
             return rows
-        used = any(0 in part.used_categories() for part in self.parts().values())
+        used = any(0 in part.used_categories() for part in self.found.values())
         return rows if used else others
 
 

@@ -85,7 +85,7 @@ class Voc(FolderFormat):
     def contents(self) -> str:
         """Return the number of XML files, and the lists or the folders of the splits."""
         xml_files, lists = list_files(self.folder)[0], self.lists()
-        places = {split: self.below(lists[split]) if split in lists else '' for split in self.parts()}
+        places = {split: self.below(lists[split]) if split in lists else '' for split in self.found}
         return f'{len(xml_files)} XML files: {said_of(places)}'.replace(': ; ', ': ')
 
     def members(self, split: str, images: dict[Path, AnnotatedImage], findings: Findings) -> dict[Path, AnnotatedImage]:

@@ -1,6 +1,7 @@
 """YOLO folders: images, text labels, and data.yaml or classes.txt."""
 
 import functools
+import os
 from pathlib import Path
 
 from ....utils.errors import UserError
@@ -48,7 +49,7 @@ class Yolo(FolderFormat):
                 images = images_of(places, self.folder, Findings(''))
                 lists = [place for place in places if place.is_file()]
                 labels = {label_of(path) for path in images} | set(label_files(places))
-                files = [*images, *sorted(labels), *lists, *([names.file] if names.file else [])]
+                files = [*images, *sorted(labels, key=os.fspath), *lists, *([names.file] if names.file else [])]
                 parts[split] = LabelFiles(self.folder, files, functools.partial(self.read, split), self.rows, [split])
         return parts
 
