@@ -278,8 +278,9 @@ def test_what_int8_cannot_be_made_of(checkpoint, data, scripts, tmp_path, monkey
         ('no_pictures', [], 'no_pictures'),
         ('no_objects', [], 'has no objects, so that AP cannot be measured'),
         ('other', [], 'was trained with class_names'),
-        ('other', ['--half'], '--int8 and --half exclude each other'),
-        ('other', ['--format', 'pt2'], '--int8 and --format pt2 exclude each other'),
+        (data, ['--half'], '--int8 and --half exclude each other'),
+        (data, ['--keep_res'], '--keep_res gives inputs of other sizes: add --dynamic_size'),
+        (data, ['--format', 'pt2'], '--int8 and --format pt2 exclude each other'),
     ):
         with pytest.raises(UserError, match=words) as error:
             export(
