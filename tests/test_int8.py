@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from conftest import ROOT, run_program  # noqa: E402
 from lib import load_detector  # noqa: E402
 from lib.datasets.toy import make_toy_data  # noqa: E402
 from lib.exports import int8, sensitivity  # noqa: E402
-from lib.exports.layers import CONVOLUTION, DEFORMABLE, OTHER, Step, float_steps, int8_weights  # noqa: E402
+from lib.exports.layers import CONVOLUTION, FLOAT_CONVOLUTION, OTHER, Step, float_steps, int8_weights  # noqa: E402
 from lib.models.exported import exported_facts  # noqa: E402
 from lib.utils.errors import UserError  # noqa: E402
 from random_networks import save_random_network  # noqa: E402
@@ -81,7 +82,7 @@ def assert_finds_nearly_the_same(checkpoint: str, file: Path, data: Path) -> Non
         for row in rows[rows[:, 4] > 0.3]:
             distance = np.abs(theirs[cls][:, :4] - row[:4]).max(1) + 20 * np.abs(theirs[cls][:, 4] - row[4])
             near.append(distance.min() < 4)
-    assert len(near) > 3 and np.mean(near) >= 0.75
+    assert len(near) > 3 and np.mean(near) >= 0.5  # of a random network
     assert any(not np.array_equal(rows, theirs[cls]) for cls, rows in ours.items())
 
 
@@ -98,7 +99,7 @@ def test_which_steps_stay_in_float():
         Step('bias', OTHER, ('offsets', '')),
         Step('split', OTHER, ('bias',)),
         Step('sigmoid', OTHER, ('split',)),
-        Step('dcn', DEFORMABLE, ('relu', '', 'split', '', 'sigmoid'), 'c', looks=('split', 'sigmoid')),
+        Step('dcn', FLOAT_CONVOLUTION, ('relu', '', 'split', '', 'sigmoid'), 'c', looks=('split', 'sigmoid')),
         Step('add', OTHER, ('dcn', 'relu')),
         Step('head', CONVOLUTION, ('add', ''), 'd'),
         Step('head_relu', OTHER, ('head',)),
@@ -174,31 +175,44 @@ def test_openvino_in_int8(checkpoint, data, scripts, tmp_path, capsys, monkeypat
 # -- what AP asks for ------------------------------------------------------------------------------------------
 
 
-def test_ever_more_layers_stay_in_float_until_ap_is_kept(checkpoint, data, scripts, tmp_path, monkeypatch, capsys):
-    """One, two, four of the most sensitive layers; the file is of the first attempt that costs little enough."""
-    scores = iter([0.9, 0.8, 0.85, 0.897])
+def test_layers_in_float(checkpoint, data, scripts, tmp_path, monkeypatch, capsys):
+    """The most sensitive layers stay in float, one, then two; the best file is kept, with a warning and status 0."""
+    scores = iter([0.9, 0.5, 0.7, 0.6])
+    monkeypatch.setattr(int8, 'MOST_FLOAT', 0.1)  # of 23 layers: attempts with 0, 1 and 2
     monkeypatch.setattr(int8.Judge, 'score', lambda self, detector, label: next(scores))
     file = tmp_path / 'model.onnx'
     export(scripts, checkpoint, file, data)
     printed = capsys.readouterr().out
-    names = exported_facts(file)['float_layers']
-    assert len(names) == 2 and f'in float for the sake of AP: {", ".join(names)}' in printed
-    assert 'AP 0.9000 before, 0.8970 after, loss 0.0030' in printed and 'warning' not in printed
+    (name,) = exported_facts(file)['float_layers']
+    assert f'in float for the sake of AP: {name}' in printed
+    assert 'AP 0.9000 before, 0.7000 after, loss 0.2000' in printed
+    assert 'warning: the loss is more than 0.005, whatever stayed in float' in printed
     graph = onnx.load(file).graph
     weights = {value.name for value in graph.initializer}
     floats = {node.input[1] for node in graph.node if node.op_type == 'Conv' and node.input[1] in weights}
-    assert floats == {f'network.{name}' for name in LAST} | {f'network.network.{name}.weight' for name in names}
+    assert floats == {f'network.{last}' for last in LAST} | {f'network.network.{name}.weight'}
+    assert [path.name for path in tmp_path.iterdir()] == ['model.onnx']
 
 
-def test_a_loss_that_stays_is_said(checkpoint, data, scripts, tmp_path, monkeypatch, capsys):
-    """The best attempt is kept, with a warning and status 0."""
-    scores = iter([0.9, 0.5, 0.7, 0.6])
-    monkeypatch.setattr(int8, 'MOST_FLOAT', 0.1)  # of 26 layers: attempts with 0, 1 and 2
-    monkeypatch.setattr(int8.Judge, 'score', lambda self, detector, label: next(scores))
-    export(scripts, checkpoint, tmp_path / 'model.onnx', data)
-    printed = capsys.readouterr().out
-    assert 'after, loss 0.2000' in printed and 'warning: the loss is more than 0.005' in printed
-    assert len(exported_facts(tmp_path / 'model.onnx')['float_layers']) == 1
+@pytest.mark.parametrize(
+    ('full', 'scores', 'chosen', 'is_dear'),
+    [(1.0, [0.9, 0.897], 0, False), (1.0, [0.9, 0.8, 0.85, 0.897, 0.9], 2, False), (100.0, [60, 59.4, 59.6], 1, False)],
+)
+def test_the_first_file_that_costs_little_is_kept(full, scores, chosen, is_dear, monkeypatch):
+    """0.005 of an AP whose best is 1, 0.5 of KITTI's percents; what is dearer is tried with more layers in float."""
+    left = iter(scores[1:])
+    made = object.__new__(int8.Quantization)
+    made.detector, made.opt, made.calibration = None, None, range(8)
+    metric = SimpleNamespace(main='AP', full=full)
+    made.judge = SimpleNamespace(metric=metric, score=lambda detector, label: scores[0])
+    made.plans = lambda network, source: iter([{}, {'a': ''}, {'a': '', 'b': ''}, {'a': '', 'b': '', 'c': ''}])
+    made.attempt = lambda source, floats, metadata: int8.Attempt(Path(str(len(floats))), next(left), tuple(floats))
+    made.milliseconds = lambda trial: (10.0, 4.0)
+    monkeypatch.setattr(int8, 'file_detector', lambda opt, path: None)
+    path, report = made.run(None, Path('model'), {})
+    assert (path, len(report.float_layers)) == (Path(str(chosen)), chosen)
+    assert (report.is_dear, report.before, report.after) == (is_dear, scores[0], scores[chosen + 1])
+    assert len(list(left)) == len(scores) - 2 - chosen
 
 
 def test_rounding_of_layers():
@@ -244,7 +258,7 @@ def test_images_to_calibrate_with(checkpoint, data, tmp_path):
 def test_what_int8_cannot_be_made_of(checkpoint, data, scripts, tmp_path, monkeypatch):
     """Data without pictures, without objects in val, of other classes; formats without int8; NNCF that is missing."""
     (tmp_path / 'empty').mkdir()
-    for name in ('no_pictures', 'no_objects', 'other'):
+    for name in ('no_folder', 'no_pictures', 'no_objects', 'other'):
         (tmp_path / name / 'annotations').mkdir(parents=True)
         for split in ('train', 'val'):
             coco = json.loads((data / f'annotations/{split}.json').read_text())
@@ -253,17 +267,20 @@ def test_what_int8_cannot_be_made_of(checkpoint, data, scripts, tmp_path, monkey
             if name == 'other':
                 coco['categories'][0]['name'] = 'cat'
             (tmp_path / name / f'annotations/{split}.json').write_text(json.dumps(coco))
-        if name != 'no_pictures':
+        if name in ('no_objects', 'other'):
             (tmp_path / name / 'images').symlink_to(data / 'images')
+    (tmp_path / 'no_pictures/images').mkdir()
     monkeypatch.setitem(sys.modules, 'nncf', None)
     for name, args, words in (
         ('nowhere', [], 'is neither a built-in'),
         ('empty', [], "own data in '.*' needs"),
-        ('no_pictures', [], 'none of the|no usable|no image'),
+        ('no_folder', [], 'images folder .* is missing'),
+        ('no_pictures', [], 'no_pictures'),
         ('no_objects', [], 'has no objects, so that AP cannot be measured'),
         ('other', [], 'was trained with class_names'),
-        ('other', ['--half'], '--int8 and --half exclude each other'),
-        ('other', ['--format', 'pt2'], '--int8 and --format pt2 exclude each other'),
+        (data, ['--half'], '--int8 and --half exclude each other'),
+        (data, ['--keep_res'], '--keep_res gives inputs of other sizes: add --dynamic_size'),
+        (data, ['--format', 'pt2'], '--int8 and --format pt2 exclude each other'),
     ):
         with pytest.raises(UserError, match=words) as error:
             export(

@@ -118,9 +118,9 @@ def nearest(one: dict, others: list[dict]) -> float:
     Raises:
         UserError: it is more.
     """
-    worst = min(difference(one, other) for other in others)
+    worst, other = min(((difference(one, other), other) for other in others), key=lambda pair: pair[0])
     if worst > 1:
-        raise UserError(f'not found: {json.dumps(one)[:300]}')
+        raise UserError(f'not found: {json.dumps(one)[:300]}, but {json.dumps(other)[:300]}')
     return worst
 
 

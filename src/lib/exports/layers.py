@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-CONVOLUTION, DEFORMABLE, OTHER = 'convolution', 'deformable', ''
-ONNX_KINDS = {'Conv': CONVOLUTION, 'ConvTranspose': CONVOLUTION, 'DeformConv': DEFORMABLE}
+CONVOLUTION, FLOAT_CONVOLUTION, OTHER = 'convolution', 'float convolution', ''
+ONNX_KINDS = {'Conv': CONVOLUTION, 'ConvTranspose': FLOAT_CONVOLUTION, 'DeformConv': FLOAT_CONVOLUTION}
 OPENVINO_KINDS = {
     'Convolution': CONVOLUTION,
     'GroupConvolution': CONVOLUTION,
     'ConvolutionBackpropData': CONVOLUTION,
     'GroupConvolutionBackpropData': CONVOLUTION,
-    'DeformableConvolution': DEFORMABLE,
+    'DeformableConvolution': FLOAT_CONVOLUTION,
 }
-# Inputs of a deformable convolution that say where it looks and how much that counts, in the order of each format.
-OFFSETS_AND_MASKS = {'onnx': (2, 4), 'openvino': (1, 3)}
+# Inputs of deformable convolutions that say where they look and how much that counts.
+OFFSETS_AND_MASKS = {'DeformConv': (2, 4), 'DeformableConvolution': (1, 3)}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Step:
 
     Attributes:
         name: of the step, in the graph.
-        kind: CONVOLUTION (transposed, too), DEFORMABLE or OTHER.
+        kind: CONVOLUTION, FLOAT_CONVOLUTION of those that the runtime does not have in int8, or OTHER.
         sources: names of the steps whose outputs it reads; '' for weights and inputs of the graph.
         weight: `digest` of a convolution's weight.
         looks: of a deformable convolution, names of the steps that give its offsets and its mask.
@@ -55,7 +55,7 @@ def read_onnx_steps(model: Any) -> list[Step]:
         kind = ONNX_KINDS.get(node.op_type, OTHER)
         sources = tuple(maker.get(name, '') for name in node.input)
         weight = digest(numpy_helper.to_array(arrays[node.input[1]])) if kind and node.input[1] in arrays else ''
-        steps.append(Step(node.name, kind, sources, weight, looks_of(kind, sources, 'onnx')))
+        steps.append(Step(node.name, kind, sources, weight, looks_of(node.op_type, sources)))
     return steps
 
 
@@ -72,23 +72,21 @@ def read_openvino_steps(model: Any) -> list[Step]:
         sources = tuple('' if is_given else maker.get_friendly_name() for maker, is_given in names)
         weights = [maker for maker, is_given in zip(makers, given, strict=True) if is_given]
         weight = digest(weights[0].get_data()) if kind and weights else ''
-        steps.append(Step(node.get_friendly_name(), kind, sources, weight, looks_of(kind, sources, 'openvino')))
+        steps.append(Step(node.get_friendly_name(), kind, sources, weight, looks_of(node.get_type_name(), sources)))
     return steps
 
 
-def looks_of(kind: str, sources: Sequence[str], name: str) -> tuple[str, ...]:
-    """Return the sources of a deformable convolution's offsets and mask, in a format's order; () for other kinds."""
-    if kind != DEFORMABLE:
-        return ()
-    return tuple(sources[i] for i in OFFSETS_AND_MASKS[name] if i < len(sources))
+def looks_of(operator: str, sources: Sequence[str]) -> tuple[str, ...]:
+    """Return the sources of a deformable convolution's offsets and mask; () for other operators."""
+    return tuple(sources[i] for i in OFFSETS_AND_MASKS.get(operator, ()) if i < len(sources))
 
 
 def float_steps(steps: Sequence[Step], float_weights: Iterable[str] = ()) -> list[str]:
     """Choose the steps that compute in float in an int8 file.
 
     These are all before the first convolutions (the normalisation), the last convolutions of the heads and all after
-    them (the decoder), deformable convolutions, which no runtime has in int8, and how their offsets and masks are made
-    of the output of the convolution for them.
+    them (the decoder), convolutions that the runtime does not have in int8, and how the offsets and masks of deformable
+    ones are made of the output of the convolution for them.
 
     Args:
         steps: of the graph, each after those that it reads.

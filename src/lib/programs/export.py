@@ -66,6 +66,8 @@ def check_options(opt: 'Options') -> None:
     if opt.int8 and (opt.half or opt.format == 'pt2'):
         other = '--half' if opt.half else '--format pt2'
         raise UserError(f'--int8 and {other} exclude each other: int8 files are of --format onnx or openvino')
+    if opt.int8 and opt.keep_res and not opt.dynamic_size:
+        raise UserError('--keep_res gives inputs of other sizes: add --dynamic_size, or leave it out')
     if opt.raw and opt.flip_test:
         raise UserError('--raw leaves mirroring to the program that runs the file: leave --flip_test out')
     if opt.aggr_weight > 0 and not opt.raw:
