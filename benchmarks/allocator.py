@@ -29,7 +29,7 @@ SETTINGS = {'as it was': False, 'kept': True}
 
 
 def serve(kept: bool, arch: str, batch: int) -> None:
-    """Detect in a batch for each line of the input; print milliseconds and page faults an image, and the peak in MiB."""
+    """Detect in a batch for each line of the input; print ms and page faults an image, and the peak in MiB."""
     if kept and not keep_freed_memory():
         raise UserError('freed memory cannot be kept here')
     detect = partial(detector(arch).run_batch, [random_picture()] * batch)
