@@ -1,24 +1,21 @@
 """The images with the most errors, drawn with the truth beside."""
 
-from typing import Any
-
 import cv2
 import numpy as np
 
 from ..datasets.evaluation.metric import Results
-from ..datasets.index import Objects
 from ..tasks import TASKS
-from ..utils.detections import Detection, detections_from_results
+from ..utils.detections import detections_from_results
 from ..utils.drawing import READABLE_SIDE, draw_detections
 from ..utils.errors import UserError
 from ..utils.image import read_image
 from .judged import Judged
 from .page import Page
+from .truth import true_detections
 
 MOST_IMAGES = 12
 PANEL_SIDE = 560  # pixels, at most, of each of the two drawings of an image
 GAP = 6  # pixels between them
-FIELDS = ('dim', 'location', 'rotation_y')  # of an annotation, that a detection has too
 
 
 def add_worst(page: Page, judged: Judged, results: Results) -> None:
@@ -97,20 +94,3 @@ def shrunk(panel: np.ndarray, like: np.ndarray | None = None) -> np.ndarray:
     factor = min(1.0, PANEL_SIDE / max((panel if like is None else like).shape[:2]))
     size = (max(1, round(width * factor)) if like is None else width, max(1, round(height * factor)))
     return panel if factor == 1 else cv2.resize(panel, size, interpolation=cv2.INTER_AREA)
-
-
-def true_detections(objects: Objects, class_names: list[str]) -> list[Detection]:
-    """Return the usable objects of an image as detections without a score (see utils/detections.py)."""
-    detections = []
-    for k in np.flatnonzero(objects.valid & (objects.classes >= 0)).tolist():
-        cls = int(objects.classes[k])
-        detection: dict[str, Any] = {'class': class_names[cls], 'class_id': cls + 1, 'box': objects.boxes[k].tolist()}
-        if 'keypoints' in objects.fields:
-            joints = np.nan_to_num(objects.fields['keypoints'][k])  # [J, 3]
-            detection |= {'keypoints': joints[:, :2], 'visibility': joints[:, 2]}
-        if 'extreme_points' in objects.fields:
-            detection['extreme_points'] = objects.fields['extreme_points'][k]
-        if all(name in objects.fields for name in FIELDS):
-            detection |= {name: objects.fields[name][k] for name in FIELDS}
-        detections.append(detection)
-    return detections
