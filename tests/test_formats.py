@@ -413,6 +413,15 @@ def test_roboflow_roots(data):
     write(data / 'test/_annotations.coco.json', content)
     get_dataset.cache_clear()
     assert get_dataset(str(data), 'ctdet').class_names == ['animals', *NAMES]
+    opt, dataset_class = options('ctdet', data)
+    assert [dataset_class.source.has(opt, split) for split in ('train', 'val')] == [True, True]
+    shutil.move(data / 'train', data.parent / 'train')
+    get_dataset.cache_clear()
+    opt, dataset_class = options('ctdet', data)
+    assert [dataset_class.source.has(opt, split) for split in ('train', 'val')] == [False, True]
+    with pytest.raises(UserError, match='has no images for train .*val valid/_annotations.coco.json'):
+        dataset_class(opt, 'train')
+    shutil.move(data.parent / 'train', data / 'train')
     shutil.rmtree(data / 'valid')
     shutil.rmtree(data / 'test')
     get_dataset.cache_clear()

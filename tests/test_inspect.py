@@ -3,20 +3,18 @@
 import importlib
 import json
 import re
-import shutil
-import subprocess
 
 import cv2
 import numpy as np
 import pytest
 from lxml import etree
 
+from browser import assert_page_is_shown, needs_chromium
 from helpers import options
 from lib.datasets.statistics import gather
 from lib.datasets.toy import make_toy_data
 from lib.reports.inspection import augmented_view, heatmaps_of
 
-CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 DOG = '<i>dog</i> $x$'
 # Width and height of ten images, and their objects: class, x1 y1 x2 y2. Seen at 128 pixels, an image of 128 x 64 is not
 # scaled, and 32 pixels lie over it: the centre of (20, 20) is in the cell (20 / 4, (20 + 32) / 4) = (5, 13).
@@ -195,32 +193,8 @@ def test_mistakes_are_one_line(inspect, ten, tmp_path):
     assert 'val.json' in tables(tmp_path / 'new.html')['Findings'][-1][0]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason='no Chromium to open the page with: apt-get install chromium')
+@needs_chromium
 def test_page_in_a_browser(inspect, ten, tmp_path):
     """Guards that headless Chromium shows letters at the top, and coloured ink in each plot."""
     inspect('--dataset', ten, *SMALL_INPUT)
-    page = tmp_path / 'report.html'
-    top = screenshot(page, tmp_path, 900)
-    assert 0.002 < (top.min(2) < 100).mean() < 0.5
-    text, height = page.read_text(), 600
-    count = text.count('<figure class="plot">')
-    assert count == 5
-    only_plots = f"""<style>body {{ padding: 0; margin: 0 }} body > * {{ display: none }}
-        body > .plot {{ display: block; height: {height}px; overflow: hidden; margin: 0 }}</style></head>"""
-    (tmp_path / 'plots.html').write_text(text.replace('</head>', only_plots, 1))
-    pixels = screenshot(tmp_path / 'plots.html', tmp_path, count * height).astype(int)
-    for number in range(count):
-        plot = pixels[number * height : (number + 1) * height]
-        assert (np.ptp(plot, axis=2) > 40).sum() > 150, f'plot {number} has no coloured ink'
-        assert (plot.max(2) < 120).sum() > 300, f'plot {number} has no axes'
-
-
-def screenshot(page, folder, height):
-    """The page as Chromium shows it, 1200 pixels wide: BGR uint8 [H, W, 3]."""
-    target = folder / 'shot.png'
-    target.unlink(missing_ok=True)
-    flags = ['--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', f'--window-size=1200,{height}']
-    flags += [f'--user-data-dir={folder / "profile"}', f'--screenshot={target}']
-    done = subprocess.run([CHROMIUM, *flags, page.as_uri()], capture_output=True, text=True, timeout=120)
-    assert target.is_file(), done.stderr[-500:]
-    return cv2.imread(str(target))
+    assert assert_page_is_shown(tmp_path / 'report.html', tmp_path) == 5

@@ -87,6 +87,8 @@ def has_head(name: str) -> Any:
 
 def divided_data(opt: Namespace) -> str:
     """Return the reason why `--val_share` does not act, if it does not."""
+    if opt.program == EXPORT and not opt.int8:
+        return 'acts only with --int8'
     from .datasets.source_factory import is_divided
 
     return 'does not act on data that are divided already' if is_divided(opt.dataset) else ''
@@ -121,7 +123,7 @@ class Options(Namespace):
         'part of the images that validates, where own data are not divided: always the same images',
         group='experiment',
         check=Check(lambda value: 0 < value < 1, 'a number over 0 and under 1'),
-        programs=(MAIN, TEST),
+        programs=(MAIN, TEST, EXPORT),
         idle=divided_data,
     )
     exp_id: str = option(

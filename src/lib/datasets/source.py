@@ -1,5 +1,6 @@
 """Base of the sources: where the images and annotations of a dataset lie, and the facts of its classes."""
 
+import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -63,6 +64,10 @@ class Source:
                 `instances_extreme` beside `instances`; sources with one file a split ignore it.
         """
         raise NotImplementedError
+
+    def has(self, opt: 'Options', split: str, variant: str = '') -> bool:
+        """Return whether there are annotations of a split; arguments as `locate` takes them."""
+        return os.path.exists(self.locate(opt, split, variant)[0])
 
     def further_files(self, opt: 'Options', split: str) -> list[str]:
         """Return annotation files beyond the one of `split` that belong to it too, of images in the same folder."""

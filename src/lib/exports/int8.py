@@ -93,7 +93,7 @@ class Calibration:
         self.pre_process = copy.copy(detector.pre_process)
         self.pre_process.normalizes = False
         dataset = get_dataset(opt.dataset, opt.task)
-        has_train = Path(dataset.source.locate(opt, 'train', dataset.annotation_variant)[0]).exists()
+        has_train = dataset.source.has(opt, 'train', dataset.annotation_variant)
         if not has_train:
             logger.info("note: '%s' has no train split: images of val calibrate", opt.dataset)
         self.split = dataset(opt, 'train' if has_train else 'val')

@@ -63,6 +63,12 @@ class Custom(Source):
         """Return the paths of the annotation file and of the images folder of a split, as `Source.locate`."""
         return self.part(opt, split).place, self.format.image_dir
 
+    def has(self, opt: 'Options', split: str, variant: str = '') -> bool:
+        """Return whether there are images of a split, or a share of them to take; see `Source.has`."""
+        parts = self.format.found
+        there = split in parts or 'train' in parts or WHOLE in parts
+        return there and super().has(opt, split, variant)
+
     def annotations_of(self, opt: 'Options', split: str, variant: str = '') -> list[Annotations]:
         """Return the annotations of a split; when training with `--trainval` those of val too."""
         if not (opt.trainval and split == 'train'):
