@@ -291,6 +291,9 @@ def test_videos_are_h264(tmp_path, monkeypatch, caplog):
     for got, frame in zip(video, frames, strict=True):
         assert got.shape == (48, 64, 3)
         np.testing.assert_allclose(got[20, 20], frame[20, 20], atol=12)
+    for name in ('c.avi', 'd.mkv', 'e.mov'):
+        assert len(list(media.open_video(write(name)))) == 8
+    assert (tmp_path / 'c.avi').read_bytes()[:4] == b'RIFF'
     monkeypatch.setattr(encoders, 'H264', ())
     with caplog.at_level('WARNING', logger='lib'):
         assert codec_of(write('b.mp4')) == 'mp4v'

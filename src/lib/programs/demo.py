@@ -16,6 +16,7 @@ from ..utils.allocator import keep_freed_memory
 from ..utils.cli import track
 from ..utils.errors import UserError
 from ..utils.signals import stop_signals_exit, stop_signals_interrupt
+from ..utils.words import plural
 
 if TYPE_CHECKING:
     from ..detectors.base_detector import BaseDetector
@@ -83,7 +84,8 @@ def report(source: 'Source', outputs: 'Outputs', seconds: dict[str, float]) -> N
     if source.exhausted and 0 < outputs.count < source.total:
         print(f'{outputs.count} of the {source.total} frames that the file announces were read')
     if outputs.count:
-        print(f"{outputs.count} image(s) drawn in '{outputs.place}', detections in '{outputs.json.path}'")
+        looked_at = plural(outputs.count, 'image' if source.video is None else 'frame')
+        print(f"{looked_at} drawn in '{outputs.place}', detections in '{outputs.json.path}'")
         found = ', '.join(f'{count} {name}' for name, count in outputs.drawn.most_common())
         print(f'objects drawn: {sum(outputs.drawn.values())}' + (f' ({found})' if found else ''))
         means = ' | '.join(f'{stage} {total / outputs.count:.3f}' for stage, total in seconds.items())

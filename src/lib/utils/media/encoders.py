@@ -1,4 +1,4 @@
-"""Encoders of MP4 files: H.264 of OpenCV, or of the package `av`; MPEG-4, which browsers do not play, without both.
+"""Encoders of videos: H.264 of OpenCV, or of the package `av`; MPEG-4, which browsers do not play, without both.
 
 OpenCV's own wheels encode no H.264 on Linux, where `av` does.
 """
@@ -17,6 +17,7 @@ from .paths import path_of_cv2
 
 logger = logging.getLogger(__name__)
 
+FORMATS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska', '.avi': 'avi'}  # that hold H.264
 QUALITY = {'crf': '20', 'preset': 'veryfast'}  # of x264: good, and quick
 
 
@@ -61,8 +62,9 @@ class AvEncoder:
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]):
         self.width, self.height = (side // 2 * 2 for side in size)  # colours have half the resolution
-        if not (self.width and self.height):
-            raise ValueError('no cells to halve')
+        kind = FORMATS.get(path.suffix.lower())
+        if kind is None or not (self.width and self.height):
+            raise ValueError(f'no H.264 of {size} in {path.suffix}')
         try:
             import av
         except ImportError:
@@ -70,7 +72,8 @@ class AvEncoder:
         self.make_frame = partial(av.VideoFrame.from_ndarray, format='bgr24')
         self.file = open(path, 'wb')  # noqa: SIM115  closed in close()
         try:
-            self.container: Any = av.open(self.file, 'w', format='mp4', options={'movflags': 'faststart'})
+            options = {'movflags': 'faststart'} if kind in ('mp4', 'mov') else {}
+            self.container: Any = av.open(self.file, 'w', format=kind, options=options)
             self.stream = self.container.add_stream('h264', rate=Fraction(str(fps)), options=QUALITY)
             self.stream.width, self.stream.height, self.stream.pix_fmt = self.width, self.height, 'yuv420p'
             self.stream.codec_context.open()
@@ -101,7 +104,7 @@ def open_encoder(path: Path, fps: float, size: tuple[int, int]) -> Encoder | Non
     """Open the first encoder that does it.
 
     Args:
-        path: an MP4 file.
+        path: the file, whose suffix says its format.
         fps: frames a second.
         size: (width, height) of the frames.
 

@@ -139,10 +139,10 @@ def quiet_cv2() -> Iterator[None]:
 
 
 class VideoWriter:
-    """An MP4 file that is written beside its place and moved there by `close`; the first frame sets the size.
+    """A video file that is written beside its place and moved there by `close`; the first frame sets the size.
 
-    It is H.264, which browsers play, or MPEG-4 where nothing encodes that (see encoders.py). An image with an odd side
-    loses its last column or row.
+    Its format is what its suffix says. It is H.264, which browsers play, or MPEG-4 where nothing encodes that (see
+    encoders.py). An image with an odd side loses its last column or row.
 
     Args:
         path: the file.
