@@ -115,6 +115,24 @@ def test_time_left_is_of_the_whole_run():
     assert 'without validation' in make_plan(val_intervals=0).describe(85, 'loss', 0)
 
 
+def test_a_run_resumed_at_the_end_of_an_epoch_has_measured_nothing():
+    """No iteration was left of the epoch: it is done, and the time left is not known; then it is."""
+    plan = make_plan()
+    plan.trained(0, 0.001)
+    assert plan.progress(1, 0) == 'epoch 1 of 12 is done'
+    plan.trained(10, 1.0)
+    assert plan.progress(2, 0).startswith('epoch 2 of 12 is done; about 10 min left, without validation, until ')
+
+
+def test_pace_counts_the_iterations_since_the_resume(trained, scripts):
+    """State that is kept within an epoch moves on the run's iteration, but not where the measured time began."""
+    args = ['ctdet', '--dataset', str(trained.data), *SMALL, *TRAINING, '--exp_dir', str(trained.exp_dir)]
+    args += ['--exp_id', 'kept', '--num_epochs', '2', '--val_intervals', '0', '--save_minutes', '1e-6']
+    scripts('main').main(args)
+    log = (trained.exp_dir / 'ctdet/kept/log.txt').read_text()
+    assert re.search(r'epoch 1 of 2 is done; about \d+ s left, until ', log)
+
+
 def test_numbers_and_times_in_words():
     assert [plural(count, 'epoch') for count in (0, 1, 2)] == ['0 epochs', '1 epoch', '2 epochs']
     assert plural(3, 'class', 'classes') == '3 classes'
