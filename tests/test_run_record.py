@@ -13,8 +13,8 @@ import torch
 
 from helpers import SMALL
 from lib.datasets.toy import make_toy_data
-from lib.logger import Logger
-from lib.opts import opts
+from lib.logger import Logger, write_arguments
+from lib.opts import build_parser, opts
 from lib.trains.plan import Plan
 from lib.trains.run import Run
 from lib.utils.errors import UserError
@@ -183,6 +183,19 @@ def test_options_of_a_run_can_be_given_back(trained):
     assert {name: read.record[name] for name in expected} == expected
     assert read.exp_id == 'again' and str(trained.exp_dir) in read.save_dir
     assert 'exp_id=' not in text and '--pretrained=none' in text
+
+
+def test_a_resumed_run_keeps_what_it_began_with(tmp_path):
+    """What is given with --resume counts from then on; the checkpoint that the run was fine-tuned from stays named."""
+    path, record = tmp_path / 'options.args', {'load_model': "/it's/a b.pth", 'pretrained': 'none', 'num_epochs': 3}
+    write_arguments(str(path), Namespace(task='ctdet', resume=False, record=record))
+    resumed = {'load_model': '', 'pretrained': 'imagenet', 'num_epochs': 5}
+    for _ in range(2):
+        write_arguments(str(path), Namespace(task='ctdet', resume=True, record=resumed))
+    parser = build_parser()
+    read = parser.parse_args(['ctdet', f'@{path}'])
+    assert (read.load_model, read.pretrained, read.num_epochs) == ("/it's/a b.pth", 'none', 5)
+    assert len(path.read_text().splitlines()) == 4
 
 
 def test_files_of_options_are_read_as_a_shell_does(tmp_path, monkeypatch):
