@@ -13,8 +13,8 @@ import torch
 
 from helpers import SMALL
 from lib.datasets.toy import make_toy_data
-from lib.logger import Logger
-from lib.opts import opts
+from lib.logger import Logger, write_arguments
+from lib.opts import build_parser, opts
 from lib.trains.plan import Plan
 from lib.trains.run import Run
 from lib.utils.errors import UserError
@@ -115,6 +115,24 @@ def test_time_left_is_of_the_whole_run():
     assert 'without validation' in make_plan(val_intervals=0).describe(85, 'loss', 0)
 
 
+def test_a_run_resumed_at_the_end_of_an_epoch_has_measured_nothing():
+    """No iteration was left of the epoch: it is done, and the time left is not known; then it is."""
+    plan = make_plan()
+    plan.trained(0, 0.001)
+    assert plan.progress(1, 0) == 'epoch 1 of 12 is done'
+    plan.trained(10, 1.0)
+    assert plan.progress(2, 0).startswith('epoch 2 of 12 is done; about 10 min left, without validation, until ')
+
+
+def test_pace_counts_the_iterations_since_the_resume(trained, scripts):
+    """State that is kept within an epoch moves on the run's iteration, but not where the measured time began."""
+    args = ['ctdet', '--dataset', str(trained.data), *SMALL, *TRAINING, '--exp_dir', str(trained.exp_dir)]
+    args += ['--exp_id', 'kept', '--num_epochs', '2', '--val_intervals', '0', '--save_minutes', '1e-6']
+    scripts('main').main(args)
+    log = (trained.exp_dir / 'ctdet/kept/log.txt').read_text()
+    assert re.search(r'epoch 1 of 2 is done; about \d+ s left, until ', log)
+
+
 def test_numbers_and_times_in_words():
     assert [plural(count, 'epoch') for count in (0, 1, 2)] == ['0 epochs', '1 epoch', '2 epochs']
     assert plural(3, 'class', 'classes') == '3 classes'
@@ -165,6 +183,19 @@ def test_options_of_a_run_can_be_given_back(trained):
     assert {name: read.record[name] for name in expected} == expected
     assert read.exp_id == 'again' and str(trained.exp_dir) in read.save_dir
     assert 'exp_id=' not in text and '--pretrained=none' in text
+
+
+def test_a_resumed_run_keeps_what_it_began_with(tmp_path):
+    """What is given with --resume counts from then on; the checkpoint that the run was fine-tuned from stays named."""
+    path, record = tmp_path / 'options.args', {'load_model': "/it's/a b.pth", 'pretrained': 'none', 'num_epochs': 3}
+    write_arguments(str(path), Namespace(task='ctdet', resume=False, record=record))
+    resumed = {'load_model': '', 'pretrained': 'imagenet', 'num_epochs': 5}
+    for _ in range(2):
+        write_arguments(str(path), Namespace(task='ctdet', resume=True, record=resumed))
+    parser = build_parser()
+    read = parser.parse_args(['ctdet', f'@{path}'])
+    assert (read.load_model, read.pretrained, read.num_epochs) == ("/it's/a b.pth", 'none', 5)
+    assert len(path.read_text().splitlines()) == 4
 
 
 def test_files_of_options_are_read_as_a_shell_does(tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LOCK = 'training.lock'
 ARGUMENTS = 'options.args'  # the options of a run, as `@FILE` takes them
+BEGUN_WITH = ('--load_model=', '--pretrained=')  # lines of it
 LATENESS = 10  # seconds by which a file on a shared disk may appear later on another machine
 
 messages = logging.getLogger(__name__)
@@ -220,9 +221,16 @@ def write_options(path: str, opt: 'Options') -> None:
 
 
 def write_arguments(path: str, opt: 'Options') -> None:
-    """Write the options of the run so that `main.py TASK @FILE` reads them."""
+    """Write the options of the run so that `main.py TASK @FILE` reads them.
+
+    A run that is resumed keeps what its file says of the weights that it began with.
+    """
+    lines = argument_lines(opt)
+    if opt.resume and os.path.isfile(path):
+        earlier = Path(path).read_text(encoding='utf-8', errors='surrogateescape').split('\n')
+        lines += [line for line in earlier if line.lstrip("'").startswith(BEGUN_WITH)]
     with atomic_path(path) as beside, open(beside, 'w', encoding='utf-8', errors='surrogateescape') as file:
-        file.writelines(f'{line}\n' for line in argument_lines(opt))
+        file.writelines(f'{line}\n' for line in lines)
 
 
 def with_space(unit: str) -> str:

@@ -1219,7 +1219,7 @@ def argument_lines(opt: Options) -> list[str]:
     lines = [f'# options of a run: python main.py {opt.task} @THIS_FILE --exp_id NAME trains alike again']
     for name, value in sorted(opt.record.items()):
         row = ALL_ROWS[name]
-        left_out = name in OF_ONE_CALL or (name == 'load_model' and opt.resume)
+        left_out = name in OF_ONE_CALL or (name in ('load_model', 'pretrained') and opt.resume)
         if left_out or value == row.default or MAIN not in row.programs or not acts_in_task(row, opt.task):
             continue
         if name in PATHS and os.path.exists(value):

@@ -89,11 +89,14 @@ class Plan:
 
     def progress(self, epoch: int, validated: int) -> str:
         """Return a line on how far the run is after an epoch."""
+        done = f'epoch {epoch} of {self.epochs} is done'
         left = self.seconds_left(epoch, 0, validated)
-        assert left is not None  # an epoch was measured
+        if left is None:  # resumed after the last iteration of the epoch: none was measured
+            return done
         unknown = self.validation is None and self.validations_left(validated) > 0
-        rest = f'about {duration(left)} left{", without validation" if unknown else ""}, until {clock_time(left)}'
-        return f'epoch {epoch} of {self.epochs} is done; {rest if epoch < self.epochs or left > 0 else "no more to do"}'
+        return (
+            f'{done}; about {duration(left)} left{", without validation" if unknown else ""}, until {clock_time(left)}'
+        )
 
 
 def listed(numbers: Sequence[Any]) -> str:

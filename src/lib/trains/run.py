@@ -131,10 +131,10 @@ class Run:
 
     def train_epoch(self, loader: TrainLoader) -> None:
         """Train one epoch (or the rest of one), and write its checkpoint."""
-        epoch = self.epoch + 1
-        batches = loader.epoch(epoch, self.iteration)
-        averages, _ = self.trainer.train(epoch, batches, self.iteration, self.after_iteration)
-        self.plan.trained(self.schedule.epoch_length - self.iteration, averages['time'])
+        epoch, start = self.epoch + 1, self.iteration  # which goes on as the state within the epoch is kept
+        batches = loader.epoch(epoch, start)
+        averages, _ = self.trainer.train(epoch, batches, start, self.after_iteration)
+        self.plan.trained(self.schedule.epoch_length - start, averages['time'])
         self.epoch, self.iteration = epoch, 0
         rate = {'lr': self.trainer.learning_rate()}  # of the next update
         self.logger.scalars('train', epoch, {**averages, **rate}, self.unit)
