@@ -15,6 +15,7 @@ import numpy as np
 
 from ..datasets import evaluation
 from ..datasets.dataset_factory import get_dataset
+from ..datasets.task_dataset import TaskDataset
 from ..datasets.test_images import TestImages
 from ..detectors.base_detector import BaseDetector
 from ..detectors.detect_dataset import detect_share
@@ -93,7 +94,7 @@ class Calibration:
         self.pre_process = copy.copy(detector.pre_process)
         self.pre_process.normalizes = False
         dataset = get_dataset(opt.dataset, opt.task)
-        has_train = Path(dataset.source.locate(opt, 'train', dataset.annotation_variant)[0]).exists()
+        has_train = has_split(dataset, opt, 'train')
         if not has_train:
             logger.info("note: '%s' has no train split: images of val calibrate", opt.dataset)
         self.split = dataset(opt, 'train' if has_train else 'val')
@@ -133,6 +134,15 @@ class Calibration:
         if image.input is None:
             raise UserError(image.problem)
         return image.input
+
+
+def has_split(dataset: type[TaskDataset], opt: 'Options', split: str) -> bool:
+    """Return whether the annotations of a dataset's split are there."""
+    try:
+        place, _ = dataset.source.locate(opt, split, dataset.annotation_variant)
+    except UserError:  # a folder of own data without that split
+        return False
+    return Path(place).exists()
 
 
 class Judge:
