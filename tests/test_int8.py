@@ -273,7 +273,7 @@ def test_what_int8_cannot_be_made_of(checkpoint, data, scripts, tmp_path, monkey
     monkeypatch.setitem(sys.modules, 'nncf', None)
     for name, args, words in (
         ('nowhere', [], 'is neither a built-in'),
-        ('empty', [], "own data in '.*' needs"),
+        ('empty', [], "own data in '.*empty'"),
         ('no_folder', [], 'images folder .* is missing'),
         ('no_pictures', [], 'no_pictures'),
         ('no_objects', [], 'has no objects, so that AP cannot be measured'),

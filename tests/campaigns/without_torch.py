@@ -23,6 +23,7 @@ from toy_models import RECIPES, run, toy_model
 from lib.exports.check import check_image
 from lib.opts import opts
 from lib.utils.cli import run_cli
+from lib.utils.ddd_utils import common_calib
 from lib.utils.errors import UserError
 from lib.utils.option_rows import EXPORT
 from random_networks import save_random_network
@@ -101,9 +102,9 @@ def compare(task: str, checkpoint: str, python: Path, folder: Path) -> str:
 
 def as_script(one: dict) -> dict:
     """Return a detection of demo.py with the names of the script."""
-    if 'location' in one:
-        one = {**one, 'depth': one['location'][2], 'dimensions': one['dim']}
-        del one['box']  # which the script gives no names of its own
+    if 'location' in one:  # which is seen from the camera that the calibration shifts
+        one = {**one, 'depth': one['location'][2] + common_calib('')[2, 3], 'dimensions': one['dim']}
+        del one['box']  # of the solid; the script gives that of the image
     return one
 
 

@@ -26,7 +26,7 @@ class Step:
 
     Attributes:
         name: of the step, in the graph.
-        kind: CONVOLUTION, FLOAT_CONVOLUTION of those that the runtime does not have in int8, or OTHER.
+        kind: CONVOLUTION, FLOAT_CONVOLUTION where the runtime has none in int8, or OTHER.
         sources: names of the steps whose outputs it reads; '' for weights and inputs of the graph.
         weight: `digest` of a convolution's weight.
         looks: of a deformable convolution, names of the steps that give its offsets and its mask.
