@@ -163,6 +163,10 @@ class LabelFiles(Annotations):
         """Return the paths that decide the content."""
         return self.paths
 
+    def report(self, findings: Findings) -> None:
+        """Log what was found; what concerns the whole folder once for all its parts."""
+        report_once(os.path.realpath(self.place), findings)
+
     def load(self) -> tuple[dict, Findings]:
         """Read all files; see `Annotations.load`."""
         findings = Findings(self.place)
