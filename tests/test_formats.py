@@ -507,8 +507,8 @@ def test_joints_without_an_order_are_noted(data, capsys):
     """Guards the note that mirrored images do not swap joints, and joints of two values, where 0, 0 is no joint."""
     make_yolo(data, 'names: [cat]\nkpt_shape: [3, 2]\n', joints=2)
     opt, dataset_class = options('multi_pose', data)
-    dataset = dataset_class(opt, 'train')
-    assert 'has no flip_idx' in capsys.readouterr().out and dataset.flip_idx == []
+    dataset, _ = (dataset_class(opt, split) for split in ('train', 'val'))
+    assert capsys.readouterr().out.count('has no flip_idx') == 1 and dataset.flip_idx == []
     joints = np.array(dataset.index.objects(0).fields['keypoints'])[0]
     assert joints[:, 2].tolist() == [2, 2, 0] and joints[:2, 0].tolist() == [Scene(0).joints[0], Scene(0).joints[3]]
 

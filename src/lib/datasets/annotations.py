@@ -163,6 +163,10 @@ class LabelFiles(Annotations):
         """Return the paths that decide the content."""
         return self.paths
 
+    def report(self, findings: Findings) -> None:
+        """Log what was found; what concerns the whole folder once for all its parts."""
+        report_once(os.path.realpath(self.place), findings)
+
     def load(self) -> tuple[dict, Findings]:
         """Read all files; see `Annotations.load`."""
         findings = Findings(self.place)
@@ -219,14 +223,11 @@ class Share(Annotations):
         content, findings = self.whole.parse()
         names = [image['file_name'] for image in content['images'] if 'file_name' in image]
         held_out = choose_at_random(names, self.val_share, '--val_share')
-        images = [
-            image
-            for image in content['images']
-            if 'file_name' in image and (image['file_name'] in held_out) == (self.part == 'val')
-        ]
-        others = {image['id'] for image in content['images']} - {image['id'] for image in images}
-        kept = [row for row in content['annotations'] if row.get('image_id') not in others]
-        return content | {'images': images, 'annotations': kept}, findings
+        validating = {image['id'] for image in content['images'] if image.get('file_name') in held_out}
+        validates = self.part == 'val'  # what is of no image goes to train, where it is named
+        images = [image for image in content['images'] if (image['id'] in validating) == validates]
+        rows = [row for row in content['annotations'] if (row.get('image_id') in validating) == validates]
+        return content | {'images': images, 'annotations': rows}, findings
 
 
 def forget_kept() -> None:
