@@ -50,22 +50,25 @@ def requirements(extra: str = '') -> list[str]:
 
 def kernels() -> list[Extension]:
     """One extension a `src/lib/external/*.pyx`."""
-    return [
+    sources = [
         Extension(
             f'centernet.external.{path.stem}',
             [path.relative_to(ROOT).as_posix()],
             depends=['src/lib/external/per_cpu.h'],
             include_dirs=['src/lib/external'],
-            optional=not REQUIRE_KERNELS,
             **compiler_options(path.stem),
         )
         for path in sorted((ROOT / 'src/lib/external').glob('*.pyx'))
     ]
+    extensions = cythonize(sources, build_dir='build/cython', language_level=3)
+    for extension in extensions:
+        extension.optional = not REQUIRE_KERNELS  # Cython would not keep it
+    return extensions
 
 
 setup(
     install_requires=requirements(),
     extras_require={extra: requirements(extra) for extra in EXTRAS} | {'headless': [HEADLESS]},
     packages=['centernet', *(f'centernet.{name}' for name in find_packages(ROOT / 'src/lib')), 'centernet.tools'],
-    ext_modules=cythonize(kernels(), build_dir='build/cython', language_level=3),
+    ext_modules=kernels(),
 )

@@ -32,7 +32,9 @@ def warn_of_slow_kernels() -> None:
     elif (FOLDER.parents[2] / 'setup.py').is_file():
         remedy = 'they are not built: run `make setup`'
     else:
-        remedy = 'they are not built: install a C compiler, then `pip install --force-reinstall --no-deps centernet`'
+        remedy = (
+            'they are not built: install a C compiler, then the package anew: pip install --force-reinstall --no-deps'
+        )
     logger.warning('slow kernels of NumPy stand in for the compiled %s (%s)', ', '.join(slow), remedy)
 
 
