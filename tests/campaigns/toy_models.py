@@ -1,16 +1,12 @@
-"""Small trained models of the four tasks, for campaigns: noisy toy pictures, and the fewest epochs that find most."""
+"""Small trained models of the four tasks, for campaigns: toy pictures, and the fewest epochs that find most."""
 
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 SRC = Path(__file__).resolve().parents[2] / 'src'
 VAL = 100  # held-out pictures
-NOISE = 12  # standard deviation of the noise over the pictures
 COMMON = (
     '--gpus -1 --arch dlav0_34 --head_conv 64 --pretrained none --batch_size 4 --lr 1e-3 --num_workers 0 '
     '--val_intervals 0 --overwrite --exp_id toy'
@@ -81,27 +77,10 @@ def toy_model(task: str, folder: Path) -> ToyModel:
     own = ['--data_dir', str(data)] if task == 'ddd' else ['--dataset', str(data)]
     checkpoint = folder / 'exp' / task / 'toy/model_last.pth'
     if not data.exists():
-        drawn = folder / 'data' / f'{task}-drawn'
-        run('tools/make_toy_data.py', str(drawn), '--task', task, '--val', str(VAL), *recipe.pictures.split())
-        add_noise(drawn)
-        drawn.rename(data)
+        run('tools/make_toy_data.py', str(data), '--task', task, '--val', str(VAL), *recipe.pictures.split())
     if not checkpoint.exists():
         run('main.py', task, *own, *COMMON.split(), *recipe.training.split(), '--exp_dir', str(folder / 'exp'))
     return ToyModel(task, checkpoint, own, 'kitti' if task == 'ddd' else str(data))
-
-
-def add_noise(data: Path) -> None:
-    """Add noise to the pictures in a folder, as those of a camera have it.
-
-    On flat ground a heatmap is flat, too: which of its equal cells are peaks is up to rounding, so that the weakest
-    detections, which count in AR, would differ between any two ways to compute.
-    """
-    suffixes = ('.jpg', '.png')
-    paths = sorted(path for path in data.rglob('*') if path.suffix in suffixes and not path.is_symlink())
-    for number, path in enumerate(paths):
-        image = cv2.imread(str(path))
-        noisy = image + np.random.default_rng(number).normal(0, NOISE, image.shape)
-        cv2.imwrite(str(path), np.clip(noisy, 0, 255).astype(np.uint8))
 
 
 def run(program: str, *args: str) -> str:
