@@ -49,8 +49,8 @@ def test_two_ranks_are_accumulate_2_bit_for_bit(folder):
 
 
 def test_four_ranks_are_accumulate_4_bit_for_bit(folder):
-    """Their gradients are summed in the order of the chunks, with DLA's many steps of rounding too."""
-    jobs = [Job('ctdet', arch, make_data(folder / 'ctdet', 'ctdet'), (1, 1, 1, 1), 4) for arch in ('res_18', 'dla_34')]
+    """Their gradients are summed in the order of the chunks: DLA would magnify the rounding of another order."""
+    jobs = [Job('ctdet', 'dla_34', make_data(folder / 'ctdet', 'ctdet'), (1, 1, 1, 1), 3)]
     assert differences(jobs, 4, folder) == []
 
 

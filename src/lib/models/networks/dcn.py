@@ -13,6 +13,8 @@ from ...utils.errors import UserError
 from .common import bias_of
 from .native_dcn import native_deform_conv2d
 
+IS_COMPILED = is_compiled('dcn')  # asked once: a look at the disk is none of a forward pass
+
 
 def in_float32(operator: Callable[..., torch.Tensor], x: torch.Tensor, *arguments: Any) -> torch.Tensor:
     """Call an operator on float32 copies of its tensors.
@@ -82,8 +84,7 @@ def best_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
     Returns:
         [B, out, h, w].
     """
-    fastest = own_deform_conv2d if has_native(x) and is_compiled('dcn') else torchvision_deform_conv2d
-    return fastest(x, *arguments)
+    return (own_deform_conv2d if has_native(x) and IS_COMPILED else torchvision_deform_conv2d)(x, *arguments)
 
 
 def autocast(*tensors: torch.Tensor) -> Iterator[torch.Tensor]:
