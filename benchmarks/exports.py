@@ -124,10 +124,16 @@ def compiled(ours: BaseDetector) -> BaseDetector:
 
 
 def differences(wanted: Results, found: Results) -> tuple[float, ...]:
-    """Return the median and the largest difference of boxes in pixels, then of scores, from the most similar ones."""
+    """Return the median and the largest difference of boxes in pixels, then of scores, from the most similar ones.
+
+    Where none of a class is found, each of that class counts as a side of the picture and its score.
+    """
     pairs = []
     for cls, rows in wanted.items():
         for row in rows[rows[:, 4] > LEAST_SCORE]:
+            if not len(found[cls]):
+                pairs.append((SIDE, row[4]))
+                continue
             boxes, scores = np.abs(found[cls][:, :4] - row[:4]).max(1), np.abs(found[cls][:, 4] - row[4])
             best = (boxes + SIDE * scores).argmin()
             pairs.append((boxes[best], scores[best]))
