@@ -1,5 +1,6 @@
 """What tests share: toy data, the programs and tools of src/, and a cache folder of their own."""
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -86,5 +87,24 @@ def tool(tmp_path):
         assert 'Traceback' not in done.stderr
         (line,) = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
         return line
+
+    return run
+
+
+@pytest.fixture
+def convert(tmp_path, monkeypatch, capsys):
+    """Run a tool's main in tmp_path; returns what it prints, or with `fails` the message of its UserError."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *args, fails=False):
+        program = importlib.import_module(f'tools.{name}')
+        monkeypatch.setattr('sys.argv', [name, *map(str, args)])
+        if not fails:
+            program.main()
+            return capsys.readouterr().out
+        with pytest.raises(program.UserError) as caught:
+            program.main()
+        assert '\n' not in str(caught.value)
+        return str(caught.value) + capsys.readouterr().out
 
     return run

@@ -1,6 +1,5 @@
 """The converters as real folders and accidents meet them: formats, pairing, losses, and files that must not be lost."""
 
-import importlib
 import json
 import os
 
@@ -16,25 +15,6 @@ def write_image(path, width=40, height=30, value=99):
     written, data = cv2.imencode(path.suffix, np.full((height, width, 3), value, np.uint8))
     assert written
     path.write_bytes(data)
-
-
-@pytest.fixture
-def convert(tmp_path, monkeypatch, capsys):
-    """Run a tool's main in tmp_path; returns what it prints, or with `fails` the message of its UserError."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(name, *args, fails=False):
-        program = importlib.import_module(f'tools.{name}')
-        monkeypatch.setattr('sys.argv', [name, *map(str, args)])
-        if not fails:
-            program.main()
-            return capsys.readouterr().out
-        with pytest.raises(program.UserError) as caught:
-            program.main()
-        assert '\n' not in str(caught.value)
-        return str(caught.value) + capsys.readouterr().out
-
-    return run
 
 
 def classes_and_boxes(path):

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.datasets import test_images
+from lib.datasets import image_headers, test_images
 from lib.datasets.dataset_factory import get_dataset
 from lib.datasets.image_headers import DAMAGED, MISSING, OK, read_headers
 from lib.datasets.loaders import EpochSampler
@@ -458,3 +458,21 @@ def test_max_pixels_holds_wherever_images_are_read(tmp_path):
         dataset[0]
     with pytest.raises(UserError, match='--max_pixels'):
         read_given(image, None, 64 * 48 - 1)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='processes read headers on Linux alone')
+def test_processes_read_the_headers_that_threads_do(tmp_path, monkeypatch):
+    """Those of many files: of sound ones, one cut short, one that is no image, and one that is missing, in order."""
+    names = [f'{i}.png' for i in range(7)]
+    for i, name in enumerate(names):
+        cv2.imwrite(str(tmp_path / name), np.zeros((3 + i, 40, 3), np.uint8))
+    (tmp_path / '2.png').write_bytes((tmp_path / '2.png').read_bytes()[:-20])
+    (tmp_path / '4.png').write_text('no image')
+    by_threads = read_headers(str(tmp_path), [*names, 'missing.png'])
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setattr(image_headers, 'MANY', 3)
+    monkeypatch.setattr(image_headers, 'BATCH', 2)
+    monkeypatch.setattr(image_headers, 'read_in_threads', None)
+    assert read_headers(str(tmp_path), [*names, 'missing.png']) == by_threads
+    assert [header.state for header in by_threads] == [OK, OK, DAMAGED, OK, DAMAGED, OK, OK, MISSING]
+    assert by_threads[6].size == (40, 9)

@@ -1,8 +1,8 @@
 """inspect_data: its numbers against a count by hand, and its page as a browser shows it."""
 
-import importlib
 import json
 import re
+from functools import partial
 
 import cv2
 import numpy as np
@@ -58,22 +58,9 @@ def ten(tmp_path_factory):
 
 
 @pytest.fixture
-def inspect(tmp_path, monkeypatch, capsys):
-    """Run inspect_data in tmp_path; its output, or with `fails` the message of its UserError."""
-    program = importlib.import_module('tools.inspect_data')
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args, fails=False):
-        monkeypatch.setattr('sys.argv', ['inspect_data.py', *map(str, args)])
-        if not fails:
-            program.main()
-            return capsys.readouterr().out
-        with pytest.raises(program.UserError) as caught:
-            program.main()
-        assert '\n' not in str(caught.value)
-        return str(caught.value)
-
-    return run
+def inspect(convert):
+    """Run inspect_data in tmp_path, as `convert` runs a tool."""
+    return partial(convert, 'inspect_data')
 
 
 def tables(page):

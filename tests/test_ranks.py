@@ -1,10 +1,12 @@
 """Several processes: they change nothing but the time, and none is left waiting for another."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
 import time
+from argparse import Namespace
 from datetime import timedelta
 
 import pytest
@@ -15,7 +17,7 @@ from campaigns.ranks import Job, differences, make_data
 from conftest import run_program
 from lib.datasets.loaders import BatchShare, EpochSampler
 from lib.opts import opts
-from lib.utils import ranks
+from lib.utils import ranks, watch
 from lib.utils.errors import UserError
 from lib.utils.launch import ALONE, Launch, launch_of
 from lib.utils.ranks import ONE, Ranks, interleave
@@ -319,3 +321,16 @@ def test_verdicts_name_the_rank():
     """One line: which rank, where, and why."""
     assert Verdict(3, 'host', 7, 'no space').line() == 'rank 3 (process 7 on host): no space'
     assert Verdict(3, 'host', 7).line().startswith('rank 3 (process 7 on host) has died: ')
+
+
+def test_a_forked_process_holds_no_connection_of_its_rank(monkeypatch):
+    """Else the others would take a dead rank for alive as long as one of its loader processes runs."""
+    mine, theirs = multiprocessing.Pipe()
+    rank = Namespace(links={0: mine})
+    monkeypatch.setattr(watch, '_watches', [rank])
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if mine.closed else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    mine.send('alive')
+    assert theirs.recv() == 'alive'

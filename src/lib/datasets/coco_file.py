@@ -23,7 +23,7 @@ from .findings import Findings
 LISTS = ('images', 'annotations', 'categories')
 INTEGER = re.compile(r'[+-]?[0-9]{1,19}(\.0*)?')  # also as pandas writes it in a column with gaps: 1.0
 TEXT_IDS = 1 << 52  # ids of texts lie from here to twice it: no other id is likely to, and a float64 holds them
-# The modules whose code decides what is read of a file.
+# The modules whose code decides what is read of a file, beside those of the formats.
 READERS = (
     *('coco_file.py', 'annotations.py', 'splitting.py', 'index.py', 'image_headers.py', 'findings.py', 'remembered.py'),
     *('conversion.py', 'yolo_files.py', 'yolo_folder.py', 'voc_files.py', 'labelme_files.py'),
@@ -95,8 +95,8 @@ def reader_version() -> str:
     """Return a digest of the code that reads and packs annotations, so that what other code has made is not taken."""
     digest = hashlib.sha1()
     folder = Path(__file__).parent
-    for module in READERS:
-        digest.update((folder / module).read_bytes())
+    for path in (*(folder / module for module in READERS), *sorted(folder.glob('dataset/formats/*.py'))):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
