@@ -7,6 +7,7 @@ turns. Prints the medians, the memory at its peak, and how much longer an image 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -32,9 +33,10 @@ def serve(kept: bool, arch: str, batch: int) -> None:
     """Detect in a batch for each line of the input; print ms and page faults an image, and the peak in MiB."""
     if kept and not keep_freed_memory():
         raise UserError('freed memory cannot be kept here')
-    detect = partial(detector(arch).run_batch, [random_picture()] * batch)
-    for _ in range(2):
-        detect()
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for the figures
+        detect = partial(detector(arch).run_batch, [random_picture()] * batch)
+        for _ in range(2):
+            detect()
     for _ in sys.stdin:
         began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
         detect()

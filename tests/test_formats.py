@@ -11,7 +11,8 @@ import pytest
 
 from helpers import options
 from lib.datasets import coco_file
-from lib.datasets.dataset.formats import FORMATS, open_folder
+from lib.datasets.dataset.formats import FORMATS, listing, open_folder
+from lib.datasets.dataset.formats.yolo import Yolo
 from lib.datasets.dataset_factory import get_dataset
 from lib.datasets.splitting import choose_at_random
 from lib.opts import opts
@@ -593,3 +594,22 @@ def test_changes_of_label_files_are_noticed(data):
         get_dataset.cache_clear()  # as a new start
         opt, dataset_class = options('ctdet', data)
         assert known(dataset_class(opt, 'train'))[Scene(9).name] == expected(Scene(1)) and len(parsed) == 1
+
+
+def test_a_folder_is_listed_once_until_it_changes(data, monkeypatch):
+    """Guards the start on large folders: three detections list the folder once, and a new label file is still seen."""
+    make_yolo(data)
+    for path in (data, *data.rglob('*')):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    listed = []
+    real = listing.list_folder
+    monkeypatch.setattr(listing, 'list_folder', lambda folder: listed.append(folder) or real(folder))
+    for _ in range(3):
+        assert isinstance(open_folder(data), Yolo)
+    assert len(listed) == 1
+    extra = data / 'images/scene.xml'
+    write(extra, voc_text(Scene(0)))
+    with pytest.raises(UserError, match='several formats'):
+        open_folder(data)
+    extra.unlink()  # at once: too soon for the folder's time to tell the two states apart
+    assert isinstance(open_folder(data), Yolo)

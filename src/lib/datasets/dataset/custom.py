@@ -10,7 +10,7 @@ from ..categories import IGNORED_FOR_ALL, Categories, check_category
 from ..index import AnnotationIndex
 from ..source import BOXES, EXTREME_POINTS, JOINTS, SOLID_BOXES, Source
 from .formats import open_folder
-from .formats.base import WHOLE
+from .formats.splits import WHOLE
 
 if TYPE_CHECKING:
     from ...opts import Options

@@ -9,13 +9,6 @@ from typing import ClassVar
 from ....utils.errors import UserError
 from ...annotations import Annotations
 
-# Names of folders and files that mean a split.
-SPLIT_WORDS = {
-    **dict.fromkeys(('train', 'training', 'trainval'), 'train'),
-    **dict.fromkeys(('val', 'valid', 'validation'), 'val'),
-    **dict.fromkeys(('test', 'testing'), 'test'),
-}
-WHOLE = ''  # the part of data that nothing divides
 UNDIVIDED = 'not divided: --val_share of the images validates'
 
 
@@ -103,39 +96,3 @@ def said_of(places: Mapping[str, str]) -> str:
     """Return the places of the parts as text, and where none of them validates, how these images are chosen."""
     said = [f'{split} {place}'.strip() for split, place in places.items()]
     return '; '.join(said if 'val' in places else [*said, UNDIVIDED])
-
-
-def split_of(path: Path, folder: Path) -> str:
-    """Return the split that a folder above a file, within `folder`, means by its name; `WHOLE` where none does."""
-    names = path.relative_to(folder).parts[:-1]
-    return next((SPLIT_WORDS[name.lower()] for name in names if name.lower() in SPLIT_WORDS), WHOLE)
-
-
-def first_files(folder: Path, suffix: str, most: int) -> list[Path]:
-    """Return the first files of a suffix in a folder, in those in it, and in theirs that mean a split; none hidden.
-
-    Args:
-        folder: the folder.
-        suffix: in lower case, with its dot.
-        most: files that are looked for in each folder.
-    """
-    found: list[Path] = []
-    level = [folder]
-    for depth in range(3):
-        below: list[Path] = []
-        for place in level:
-            with os.scandir(place) as entries:
-                shown = [entry for entry in entries if not entry.name.startswith('.')]
-            below += [Path(entry.path) for entry in shown if _is_folder(entry)]
-            fitting = (Path(entry.path) for entry in shown if entry.name.lower().endswith(suffix))
-            files = sorted(path for path in fitting if path.is_file())
-            found += [path for path in files[:most] if depth < 2 or split_of(path, folder) != WHOLE]
-        level = sorted(below)
-    return found
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False

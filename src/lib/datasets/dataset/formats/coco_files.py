@@ -12,9 +12,10 @@ from ...annotations import Annotations, CocoFile
 from ...findings import Findings
 from ...image_headers import file_stamps, locate_images
 from ...source import EXTREME_POINTS, JOINTS
-from .base import SPLIT_WORDS, WHOLE, FolderFormat
+from .base import FolderFormat
 from .json_kinds import COCO, kind_of
 from .own import Own
+from .splits import SPLIT_WORDS, WHOLE
 
 # Kinds of files by the beginning of their names, as COCO and CVAT give them; any other name counts as BOXES.
 KEYPOINTS, EXTREME, BOXES = 'person_keypoints', 'instances_extreme', 'instances'

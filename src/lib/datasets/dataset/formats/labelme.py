@@ -8,8 +8,10 @@ from ...annotations import Annotations, LabelFiles
 from ...conversion import Tally, names_below, to_coco
 from ...findings import Findings
 from ...labelme_files import EXPECTED_FILE, EXPECTED_SHAPE, label_of, read_file, read_folder
-from .base import WHOLE, FolderFormat, first_files, said_of, split_of
+from .base import FolderFormat, said_of
 from .json_kinds import LABELME, kind_of
+from .listing import first_files
+from .splits import WHOLE, split_of
 
 
 class Labelme(FolderFormat):
@@ -24,9 +26,9 @@ class Labelme(FolderFormat):
     @classmethod
     def signs(cls, folder: Path) -> list[str]:
         """Return the first file that is labelme's."""
-        files = first_files(folder, '.json', most=20)
+        files = first_files(folder, '.json')
         found = next((path for path in files if kind_of(path) == LABELME), None)
-        return [] if found is None else [found.relative_to(folder).as_posix()]
+        return [] if found is None else [found.relative_to(os.path.abspath(folder)).as_posix()]
 
     def json_files(self) -> dict[str, list[Path]]:
         """Return the JSON files of each split, sorted."""

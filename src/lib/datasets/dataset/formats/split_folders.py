@@ -4,9 +4,10 @@ from pathlib import Path
 
 from ....utils.errors import UserError
 from ...annotations import Annotations
-from .base import SPLIT_WORDS, WHOLE, FolderFormat
+from .base import FolderFormat
 from .coco_files import PlacedCoco
 from .json_kinds import COCO, kind_of
+from .splits import SPLIT_WORDS, WHOLE
 
 FILE = '_annotations.coco.json'
 

@@ -1,6 +1,7 @@
 """VOC folders: XML annotations and images, perhaps with lists of the images of each split."""
 
 import functools
+import os
 from pathlib import Path
 
 from ....utils.errors import UserError
@@ -18,7 +19,9 @@ from ...voc_files import (
     read_list,
     stems_of,
 )
-from .base import WHOLE, FolderFormat, first_files, said_of, split_of
+from .base import FolderFormat, said_of
+from .listing import first_files
+from .splits import WHOLE, split_of
 
 LISTS = ('train', 'training', 'trainval', 'val', 'valid', 'validation', 'test')  # names of lists, without suffix
 
@@ -38,9 +41,9 @@ class Voc(FolderFormat):
         if any(folder.glob('*/ImageSets')):
             return []
         tally = Tally('XML files', Findings(''))
-        files = first_files(folder, '.xml', most=20)
+        files = first_files(folder, '.xml')
         found = next((path for path in files if parse_xml(path, tally) is not None), None)
-        return [] if found is None else [found.relative_to(folder).as_posix()]
+        return [] if found is None else [found.relative_to(os.path.abspath(folder)).as_posix()]
 
     def parts(self) -> dict[str, Annotations]:
         """Return the images of each list or folder of a split, with their XML files."""
