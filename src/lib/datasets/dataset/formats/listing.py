@@ -1,4 +1,4 @@
-"""The label files near the top of a folder, listed once: formats are told apart by them, and folders may be large."""
+"""The label files near the top of a folder, listed once: they show its format, and it may hold many images."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ SETTLED = 0.1  # seconds after which a change of a folder surely shows in its ti
 
 @dataclass
 class Listing:
-    """What was found in a folder.
+    """The label files that were found in a folder.
 
     Attributes:
         levels: of each level, the first label files of each of its folders, by suffix; none hidden.
