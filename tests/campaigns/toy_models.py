@@ -71,15 +71,16 @@ class ToyModel:
 def toy_model(task: str, folder: Path) -> ToyModel:
     """Return the model of a task in a folder; what is missing there is drawn and trained, which takes minutes.
 
-    Pictures lie in `data/TASK`, the model in `exp/TASK/toy/model_last.pth`.
+    Pictures lie in `data/TASK`, the model in `TASK.pth`.
     """
     recipe, data = RECIPES[task], folder / 'data' / task
     own = ['--data_dir', str(data)] if task == 'ddd' else ['--dataset', str(data)]
-    checkpoint = folder / 'exp' / task / 'toy/model_last.pth'
+    checkpoint, trained = folder / f'{task}.pth', folder / 'exp' / task / 'toy/model_last.pth'
     if not data.exists():
         run('tools/make_toy_data.py', str(data), '--task', task, '--val', str(VAL), *recipe.pictures.split())
     if not checkpoint.exists():
         run('main.py', task, *own, *COMMON.split(), *recipe.training.split(), '--exp_dir', str(folder / 'exp'))
+        trained.rename(checkpoint)  # only now: a training that was stopped leaves a checkpoint, too
     return ToyModel(task, checkpoint, own, 'kitti' if task == 'ddd' else str(data))
 
 
