@@ -141,20 +141,34 @@ class Campaign:
         return self.rng.uniform(0, 0.8 * self.length)
 
     def kill_and_resume(self, rank: int, number: int) -> None:
-        """Kill a rank once, and go on with the run."""
-        name = f'rank{rank}_{number}'
+        """Kill a rank once while the run lasts, and go on with it."""
+        attempt = 0
+        while not self.kill_once(rank, name := f'rank{rank}_{number}{"_late" * attempt}'):
+            attempt += 1
+        self.resume(name)
+
+    def kill_once(self, rank: int, name: str) -> bool:
+        """Kill a rank at a random moment; returns False when the run was over before: there is nothing to resume."""
         run = torchrun(MAIN, *self.args, '--exp_id', name)
         delay = self.delay()
         victim = kill(run, rank, delay)
         killed = time.monotonic()
         output = run.communicate(timeout=PATIENCE)[0]
         took = time.monotonic() - killed
+        if victim is None or 'done: 4 epochs' in output:
+            print(f'{name}: over before {delay:.1f} s', flush=True)
+            return False
         lines = re.findall(rf'^error: rank {rank} \(process {victim} .*', output, re.MULTILINE)
-        if victim is not None:
-            self.slowest = max(self.slowest, took)
-            joined = 'train: 12 images' in output  # before that no rank knows of another, and torchrun ends them
-            if took > MAY_TAKE or run.returncode == 0 or (joined and len(lines) != 1):
-                self.wrong.append(f'{name}: {took:.1f} s, status {run.returncode}, {lines}\n{output}')
+        self.slowest = max(self.slowest, took)
+        joined = 'train: 12 images' in output  # before that no rank knows of another, and torchrun ends them
+        if took > MAY_TAKE or run.returncode == 0 or (joined and len(lines) != 1):
+            self.wrong.append(f'{name}: {took:.1f} s, status {run.returncode}, {lines}\n{output}')
+        said = lines[0] if lines else '-'
+        print(f'{name}: killed after {delay:.1f} s, others gone in {took:.1f} s: {said}', flush=True)
+        return True
+
+    def resume(self, name: str) -> None:
+        """Go on with a run that was killed, and compare its end with that of the whole one."""
         started = (self.runs / name).exists()
         rest = torchrun(MAIN, *self.args, '--exp_id', name, *(['--resume'] if started else []))
         ending = rest.communicate(timeout=PATIENCE)[0]
@@ -163,9 +177,6 @@ class Campaign:
         left = [path.name for path in (self.runs / name).iterdir() if path.name.startswith('.') or 'tmp' in path.name]
         if left or (self.runs / name / 'training.lock').exists():
             self.wrong.append(f'{name}: left behind: {left}')
-        print(
-            f'{name}: killed after {delay:.1f} s, others gone in {took:.1f} s: {lines[0] if lines else "-"}', flush=True
-        )
 
     def kill_with_restart(self) -> None:
         """Kill rank 1 once under --max_restarts 1."""
