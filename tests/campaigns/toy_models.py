@@ -11,7 +11,7 @@ COMMON = (
     '--gpus -1 --arch dlav0_34 --head_conv 64 --pretrained none --batch_size 4 --lr 1e-3 --num_workers 0 '
     '--val_intervals 0 --overwrite --exp_id toy'
 )
-PLAIN = '--input_res 128 --no_color_aug --not_rand_crop --shift 0 --scale 0'
+PLAIN = '--no_color_aug --not_rand_crop --shift 0 --scale 0 --wh_weight 0.3'
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class Recipe:
 
 RECIPES = {
     'ctdet': Recipe(
-        '--train 1000 --size 128 --colors class',
-        f'{PLAIN} --num_epochs 3 --num_iters 220 --lr_step 2 --wh_weight 0.3',
+        '--train 1000 --size 64 --colors class',
+        f'{PLAIN} --input_res 64 --num_epochs 3 --num_iters 200 --lr_step 2',
     ),
     'multi_pose': Recipe(
-        '--train 1500 --size 128',
-        f'{PLAIN} --num_epochs 4 --num_iters 375 --lr_step 3 --wh_weight 0.3',
+        '--train 1000 --size 96',
+        f'{PLAIN} --input_res 96 --num_epochs 4 --num_iters 250 --lr_step 3',
     ),
     'exdet': Recipe(
-        '--train 1000 --size 128 --colors class',
-        f'{PLAIN} --num_epochs 3 --num_iters 240 --lr_step 2',
+        '--train 1000 --size 64 --colors class',
+        f'{PLAIN} --input_res 64 --num_epochs 3 --num_iters 200 --lr_step 2',
     ),
     'ddd': Recipe(
-        '--train 800 --size 640x192',
-        '--input_h 96 --input_w 320 --num_epochs 4 --num_iters 200 --lr_step 3 --aug_ddd 0 --wh_weight 1.5 '
+        '--train 600 --size 384x128',
+        '--input_h 64 --input_w 192 --num_epochs 4 --num_iters 150 --lr_step 3 --aug_ddd 0 --wh_weight 1.5 '
         '--off_weight 5 --dep_weight 2 --dim_weight 3 --rot_weight 8',
         '--eval_metric bbox',
     ),
