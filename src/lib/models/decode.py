@@ -22,6 +22,7 @@ from .utils import transpose_and_gather_feat
 JOINT_THRESH = 0.1  # a joint's heatmap peak under this draws no joint
 JOINT_REACH = 0.3  # nor does one further away than this share of the box's longer side
 TOP, LEFT, BOTTOM, RIGHT = range(4)  # the order of extreme points everywhere
+KERNEL_TYPES = (torch.float32, torch.float16, torch.bfloat16)  # of heatmaps; those not in float32 are converted
 ROWS = torch.tensor([-1, -1, -1, 0, 0, 0, 1, 1, 1])  # of a neighbourhood of 3 x 3 cells, from its middle
 COLUMNS = torch.tensor([-1, 0, 1, -1, 0, 1, -1, 0, 1])
 LATTICE_LIMIT = 1 << 18  # pairs of pairs that the extreme point decoder scores together
@@ -109,12 +110,14 @@ def best_peaks(heat: torch.Tensor, K: int, logits: bool = False) -> Peaks:
     Raises:
         ValueError: as `top_k`.
     """
-    if heat.device.type == 'cpu' and heat.dtype == torch.float32 and not torch.compiler.is_compiling():
+    if heat.device.type == 'cpu' and heat.dtype in KERNEL_TYPES and not torch.compiler.is_compiling():
         check_heatmap(heat)
-        found = [_best_cells(image, K, logits) for image in heat.detach()] if K > 0 else []
+        heat = heat.detach().float()
+        found = [_best_cells(image, K, logits) for image in heat] if K > 0 else []
         chosen = [cells for cells in found if cells is not None]
         if chosen and len(chosen) == len(found):
-            (B, C, h, w), (scores, cells) = heat.shape, map(torch.stack, zip(*chosen, strict=True))  # [B, K] each
+            scores, cells = (torch.stack(part) for part in zip(*chosen, strict=True))  # [B, K] each
+            h, w = heat.shape[2:]
             classes, inds = cells // (h * w), cells % (h * w)
             return Peaks(scores, inds, classes, (inds // w).float(), (inds % w).float())
     return top_k(keep_peaks(heat.sigmoid() if logits else heat), K)

@@ -82,17 +82,37 @@ def draw_heatmap(gaussians: torch.Tensor, num_classes: int, size: tuple[int, int
     return SparseHeatmap(torch.from_numpy(maps), images, classes, (len(rows), num_classes))
 
 
-def draw_heatmaps(batch: dict, num_classes: int, size: tuple[int, int]) -> dict:
+def draw_heatmaps(batch: dict, num_classes: int, stride: int) -> dict:
     """Return a batch with `SparseHeatmap`s, such as `hm`, in place of Gaussians, such as `hm_gaussians`.
 
     Args:
-        batch: the targets, [B, ...] each, on the CPU.
-        num_classes, size: as `draw_heatmap` takes them.
+        batch: `input` [B, 3, H, W] and the targets, [B, ...] each, on the CPU.
+        num_classes: classes of the heatmaps.
+        stride: pixels of the input a cell of the maps.
     """
+    height, width = batch['input'].shape[2:]
+    size = height // stride, width // stride
     return {
         name.removesuffix(GAUSSIANS): draw_heatmap(item, num_classes, size) if name.endswith(GAUSSIANS) else item
         for name, item in batch.items()
     }
+
+
+def drawn_targets(targets: Mapping[str, np.ndarray], num_classes: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Return one sample's targets with heatmaps float32 [C, h, w] in place of Gaussians [M, 5].
+
+    Args:
+        targets: as a dataset gives them.
+        num_classes, size: as `draw_heatmap` takes them.
+    """
+    drawn = {}
+    for name, values in targets.items():
+        if name.endswith(GAUSSIANS):
+            heatmap = draw_heatmap(torch.from_numpy(values).unsqueeze(0), num_classes, size)
+            drawn[name.removesuffix(GAUSSIANS)] = heatmap.dense()[0].numpy()
+        else:
+            drawn[name] = values
+    return drawn
 
 
 def with_dense_heatmaps(batch: Mapping[str, Any]) -> dict[str, Any]:

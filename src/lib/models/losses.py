@@ -89,7 +89,8 @@ class _FusedFocal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _focal_gradient(*ctx.saved_tensors, grad / ctx.positives), None
+        out, target = ctx.saved_tensors
+        return _focal_gradient(out, target, grad / ctx.positives), None
 
 
 class _SparseFocal(torch.autograd.Function):
@@ -140,9 +141,7 @@ def _focal_gradient(out: torch.Tensor, target: torch.Tensor | None, factor: torc
     if _has_kernel(out):
         cells = _as_cells(out)
         grad = torch.empty_like(cells)
-        focal.differentiate(
-            cells.numpy(), _numpy_cells(target), grad.numpy(), float(factor), torch.get_num_threads()
-        )
+        focal.differentiate(cells.numpy(), _numpy_cells(target), grad.numpy(), float(factor), torch.get_num_threads())
         return grad.unflatten(2, out.shape[2:])
     target = out.new_zeros(()) if target is None else target
     positive = target == 1

@@ -1,4 +1,4 @@
-"""The focal loss of heatmaps from logits as in focal.pyx, in NumPy. Arguments are checked no further than NumPy does."""
+"""The focal loss of heatmaps from logits as in focal.pyx, in NumPy. Arguments are checked no further than it does."""
 
 import numpy as np
 
@@ -9,9 +9,7 @@ def loss(logits: np.ndarray, target: np.ndarray | None, threads: int) -> tuple[f
     return float((weight * wrong**2 * log_loss).sum(dtype=np.float64)), int(positive.sum())
 
 
-def differentiate(
-    logits: np.ndarray, target: np.ndarray | None, grad: np.ndarray, factor: float, threads: int
-) -> None:
+def differentiate(logits: np.ndarray, target: np.ndarray | None, grad: np.ndarray, factor: float, threads: int) -> None:
     """Fill `grad` [B, C, cells] with the gradient of that sum, times a factor."""
     wrong, right, log_loss, weight, positive = _terms(logits, target)
     slope = wrong**2 * (2 * right * log_loss + wrong)
