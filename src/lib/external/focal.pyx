@@ -233,8 +233,8 @@ def _check(logits, target):
     images, channels, places = logits.shape
     turned = not logits.flags.c_contiguous
     if turned and not logits.transpose(0, 2, 1).flags.c_contiguous:
-        raise ValueError(f'expected logits contiguous in memory, cells or channels last, found strides '
-                         f'{list(logits.strides)}')
+        found = f'found strides {list(logits.strides)}'
+        raise ValueError(f'expected logits contiguous in memory, cells or channels last, {found}')
     if target is not None:
         check_array('target', target, 'float32', logits.shape)
     return images, channels, places, turned and target is not None
@@ -283,7 +283,7 @@ def differentiate(logits, target, grad, double factor, threads):
 
     Args:
         logits, target, threads: as `loss` takes them.
-        grad (float32 [B, C, cells], strides as the logits'): filled.
+        grad (float32 [B, C, cells], in memory as the logits): filled.
         factor: what each value is multiplied by.
 
     Raises:
@@ -292,8 +292,9 @@ def differentiate(logits, target, grad, double factor, threads):
     images, channels, places, crossed = _check(logits, target)
     cdef int workers = check_threads(threads)
     check_array('grad', grad, 'float32', logits.shape, contiguous=False, writable=True)
-    if grad.strides != logits.strides:
-        raise ValueError(f'expected grad with strides {list(logits.strides)}, found {list(grad.strides)}')
+    laid_out = grad if logits.flags.c_contiguous else grad.transpose(0, 2, 1)
+    if not laid_out.flags.c_contiguous:
+        raise ValueError(f'expected grad in memory as the logits, {list(logits.strides)}, found {list(grad.strides)}')
     check_apart({'grad': grad}, {'logits': logits} if target is None else {'logits': logits, 'target': target})
     cdef Tiling tiling = _tiling(images, channels, places, crossed)
     if not logits.size:

@@ -217,7 +217,8 @@ def strongest(heat, K, logits, cells):
         heat (float32 [C, h, w], contiguous, or with the channels last in memory): probabilities or logits.
         K: how many peaks.
         logits: whether they are logits.
-        cells (int64 [n], contiguous): filled with the cells c * h * w + y * w + x, in ascending order.
+        cells (int64 [n], contiguous): room; its beginning is filled with the cells c * h * w + y * w + x, in ascending
+            order.
 
     Returns:
         how many are found, and a value: no other cell of it or more can be one of the best. -1 where there is no room for

@@ -132,7 +132,7 @@ def _best_cells(heat: torch.Tensor, K: int, logits: bool) -> tuple[torch.Tensor,
     _, h, w = heat.shape
     if not (heat.is_contiguous() or heat.permute(1, 2, 0).is_contiguous()):
         heat = heat.contiguous()
-    room = np.empty(4 * K + 1024, np.int64)
+    room = np.empty(min(4 * K + 1024, heat.numel()), np.int64)
     count, limit = peak_kernel.strongest(heat.numpy(), K, logits, room)
     if count < K:
         return None

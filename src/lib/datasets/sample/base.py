@@ -235,7 +235,7 @@ class Sample(TaskDataset):
         raise_to_gaussian(heatmap, *self.gaussian(center, radius))
 
     def gaussian(self, center: Sequence[float] | np.ndarray, radius: int) -> Gaussian:
-        """Return the Gaussian of an object at a place (x, y) of the output map, of the kind that the loss wants."""
+        """Return the Gaussian of an object at x, y [2] of the output map, of the kind that the loss wants."""
         return msra_gaussian(center, self.opt.hm_gauss) if self.opt.mse_loss else umich_gaussian(center, radius)
 
     def heatmap(

@@ -43,12 +43,12 @@ class Gaussian(NamedTuple):
 
 
 def umich_gaussian(center: Sequence[float] | np.ndarray, radius: int) -> Gaussian:
-    """Return the Gaussian that `draw_umich_gaussian` draws at a centre (x, y), a place of the map."""
+    """Return the Gaussian that `draw_umich_gaussian` draws at a centre [2], x and y on the map."""
     return Gaussian(int(center[0]), int(center[1]), radius, (2 * radius + 1) / 6)
 
 
 def msra_gaussian(center: Sequence[float] | np.ndarray, sigma: float) -> Gaussian:
-    """Return the Gaussian that `draw_msra_gaussian` draws at a centre (x, y), a place of the map."""
+    """Return the Gaussian that `draw_msra_gaussian` draws at a centre [2], x and y on the map."""
     return Gaussian(int(center[0] + 0.5), int(center[1] + 0.5), int(3 * sigma), sigma or 1)
 
 
