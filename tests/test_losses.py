@@ -76,7 +76,7 @@ def test_fused_focal_is_the_formula(channels_last, scale):
     target = rand(2, 70, 9, 11, seed=1) ** 4
     target[:, ::9, 3, 5] = 1
     exact = logits.detach().double().requires_grad_()
-    expected = losses._focal_of_logits(exact, target.double())
+    expected = losses.focal_of_logits(exact, target.double())
     expected.backward(torch.tensor(0.7))
     loss = losses.FocalLossWithLogits()(logits, target)
     loss.backward(torch.tensor(0.7))

@@ -56,10 +56,10 @@ class FocalLossWithLogits(nn.Module):
             return _SparseFocal.apply(out, target)
         if _has_kernel(out) and _has_kernel(target):
             return _FusedFocal.apply(out, target)
-        return _focal_of_logits(out, target)
+        return focal_of_logits(out, target)
 
 
-def _focal_of_logits(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def focal_of_logits(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Compute the focal loss of logits and a target, both [B, C, h, w], operator by operator."""
     wrong = torch.where(target == 1, -out, out)  # logit of the other answer
     return _focal(wrong.sigmoid(), F.softplus(wrong), target)
