@@ -11,6 +11,7 @@ from setuptools import Extension, find_packages, setup
 ROOT = Path(__file__).parent
 # The lines of requirements.txt that the library runs without, by the extras that have them.
 EXTRAS = {
+    'fast-images': {'simplejpeg'},
     'onnx': {'onnx', 'onnxscript', 'onnxruntime'},
     'openvino': {'openvino'},
     'int8': {'openvino', 'nncf'},
