@@ -7,7 +7,6 @@ import mmap
 import os
 import stat
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
@@ -153,8 +152,7 @@ def _orientation(data: bytes) -> int | None:
     if b'Exif' not in data[: _jpeg_scan(data)]:
         return 1
     try:
-        with warnings.catch_warnings(), open_lazily(io.BytesIO(data)) as lazy:
-            warnings.simplefilter('ignore')  # of Pillow, about EXIF that is damaged
+        with open_lazily(io.BytesIO(data)) as lazy:
             return lazy.getexif().get(ExifTags.Base.Orientation)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return None
