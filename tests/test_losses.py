@@ -107,12 +107,13 @@ def test_a_logit_that_is_no_number_shows_in_the_loss():
     assert losses.FocalLossWithLogits()(logits, torch.zeros_like(logits)).isnan()
 
 
+@pytest.mark.parametrize('objects', [((0, 0), (0, 39), (2, 7)), ()])
 @pytest.mark.parametrize('kernel', [True, False])
 @pytest.mark.parametrize('channels_last', [False, True])
-def test_focal_of_a_sparse_heatmap(kernel, channels_last, monkeypatch):
+def test_focal_of_a_sparse_heatmap(objects, kernel, channels_last, monkeypatch):
     """Value and gradient are those of the same heatmap with all its zeros, by the kernel and by the formula of GPUs."""
     whole = torch.zeros(3, 40, 9, 11)
-    for image, cls in ((0, 0), (0, 39), (2, 7)):
+    for image, cls in objects:
         whole[image, cls] = rand(9, 11, seed=cls) ** 4
         whole[image, cls, 4, cls % 11] = 1
     images, classes = whole.flatten(2).any(2).nonzero(as_tuple=True)

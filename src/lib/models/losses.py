@@ -129,7 +129,9 @@ def _focal_sum(out: torch.Tensor, target: torch.Tensor | None) -> tuple[torch.Te
         cells = _as_cells(out).numpy()
         total, positives = focal.loss(cells, _numpy_cells(target), torch.get_num_threads())
         return torch.tensor(total, dtype=torch.float64), torch.tensor(positives)
-    target = out.new_zeros(()) if target is None else target
+    if target is None:  # image by image, for the sake of memory
+        sums = [(image.sigmoid() ** 2 * F.softplus(image)).sum(dtype=torch.float64) for image in out]
+        return torch.stack(sums).sum(), torch.zeros_like(sums[0], dtype=torch.int64)
     positive = target == 1
     wrong = torch.where(positive, -out, out)
     losses = torch.where(positive, 1, (1 - target) ** 4) * wrong.sigmoid() ** 2 * F.softplus(wrong)
@@ -143,12 +145,20 @@ def _focal_gradient(out: torch.Tensor, target: torch.Tensor | None, factor: torc
         grad = torch.empty_like(cells)
         focal.differentiate(cells.numpy(), _numpy_cells(target), grad.numpy(), float(factor), torch.get_num_threads())
         return grad.unflatten(2, out.shape[2:])
-    target = out.new_zeros(()) if target is None else target
+    if target is None:
+        grad = torch.empty_like(out)
+        for image, filled in zip(out, grad, strict=True):
+            torch.mul(_focal_slope(image), factor, out=filled)
+        return grad
     positive = target == 1
-    logit = torch.where(positive, -out, out)
-    wrong = logit.sigmoid()
-    slope = wrong**2 * (2 * (-logit).sigmoid() * F.softplus(logit) + wrong)
+    slope = _focal_slope(torch.where(positive, -out, out))
     return torch.where(positive, -factor, factor * (1 - target) ** 4) * slope
+
+
+def _focal_slope(wrong: torch.Tensor) -> torch.Tensor:
+    """Return the derivative of a cell's unweighted loss with respect to the logit [...] of the wrong answer."""
+    probability = wrong.sigmoid()
+    return probability**2 * (2 * (-wrong).sigmoid() * F.softplus(wrong) + probability)
 
 
 def _as_cells(maps: torch.Tensor) -> torch.Tensor:
