@@ -183,6 +183,20 @@ def test_best_peaks_are_those_of_the_whole_map(monkeypatch):
     assert 0.6 < sum(in_one_pass) / len(in_one_pass) < 1
 
 
+def test_peaks_of_an_image_do_not_depend_on_the_others():
+    """One of a batch may have too few peaks, or too many that are equal, for the one pass."""
+    rich, poor, flat = rand(1, 2, 20, 20, seed=1), torch.zeros(1, 2, 20, 20), torch.full((1, 2, 20, 20), 0.5)
+    poor[0, 1, 3:9:3, 4:9:2] = 0.7
+    found = [decode._best_cells(image[0], 30, False) is not None for image in (rich, poor, flat)]
+    assert found == [True, False, True]
+    rounded = (rich * 4).round() / 4
+    for maps in ((rich, poor), (poor, rounded, flat, rich), (poor, poor)):
+        together = decode.best_peaks(torch.cat(maps), 30)
+        for place, alone in enumerate(decode.best_peaks(image, 30) for image in maps):
+            for mine, theirs in zip(together, alone, strict=True):
+                assert torch.equal(mine[place], theirs[0])
+
+
 def test_equal_peaks_come_by_class_and_cell():
     """In no matter which layout the maps are."""
     heat = torch.zeros(1, 4, 9, 9)

@@ -100,7 +100,7 @@ def top_k(heat: torch.Tensor, K: int) -> Peaks:
 def best_peaks(heat: torch.Tensor, K: int, logits: bool = False) -> Peaks:
     """Find the K best peaks over all classes: `top_k(keep_peaks(heat), K)`, in one pass where there is a kernel for it.
 
-    Of equal peaks the one of the lowest class, and there of the lowest cell, is better.
+    Of equal peaks that pass finds the one of the lowest class first, and there of the lowest cell.
 
     Args:
         heat: [B, C, h, w] probabilities, or with `logits` what they are the sigmoids of: peaks are judged by the
@@ -110,17 +110,23 @@ def best_peaks(heat: torch.Tensor, K: int, logits: bool = False) -> Peaks:
     Raises:
         ValueError: as `top_k`.
     """
-    if heat.device.type == 'cpu' and heat.dtype in KERNEL_TYPES and not torch.compiler.is_compiling():
-        check_heatmap(heat)
-        heat = heat.detach().float()
-        found = [_best_cells(image, K, logits) for image in heat] if K > 0 else []
-        chosen = [cells for cells in found if cells is not None]
-        if chosen and len(chosen) == len(found):
-            scores, cells = (torch.stack(part) for part in zip(*chosen, strict=True))  # [B, K] each
-            h, w = heat.shape[2:]
-            classes, inds = cells // (h * w), cells % (h * w)
-            return Peaks(scores, inds, classes, (inds // w).float(), (inds % w).float())
-    return top_k(keep_peaks(heat.sigmoid() if logits else heat), K)
+    if heat.device.type != 'cpu' or heat.dtype not in KERNEL_TYPES or torch.compiler.is_compiling() or K < 1:
+        return top_k(keep_peaks(heat.sigmoid() if logits else heat), K)
+    check_heatmap(heat)
+    heat = heat.detach().float()
+    found = [_best_cells(image, K, logits) for image in heat]
+    left = [i for i, of_image in enumerate(found) if of_image is None]
+    if len(left) == len(found):
+        return top_k(keep_peaks(heat.sigmoid() if logits else heat), K)
+    h, w = heat.shape[2:]
+    if left:  # image by image, so that one's answer does not depend on the others
+        rest = heat[left]
+        peaks = top_k(keep_peaks(rest.sigmoid() if logits else rest), K)
+        for i, scores, cells in zip(left, peaks.scores, peaks.classes * (h * w) + peaks.inds, strict=True):
+            found[i] = scores, cells
+    scores, cells = (torch.stack(part) for part in zip(*filter(None, found), strict=True))  # [B, K]
+    inds = cells % (h * w)
+    return Peaks(scores, inds, cells // (h * w), (inds // w).float(), (inds % w).float())
 
 
 def _best_cells(heat: torch.Tensor, K: int, logits: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
