@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.centernet-installed
 KERNELS := $(wildcard src/lib/external/*.pyx src/lib/external/*.h)
-KERNEL_TESTS := $(addprefix tests/test_,kernel_fuzz.py kernels.py nms.py dcn.py winograd.py decode.py)
+KERNEL_TESTS := $(addprefix tests/test_,kernel_fuzz.py kernels.py nms.py dcn.py winograd.py decode.py losses.py)
 
 .PHONY: setup demo demo-pose demo-exdet demo-3d test fuzz asan bench lint
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 import data
+import many_classes
 import networks
 import operators
 from centernet.utils.cli import OneLineParser, run_cli, track
@@ -19,9 +20,10 @@ from timing import Row, table
 
 ROW_HEADER = ('what', 'ours, ms', 'peer, ms', 'peer / ours', 'asked', 'peer')
 MODEL_HEADER = ('model', 'parameters', 'ms an image', 'images/s', 'training step of 2, ms', 'memory, MiB')
+TRAINING_HEADER = ('classes', 'training step, ms', 'before, ms', 'memory, MiB', 'before, MiB', 'of the first line')
 RESULTS = Path(__file__).parent / 'RESULTS.md'
 GPU_RUNS = [(batch, dtype) for batch in (1, 32) for dtype in ('float32', 'bfloat16')]
-SECTIONS = {'operators': operators.rows, 'data': data.rows, 'networks': networks.rows}
+SECTIONS = {'operators': operators.rows, 'many': many_classes.rows, 'data': data.rows, 'networks': networks.rows}
 
 
 def main(args: list[str] | None = None) -> None:
@@ -61,9 +63,26 @@ def print_ratios(only: str | None, seconds: float) -> None:
                 rows.append(row_cells(row))
     if rows:
         print(f'\n{table(ROW_HEADER, rows)}')
+    if only in (None, 'many'):
+        print(f'\n{training_table(seconds)}')
     if only in (None, 'memory'):
         ours, published = networks.memory()
         print(f'\npeak memory of dla_34 inference: {ours:.0f} MiB; as published {published:.0f} MiB')
+
+
+def training_table(seconds: float) -> str:
+    """Return the table of training steps by the number of classes."""
+    steps = many_classes.training(seconds)
+    first = steps[0]
+    rows = [
+        (
+            f'{step.classes:,}',
+            *(f'{value:.0f}' for value in (step.time, step.time_before, step.memory, step.memory_before)),
+            f'{step.time / first.time:.2f} x the time, {step.memory / first.memory:.2f} x the memory',
+        )
+        for step in steps
+    ]
+    return table(TRAINING_HEADER, rows)
 
 
 def row_cells(row: Row) -> tuple[str, ...]:

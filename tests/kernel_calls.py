@@ -18,7 +18,7 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 import kernel_references as slow
-from lib.external import dcn, nms, peaks, raster, winograd
+from lib.external import dcn, focal, nms, peaks, raster, winograd
 from lib.models import decode
 from lib.models.networks.native_dcn import native_deform_conv2d, native_deform_conv2d_backward
 from lib.models.winograd import WinogradConv2d
@@ -126,6 +126,65 @@ def make_keep(rng: np.random.Generator) -> Made:
     heat = (8 * rng.random(integers(rng, 3, 9))).round().astype(np.float32)
     want, out = slow.slow_keep(heat), np.full_like(heat, np.nan)
     return peaks.keep, {'heat': heat, 'out': out}, lambda _: np.testing.assert_array_equal(out, want)
+
+
+def any_layout(rng: np.random.Generator, maps: np.ndarray) -> np.ndarray:
+    """Maps [..., C, cells], or with the channels last in memory."""
+    return maps if rng.random() < 0.5 else np.ascontiguousarray(maps.swapaxes(-1, -2)).swapaxes(-1, -2)
+
+
+def make_strongest(rng: np.random.Generator) -> Made:
+    channels, h, w = integers(rng, 3, 14)
+    logits = bool(rng.random() < 0.5)
+    heat = (3 * floats(rng, channels, h, w)).round(int(rng.integers(0, 4)))
+    heat = heat if logits else np.maximum(heat, 0)
+    probabilities = torch.from_numpy(heat).sigmoid().numpy() if logits else heat
+    K = int(rng.integers(1, 2 + heat.size // 6))
+    best, values = slow.slow_peaks(probabilities, K)
+    cells = np.full(heat.size + 8, -1)
+    heat = any_layout(rng, heat.reshape(channels, -1)).reshape(channels, h, w)
+
+    def check(found):
+        count, limit = found
+        if (probabilities[probabilities == slow.slow_keep(probabilities)] > 0).sum() < K:
+            assert count == -1
+            return
+        chosen = cells[:count]
+        assert (np.diff(chosen) > 0).all() and K <= count <= cells.size
+        assert {cell for cell, value in zip(best, values, strict=True) if value > values[-1]} <= set(chosen.tolist())
+        assert (heat.reshape(-1)[chosen] >= limit).all()
+        kept = slow.slow_keep(probabilities).ravel()
+        assert set(np.flatnonzero(kept >= values[-1]).tolist()) <= set(chosen.tolist())
+
+    return peaks.strongest, {'heat': heat, 'K': K, 'logits': logits, 'cells': cells}, check
+
+
+def focal_arguments(rng: np.random.Generator) -> tuple[Arguments, tuple[float, int, np.ndarray]]:
+    """Arguments of `focal.loss`, and what the slow form says of them."""
+    batch, channels, cells = integers(rng, 3, 90)
+    logits = float(rng.choice([1, 5, 30])) * floats(rng, batch % 3 + 1, channels, cells)
+    target = rng.random(logits.shape).astype(np.float32) ** 4
+    target[rng.random(logits.shape) < 0.1] = 1
+    if rng.random() < 0.2:
+        target = None
+    want = slow.slow_focal(logits, target)
+    return {'logits': any_layout(rng, logits), 'target': target, 'threads': int(rng.integers(1, 4))}, want
+
+
+def make_focal_loss(rng: np.random.Generator) -> Made:
+    arguments, (total, positives, _) = focal_arguments(rng)
+
+    def check(found):
+        assert found[1] == positives
+        close(found[0], total, 1e-6)
+
+    return focal.loss, arguments, check
+
+
+def make_focal_gradient(rng: np.random.Generator) -> Made:
+    arguments, (*_, gradient) = focal_arguments(rng)
+    grad, factor = np.full_like(arguments['logits'], np.nan), float(rng.uniform(0.1, 2))
+    return focal.differentiate, {**arguments, 'grad': grad, 'factor': factor}, lambda _: close(grad, factor * gradient)
 
 
 def make_planes(rng: np.random.Generator) -> Made:
@@ -315,6 +374,9 @@ KERNELS: dict[str, Callable[[np.random.Generator], Made]] = {
     'nms.soft_nms': make_soft_nms,
     'nms.soft_nms_merge': make_soft_nms_merge,
     'peaks.keep': make_keep,
+    'peaks.strongest': make_strongest,
+    'focal.loss': make_focal_loss,
+    'focal.differentiate': make_focal_gradient,
     'raster.affine_planes': make_planes,
     'raster.raise_to_gaussian': make_gaussian,
     'winograd.transform': make_transform,

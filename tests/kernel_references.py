@@ -50,6 +50,25 @@ def slow_keep(heat):
     return (maps * (maps == F.max_pool2d(maps, 3, stride=1, padding=1)))[:, 0].numpy()
 
 
+def slow_peaks(heat, K):
+    """The K best cells of probabilities [C, h, w] that are the maximum of their neighbourhood, and their values."""
+    kept = slow_keep(heat).ravel()
+    cells = sorted(range(kept.size), key=lambda cell: (-kept[cell], cell))[:K]
+    return cells, kept[cells]
+
+
+def slow_focal(logits, target):
+    """Equation 1 of the paper on logits, target [B, C, cells]: the sum, how many centres, the sum's gradient."""
+    leaf = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    wanted = torch.tensor(np.zeros_like(logits) if target is None else target, dtype=torch.float64)
+    right = torch.where(wanted == 1, leaf.sigmoid(), (-leaf).sigmoid())
+    log_right = torch.where(wanted == 1, F.logsigmoid(leaf), F.logsigmoid(-leaf))
+    weight = torch.where(wanted == 1, 1, (1 - wanted) ** 4)
+    total = -(weight * (1 - right) ** 2 * log_right).sum()
+    total.backward()
+    return total.item(), int((wanted == 1).sum()), leaf.grad.numpy()
+
+
 def slow_planes(image, matrix):
     """The affine map [3, 4] of the pixels of an image [H, W, 3], channels first."""
     return np.moveaxis(image.astype(np.float64) @ matrix[:, :3].T + matrix[:, 3], 2, 0)

@@ -137,6 +137,89 @@ def test_top_k_is_a_full_sort():
         assert torch.equal(peaks.ys[image] * W + peaks.xs[image], (order % (H * W)).float())
 
 
+def heats_to_search():
+    """Logits of many kinds, [2, C, h, w] each, and a K; in most of them more than K peaks have a probability over 0."""
+    for seed, (scale, bias, K) in enumerate([(1, -3, 100), (4, -6, 1), (12, -6, 9), (30, 0, 40), (100, 0, 5)] * 4):
+        generator = torch.Generator().manual_seed(seed)
+        c, h, w = torch.randint(1, 40, (3,), generator=generator).tolist()
+        heat = scale * torch.randn(2, c, h, w, generator=generator) + bias
+        heat = heat.bfloat16().float() if seed % 3 == 0 else heat  # many of which are equal
+        heat = heat.contiguous(memory_format=torch.channels_last) if seed % 2 else heat
+        yield heat, K
+    yield torch.zeros(2, 3, 6, 7), 5  # one plateau
+    yield torch.full((2, 3, 6, 7), -torch.inf), 5
+    yield 40 + rand(2, 3, 6, 7), 5  # probabilities that are all 1
+    # Two neighbours whose logits differ and whose probabilities do not, which are two peaks.
+    pair = torch.full((2, 3, 6, 7), -5.0)
+    pair[:, 1, 2, 3], pair[:, 1, 2, 4] = 12.0, 12.0001
+    yield pair, 2
+
+
+def test_best_peaks_are_those_of_the_whole_map(monkeypatch):
+    """Searching logits or probabilities in one pass finds what keeping all peaks and sorting finds.
+
+    Scores are equal to the last bit, and so are the cells but for some of the lowest score, of which any may be.
+    """
+    in_one_pass = []
+    search = decode._best_cells
+
+    def watched(*args):
+        found = search(*args)
+        in_one_pass.append(found is not None)
+        return found
+
+    monkeypatch.setattr(decode, '_best_cells', watched)
+    for heat, K in heats_to_search():
+        before = decode.top_k(decode.keep_peaks(heat.sigmoid()), K)
+        for found in (decode.best_peaks(heat, K, logits=True), decode.best_peaks(heat.sigmoid(), K)):
+            assert torch.equal(found.scores, before.scores)
+            assert torch.equal(found.inds, (found.ys * heat.shape[3] + found.xs).long())
+            for image in range(2):
+                high = before.scores[image] > before.scores[image, -1]
+                places = [peaks.classes[image] * 10**6 + peaks.inds[image] for peaks in (found, before)]
+                assert set(places[0][high].tolist()) == set(places[1][high].tolist())
+                picked = heat[image].sigmoid()[found.classes[image], found.ys[image].long(), found.xs[image].long()]
+                assert torch.equal(picked[found.scores[image] > 0], found.scores[image][found.scores[image] > 0])
+    assert 0.6 < sum(in_one_pass) / len(in_one_pass) < 1
+
+
+def test_peaks_of_an_image_do_not_depend_on_the_others():
+    """One of a batch may have too few peaks, or too many that are equal, for the one pass."""
+    rich, poor, flat = rand(1, 2, 20, 20, seed=1), torch.zeros(1, 2, 20, 20), torch.full((1, 2, 20, 20), 0.5)
+    poor[0, 1, 3:9:3, 4:9:2] = 0.7
+    found = [decode._best_cells(image[0], 30, False) is not None for image in (rich, poor, flat)]
+    assert found == [True, False, True]
+    rounded = (rich * 4).round() / 4
+    for maps in ((rich, poor), (poor, rounded, flat, rich), (poor, poor)):
+        together = decode.best_peaks(torch.cat(maps), 30)
+        for place, alone in enumerate(decode.best_peaks(image, 30) for image in maps):
+            for mine, theirs in zip(together, alone, strict=True):
+                assert torch.equal(mine[place], theirs[0])
+
+
+def test_equal_peaks_come_by_class_and_cell():
+    """In no matter which layout the maps are."""
+    heat = torch.zeros(1, 4, 9, 9)
+    places = [(c, y, x) for c in range(4) for y in (1, 4, 7) for x in (0, 4, 8)]
+    for c, y, x in places:
+        heat[0, c, y, x] = 0.5
+    for maps in (heat, heat.contiguous(memory_format=torch.channels_last)):
+        found = decode.best_peaks(maps, 20)
+        cells = zip(found.classes[0].tolist(), found.ys[0].tolist(), found.xs[0].tolist(), strict=True)
+        assert list(cells) == places[:20]
+
+
+@pytest.mark.parametrize('cat_spec_wh', [False, True])
+def test_logits_decode_to_the_same_rows(cat_spec_wh):
+    """Where only the peaks are activated; what is traced, and other types, are activated whole."""
+    heat, reg = 9 * rand(2, C, H, W, seed=1) - 7, rand(2, 2, H, W, seed=2)
+    wh = 8 * rand(2, 2 * C if cat_spec_wh else 2, H, W, seed=3)
+    expected = decode.ctdet_decode(heat.sigmoid(), wh, reg, cat_spec_wh, K=9)
+    assert torch.equal(decode.ctdet_decode(heat, wh, reg, cat_spec_wh, K=9, logits=True), expected)
+    rows = decode.ctdet_decode(heat.double(), wh, reg, cat_spec_wh, K=9, logits=True)
+    torch.testing.assert_close(rows.float(), expected)
+
+
 def maps_with(values, channels):
     """Zero map [1, channels, H, W] with values {(x, y): sequence of `channels` numbers}."""
     maps = torch.zeros(1, channels, H, W)

@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers import batch_of, options
 from lib.datasets.toy import make_toy_data
 from lib.detectors.detector_factory import detector_factory
+from lib.models import losses
+from lib.models.heatmaps import SparseHeatmap
 from lib.models.model import create_model
 from lib.models.utils import transpose_and_gather_feat
 from lib.tasks import TASKS
@@ -114,6 +116,25 @@ def test_forward_loss_and_decoders_stay_on_the_gpu(task, arch, cases, fake_cuda,
     mirrored = {head: torch.cat([maps, maps]) for head, maps in outputs[-1].items()}
     for detector in detectors:
         assert len(detector.process(mirrored if detector.opt.flip_test else outputs[-1])) == 1
+
+
+@pytest.mark.parametrize('args', [{}, {'mse_loss': True}])
+def test_sparse_heatmaps_stay_on_the_gpu(args, cases, fake_cuda, monkeypatch):
+    """The loss of heatmaps of which some classes' maps are stored, as of more than 300 classes, and its gradient."""
+    opt, batch, _ = cases['ctdet']
+    opt = Namespace(**{**vars(opt), **args, 'device': CUDA})
+    height, width = batch['hm'].shape[2:]
+    places = torch.zeros(2, dtype=torch.int64), torch.tensor([0, 2])
+    sparse = SparseHeatmap(torch.rand(2, height, width), *places, (1, opt.num_classes))
+    batch = to_device({**faked({name: batch[name] for name in batch if name != 'hm'}, fake_cuda), 'hm': sparse}, CUDA)
+    assert batch['hm'].maps.device == batch['hm'].dense().device == CUDA
+    with CUDA:
+        output = {head: torch.rand(1, channels, height, width) for head, channels in opt.heads.items()}
+    loss, _ = train_factory['ctdet'](opt, create_model('res_18', opt.heads, 64)).loss([output], batch)
+    assert loss.device == CUDA
+    for target in (None, batch['hm'].dense()):
+        grad = losses._focal_gradient(output['hm'], target, loss)
+        assert grad.device == CUDA and grad.shape == output['hm'].shape
 
 
 def test_mixed_devices_are_found(fake_cuda):

@@ -67,7 +67,7 @@ def test_outputs_are_those_of_the_network(arch, monkeypatch):
         wanted = network(images)[-1]
     assert list(output) == list(wanted)
     for head in wanted:
-        assert output[head].is_contiguous()
+        assert output[head].dtype == torch.float32
         assert_same(output[head], wanted[head].float(), 1e-6)
     assert not batch_norms(fast.copy)
     after = network.state_dict()

@@ -1,8 +1,10 @@
 """Reading images, their geometry, the target drawers and colour augmentation."""
 
+import io
 import math
 import os
 import struct
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,12 +23,14 @@ from lib.utils.image import (
     draw_dense_reg,
     draw_msra_gaussian,
     draw_umich_gaussian,
+    fast_jpeg,
     gaussian_radius,
     get_affine_transform,
     is_truncated,
     mean_gray,
     normalize,
     read_image,
+    reading,
     reduced_size,
     transform_preds,
     warp_image,
@@ -215,6 +219,86 @@ def test_an_image_larger_than_the_memory_is_one_line(tmp_path, png, monkeypatch)
     monkeypatch.setattr(cv2, 'imdecode', no_memory)
     with pytest.raises(UserError, match='larger than the memory'):
         read_image(tmp_path / 'a.png')
+
+
+def jpegs():
+    """Name -> JPEG bytes: colour samplings, progressive, grey, other colours, all orientations."""
+    noise = np.random.default_rng(0).integers(0, 256, (53, 75, 3), np.uint8)
+    image = cv2.GaussianBlur(noise, (5, 5), 0)
+    sampling, progressive = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_PROGRESSIVE
+    made = {
+        '4:2:0': cv2.imencode('.jpg', image, [sampling, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420])[1],
+        '4:2:2': cv2.imencode('.jpg', image, [sampling, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422])[1],
+        '4:4:4': cv2.imencode('.jpg', image, [sampling, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444])[1],
+        'progressive': cv2.imencode('.jpg', image, [progressive, 1])[1],
+        'grey': cv2.imencode('.jpg', image[..., 0])[1],
+    }
+    made = {name: data.tobytes() for name, data in made.items()}
+    made |= {f'orientation {k}': with_orientation(made['4:2:0'], k) for k in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)}
+    cmyk = io.BytesIO()
+    Image.fromarray(image).convert('CMYK').save(cmyk, 'JPEG')
+    return {**made, 'CMYK': cmyk.getvalue()}
+
+
+def read_or_refuse(path, *args):
+    """The image, or the message of the error that names what is wrong with it."""
+    try:
+        return read_image(path, *args)
+    except UserError as error:
+        return str(error)
+
+
+def test_simplejpeg_gives_the_pixels_of_opencv(tmp_path, monkeypatch):
+    """Whole and reduced, turned or as stored, and what it does not decode is OpenCV's."""
+    pytest.importorskip('simplejpeg')
+    assert fast_jpeg.trusted_decoder() is not None
+    decoded = []
+    monkeypatch.setattr(reading, 'decode_jpeg', lambda *args: decoded.append(decode(*args)) or decoded[-1])
+    decode = fast_jpeg.decode_jpeg
+    for name, data in jpegs().items():
+        path = tmp_path / 'a.jpg'
+        path.write_bytes(data)
+        for size, reduction in ((None, 1), ((75, 53), 1), ((75, 53), 2), ((75, 53), 8), ((53, 75), 1)):
+            decoded.clear()
+            image = read_image(path, size, reduction)
+            if size is None:
+                is_used = len(decoded) == 1 and decoded[0] is not None
+                assert is_used == (name not in ('CMYK', 'orientation 0', 'orientation 9')), name
+            with monkeypatch.context() as without:
+                without.setattr(reading, 'decode_jpeg', lambda *args: None)
+                assert np.array_equal(image, read_image(path, size, reduction)), (name, size, reduction)
+
+
+def test_damaged_jpegs_are_read_as_before(tmp_path, monkeypatch, capfd):
+    """What simplejpeg finds broken OpenCV reads as far as it can, or refuses."""
+    pytest.importorskip('simplejpeg')
+    rng, path, outcomes = np.random.default_rng(0), tmp_path / 'a.jpg', set()
+    originals = list(jpegs().values())
+    for number in range(300):
+        data = bytearray(originals[number % len(originals)])
+        for _ in range(rng.integers(1, 4)):
+            data[rng.integers(2, len(data))] = rng.integers(256)
+        if number % 3 == 0:
+            del data[rng.integers(2, len(data)) :][:40]
+        path.write_bytes(data)
+        found = read_or_refuse(path)
+        with monkeypatch.context() as without:
+            without.setattr(reading, 'decode_jpeg', lambda *args: None)
+            expected = read_or_refuse(path)
+        assert type(found) is type(expected) and np.array_equal(found, expected), number
+        outcomes.add(type(found))
+    assert outcomes == {str, np.ndarray}
+
+
+def test_a_simplejpeg_of_other_pixels_is_not_used(monkeypatch, caplog):
+    """One line says so; where it is not installed there is nothing to say."""
+    monkeypatch.setattr(fast_jpeg, 'simplejpeg', None)
+    assert fast_jpeg.trusted_decoder.__wrapped__() is None and not caplog.messages
+    other = SimpleNamespace(decode_jpeg=lambda data, colorspace: cv2.imdecode(np.frombuffer(data, np.uint8), 1) ^ 1)
+    monkeypatch.setattr(fast_jpeg, 'simplejpeg', other)
+    assert fast_jpeg.trusted_decoder.__wrapped__() is None
+    (line,) = caplog.messages
+    assert 'simplejpeg is not used' in line and 'up to 1 of 255' in line
 
 
 def test_a_pipe_is_no_image(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib.external import dcn, peaks, raster, winograd
+from lib.external import dcn, focal, peaks, raster, winograd
 from lib.models import decode
 from lib.models.networks.native_dcn import native_deform_conv2d, native_deform_conv2d_backward
 from lib.models.utils import transpose_and_gather_feat
@@ -143,6 +143,55 @@ def test_finish_refuses():
     for changes in ({'bias': zeros(3)}, {'products': zeros(36, 11, 4)}, {'out': zeros(2, 5, 9, 3)}):
         with pytest.raises(ValueError, match='expected'):
             call(winograd.finish, arguments, changes)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'words'),
+    [
+        ({'logits': None}, TypeError, 'logits as a NumPy array'),
+        ({'logits': zeros(2, 3, 5, dtype=np.float64)}, TypeError, r'logits as float32 \[B, C, cells\], found float64'),
+        ({'logits': zeros(2, 3, 10)[..., ::2]}, ValueError, 'cells or channels last'),
+        ({'logits': zeros(3, 2, 5).transpose(1, 0, 2)}, ValueError, 'cells or channels last'),
+        ({'target': zeros(2, 3, 6)}, ValueError, r'target as float32 \[2, 3, 5\], found \[2, 3, 6\]'),
+        ({'target': zeros(2, 5, 3).transpose(0, 2, 1)}, ValueError, 'target contiguous'),
+        ({'grad': zeros(2, 5, 3).transpose(0, 2, 1)}, ValueError, 'grad in memory as the logits'),
+        ({'grad': read_only(zeros(2, 3, 5))}, ValueError, 'grad to be writable'),
+        ({'threads': 0}, ValueError, 'threads'),
+        ({'factor': 'x'}, TypeError, 'number'),
+    ],
+)
+def test_focal_refuses(changes, error, words):
+    """Shapes, types and layouts; what is right is taken, with the channels last and without a target, too."""
+    logits, target = zeros(2, 3, 5), zeros(2, 3, 5)
+    arguments = {'logits': logits, 'target': target, 'grad': zeros(2, 3, 5), 'factor': 1.0, 'threads': 1}
+    turned = {name: zeros(2, 5, 3).transpose(0, 2, 1) for name in ('logits', 'grad')}
+    for right in ({}, {'target': None}, turned, {**turned, 'target': None}):
+        call(focal.differentiate, arguments, right)
+    with pytest.raises(error, match=words):
+        call(focal.differentiate, arguments, changes)
+    with pytest.raises(ValueError, match='grad in memory of its own, found it overlapping target'):
+        call(focal.differentiate, arguments, {'grad': target})
+    assert focal.loss(zeros(0, 3, 5), zeros(0, 3, 5), 1) == focal.loss(zeros(2, 3, 0), None, 1) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'heat': zeros(3, 4)}, r'heat as float32 \[C, h, w\]'),
+        ({'heat': zeros(3, 4, 10)[..., ::2]}, 'maps or channels last'),
+        ({'K': 0}, 'K from 1'),
+        ({'cells': read_only(np.zeros(9, np.int64))}, 'writable'),
+    ],
+)
+def test_strongest_refuses(changes, words):
+    """Another layout, no K; more peaks than there are is no error, and fewer places than there are peaks neither."""
+    heat = np.eye(6, dtype=np.float32)[None].repeat(2, 0)
+    arguments = {'heat': heat, 'K': 7, 'logits': False, 'cells': np.zeros(40, np.int64)}
+    assert peaks.strongest(**arguments) == (12, 1.0)
+    for too_few in ({'K': 13}, {'K': 2**31 - 1}, {'cells': np.zeros(4, np.int64)}, {'cells': np.zeros(0, np.int64)}):
+        assert call(peaks.strongest, arguments, too_few)[0] == -1
+    with pytest.raises(ValueError, match=words):
+        call(peaks.strongest, arguments, changes)
 
 
 def test_raster_refuses():

@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from lib.external import focal
 from lib.models import losses
+from lib.models.heatmaps import SparseHeatmap
 
 B, M, H, W = 2, 6, 5, 7
 
@@ -59,6 +62,86 @@ def test_focal_is_equation_one(positives):
     expected = slow_focal(logits.sigmoid(), target)
     assert losses.FocalLoss()(logits.sigmoid(), target).item() == pytest.approx(expected, rel=1e-5)
     assert losses.FocalLossWithLogits()(logits, target).item() == pytest.approx(expected, rel=1e-5)
+
+
+def laid_out(maps, channels_last):
+    return maps.contiguous(memory_format=torch.channels_last) if channels_last else maps
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+@pytest.mark.parametrize('scale', [4, 60])
+def test_fused_focal_is_the_formula(channels_last, scale):
+    """One pass each way gives the value and the gradient of the formula in float64, in either layout of the logits."""
+    logits = laid_out(scale * (2 * rand(2, 70, 9, 11) - 1), channels_last).requires_grad_()
+    target = rand(2, 70, 9, 11, seed=1) ** 4
+    target[:, ::9, 3, 5] = 1
+    exact = logits.detach().double().requires_grad_()
+    expected = losses.focal_of_logits(exact, target.double())
+    expected.backward(torch.tensor(0.7))
+    loss = losses.FocalLossWithLogits()(logits, target)
+    loss.backward(torch.tensor(0.7))
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert logits.grad.stride() == logits.stride()
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=2e-5, atol=1e-7 * exact.grad.abs().max().item())
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_fused_focal_is_the_same_for_any_number_of_threads(channels_last):
+    """Runs are compared bit for bit, on machines of any number of cores."""
+    logits = laid_out(8 * rand(3, 90, 17, 19) - 4, channels_last).flatten(2).numpy()
+    target = rand(3, 90, 17 * 19, seed=1).numpy()
+    assert focal.loss(logits, target, 1)[0] > 0
+    grads = []
+    for threads in (1, 2, 3, 7):
+        assert focal.loss(logits, target, threads) == focal.loss(logits, target, 1)
+        assert focal.loss(logits, None, threads) == focal.loss(logits, None, 1)
+        grads.append(np.empty_like(logits))
+        focal.differentiate(logits, target, grads[-1], 0.3, threads)
+        assert np.array_equal(grads[-1], grads[0])
+
+
+def test_a_logit_that_is_no_number_shows_in_the_loss():
+    """Training stops at a loss that is not finite, which the fused one must not hide."""
+    logits = torch.zeros(1, 2, 5, 5)
+    logits[0, 1, 2, 3] = torch.nan
+    assert losses.FocalLossWithLogits()(logits, torch.zeros_like(logits)).isnan()
+
+
+@pytest.mark.parametrize('objects', [((0, 0), (0, 39), (2, 7)), ()])
+@pytest.mark.parametrize('kernel', [True, False])
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_focal_of_a_sparse_heatmap(objects, kernel, channels_last, monkeypatch):
+    """Value and gradient are those of the same heatmap with all its zeros, by the kernel and by the formula of GPUs."""
+    whole = torch.zeros(3, 40, 9, 11)
+    for image, cls in objects:
+        whole[image, cls] = rand(9, 11, seed=cls) ** 4
+        whole[image, cls, 4, cls % 11] = 1
+    images, classes = whole.flatten(2).any(2).nonzero(as_tuple=True)
+    sparse = SparseHeatmap(whole[images, classes], images, classes, (3, 40))
+    assert sparse.shape == whole.shape and torch.equal(sparse.dense(), whole)
+
+    logits = laid_out(16 * rand(3, 40, 9, 11) - 8, channels_last)
+    of_dense, of_sparse = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    expected = losses.FocalLossWithLogits()(of_dense, whole)
+    expected.backward()
+    if not kernel:
+        monkeypatch.setattr(losses, '_has_kernel', lambda maps: False)
+    loss = losses.FocalLossWithLogits()(of_sparse, sparse)
+    loss.backward()
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    torch.testing.assert_close(of_sparse.grad, of_dense.grad, rtol=1e-5, atol=1e-9)
+    for loss_type in (losses.HeatmapMSELoss, losses.SigmoidMSELoss):
+        assert torch.equal(loss_type()(logits, sparse), loss_type()(logits, whole))
+
+
+def test_sparse_heatmaps_split_as_tensors():
+    """A batch in chunks (`--accumulate`), also a short one."""
+    maps, images, classes = rand(4, 3, 2), torch.tensor([0, 0, 2, 3]), torch.tensor([1, 4, 0, 5])
+    sparse = SparseHeatmap(maps, images, classes, (4, 6))
+    for ends in ([1, 3], [2], [2, 4], [3, 6, 9]):
+        parts = sparse.tensor_split(ends)
+        for part, expected in zip(parts, sparse.dense().tensor_split(ends), strict=True):
+            assert part.shape == expected.shape and torch.equal(part.dense(), expected)
 
 
 def test_focal_learns_from_saturated_maps():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import many_classes
 import published
 from lib.external.nms import soft_nms
 from lib.models.decode import ctdet_decode, exct_decode
@@ -19,6 +20,15 @@ def test_centre_decoding():
     """Every row, best first."""
     heat, wh, reg = maps(0, 5, 2, 2)
     torch.testing.assert_close(ctdet_decode(heat, wh, reg, K=30), published.ctdet_decode(heat, wh, reg, K=30))
+
+
+def test_decoding_of_logits():
+    """The form of before, which the benchmark of many classes has as its peer, gives the same rows."""
+    heat, wh, reg = maps(3, 40, 2, 2)
+    logits = 12 * heat - 9
+    torch.testing.assert_close(
+        ctdet_decode(logits, wh, reg, K=30, logits=True), many_classes.decode_as_before(logits, wh, reg, K=30)
+    )
 
 
 def test_extreme_decoding():

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..external.nms import soft_nms
-from ..models.outputs import activate_boxes, box_rows
+from ..models.outputs import activate_boxes, box_rows, raw_box_rows
 from ..models.utils import Output, flip_tensor, halve
 from ..utils.debugger import Debugger
 from ..utils.merging import keep_best, merge_scales, undo_scale
@@ -21,8 +21,9 @@ class CtdetDetector(BaseDetector):
     def decode(self, output: Output) -> torch.Tensor:
         """Decode to rows [B, K, 6] of box, score, class."""
         opt = self.opt
-        maps = activate_boxes(output, opt.mse_loss)
-        return box_rows(average_mirrored(maps) if opt.flip_test else maps, opt.cat_spec_wh, opt.K)
+        if opt.flip_test:  # which averages probabilities
+            return box_rows(average_mirrored(activate_boxes(output, opt.mse_loss)), opt.cat_spec_wh, opt.K)
+        return raw_box_rows(output, opt.mse_loss, opt.cat_spec_wh, opt.K)
 
     def columns(self) -> dict[str, int]:
         return {'boxes': 4, 'scores': 1, 'classes': 1}

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -21,6 +22,9 @@ from .utils import transpose_and_gather_feat
 JOINT_THRESH = 0.1  # a joint's heatmap peak under this draws no joint
 JOINT_REACH = 0.3  # nor does one further away than this share of the box's longer side
 TOP, LEFT, BOTTOM, RIGHT = range(4)  # the order of extreme points everywhere
+KERNEL_TYPES = (torch.float32, torch.float16, torch.bfloat16)  # of heatmaps; those not in float32 are converted
+ROWS = torch.tensor([-1, -1, -1, 0, 0, 0, 1, 1, 1])  # of a neighbourhood of 3 x 3 cells, from its middle
+COLUMNS = torch.tensor([-1, 0, 1, -1, 0, 1, -1, 0, 1])
 LATTICE_LIMIT = 1 << 18  # pairs of pairs that the extreme point decoder scores together
 
 
@@ -93,6 +97,68 @@ def top_k(heat: torch.Tensor, K: int) -> Peaks:
     return Peaks(scores.float(), y * w + x, classes, y.float(), x.float())
 
 
+def best_peaks(heat: torch.Tensor, K: int, logits: bool = False) -> Peaks:
+    """Find the K best peaks over all classes: `top_k(keep_peaks(heat), K)`, in one pass where there is a kernel for it.
+
+    Of equal peaks that pass finds the one of the lowest class first, and there of the lowest cell.
+
+    Args:
+        heat: [B, C, h, w] probabilities, or with `logits` what they are the sigmoids of: peaks are judged by the
+            probabilities, but few of these are computed.
+        K: how many an image; more than there are cells become that number.
+
+    Raises:
+        ValueError: as `top_k`.
+    """
+    if heat.device.type != 'cpu' or heat.dtype not in KERNEL_TYPES or torch.compiler.is_compiling() or K < 1:
+        return top_k(keep_peaks(heat.sigmoid() if logits else heat), K)
+    check_heatmap(heat)
+    heat = heat.detach().float()
+    found = [_best_cells(image, K, logits) for image in heat]
+    left = [i for i, of_image in enumerate(found) if of_image is None]
+    if len(left) == len(found):
+        return top_k(keep_peaks(heat.sigmoid() if logits else heat), K)
+    h, w = heat.shape[2:]
+    if left:  # image by image, so that one's answer does not depend on the others
+        rest = heat[left]
+        peaks = top_k(keep_peaks(rest.sigmoid() if logits else rest), K)
+        for i, scores, cells in zip(left, peaks.scores, peaks.classes * (h * w) + peaks.inds, strict=True):
+            found[i] = scores, cells
+    scores, cells = (torch.stack(part) for part in zip(*filter(None, found), strict=True))  # [B, K]
+    inds = cells % (h * w)
+    return Peaks(scores, inds, cells // (h * w), (inds // w).float(), (inds % w).float())
+
+
+def _best_cells(heat: torch.Tensor, K: int, logits: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return the scores [K] and cells c * h * w + y * w + x [K] of the best peaks of one image's maps [C, h, w].
+
+    None where the kernel does not find them: there are fewer peaks of a probability over 0, or very many that are as
+    high as the K-th.
+    """
+    _, h, w = heat.shape
+    if not (heat.is_contiguous() or heat.permute(1, 2, 0).is_contiguous()):
+        heat = heat.contiguous()
+    room = np.empty(min(4 * K + 1024, heat.numel()), np.int64)
+    count, limit = peak_kernel.strongest(heat.numpy(), K, logits, room)
+    if count < K:
+        return None
+    cells = torch.from_numpy(room[:count])  # [n]
+    c, y, x = cells // (h * w), cells // w % h, cells % w
+    if logits:
+        rows = (y[:, None] + ROWS).clamp(0, h - 1)  # [n, 9]
+        columns = (x[:, None] + COLUMNS).clamp(0, w - 1)
+        windows = heat[c[:, None], rows, columns].sigmoid()  # [n, 9]
+        is_peak = windows[:, 4] == windows.amax(1)
+        scores, cells = windows[is_peak, 4], cells[is_peak]
+        least = torch.tensor([limit]).sigmoid()
+    else:
+        scores, least = heat[c, y, x], torch.tensor([limit])
+    scores, order = scores.sort(descending=True, stable=True)
+    if len(scores) < K or scores[K - 1] < least:
+        return None
+    return scores[:K], cells[order[:K]]
+
+
 def check_heatmap(heat: torch.Tensor) -> None:
     """Refuse what is not a heatmap [B, C, h, w] with cells; B may be 0.
 
@@ -134,6 +200,7 @@ def ctdet_decode(
     reg: torch.Tensor | None = None,
     cat_spec_wh: bool = False,
     K: int = 100,
+    logits: bool = False,
 ) -> torch.Tensor:
     """Decode boxes (section 4, "From points to bounding boxes").
 
@@ -141,12 +208,13 @@ def ctdet_decode(
         heat: [B, C, h, w] probabilities.
         wh: [B, 2, h, w] width and height in output pixels, or [B, 2C, h, w] with `cat_spec_wh`.
         reg: [B, 2, h, w] offset of the centre within its cell; None means the cell's middle.
+        logits: `heat` are the logits of the probabilities, which decode to the same rows in less time.
 
     Returns:
         [B, K, 6] rows x1, y1, x2, y2, score, class (0-based), best first.
     """
     check_maps(heat, wh=(wh, 2 * heat.shape[1] if cat_spec_wh else 2), reg=(reg, 2))
-    peaks = top_k(keep_peaks(heat), K)
+    peaks = best_peaks(heat, K, logits)
     size = transpose_and_gather_feat(wh, peaks.inds)  # [B, K, 2] or [B, K, 2C]
     if cat_spec_wh:
         of_class = peaks.classes[..., None, None].expand(-1, -1, 1, 2)
@@ -184,7 +252,7 @@ def multi_pose_decode(
     """
     check_maps(heat, wh=(wh, 2), reg=(reg, 2), hm_hp=(hm_hp, kps.shape[1] // 2), hp_offset=(hp_offset, 2))
     check_maps(heat, kps=(kps, kps.shape[1] // 2 * 2))
-    peaks = top_k(keep_peaks(heat), K)
+    peaks = best_peaks(heat, K)
     boxes = centred_boxes(peaks.points(reg), transpose_and_gather_feat(wh, peaks.inds))
     joints = transpose_and_gather_feat(kps, peaks.inds).unflatten(2, (-1, 2))  # [B, K, J, 2]
     joints = joints + peaks.cells.unsqueeze(2)
@@ -208,7 +276,7 @@ def _snap_joints(
     corners = boxes.unsqueeze(1)  # [B, 1, K, 4]
 
     # Each joint's map is a one-class heatmap; L peaks of each.
-    peaks = top_k(keep_peaks(hm_hp).reshape(B * J, 1, h, w), K)
+    peaks = best_peaks(hm_hp.reshape(B * J, 1, h, w), K)
     peak_scores = peaks.scores.unflatten(0, (B, J))  # [B, J, L]
     points = peaks.cells.unflatten(0, (B, J))  # [B, J, L, 2]
     if hp_offset is None:
@@ -271,7 +339,7 @@ def ddd_decode(
         [B, K, 18] (16 without `wh`) rows x, y, score, rot 8, depth, dim 3, (w, h), class; best first.
     """
     check_maps(heat, rot=(rot, 8), depth=(depth, 1), dim=(dim, 3), wh=(wh, 2), reg=(reg, 2))
-    peaks = top_k(keep_peaks(heat), K)
+    peaks = best_peaks(heat, K)
     heads = [head for head in (rot, depth, dim, wh) if head is not None]
     values = [transpose_and_gather_feat(head, peaks.inds) for head in heads]
     return torch.cat([peaks.points(reg), peaks.scores.unsqueeze(2), *values, peaks.classes.unsqueeze(2)], 2).float()
@@ -321,10 +389,9 @@ def exct_decode(
     sides = []
     for heat, along in zip(heats.values(), (3, 2, 3, 2), strict=True):
         if aggr_weight > 0:
-            heat = keep_peaks(aggregate_edges(heat, along, aggr_weight)).clamp(max=1)
+            sides.append(top_k(keep_peaks(aggregate_edges(heat, along, aggr_weight)).clamp(max=1), K))
         else:
-            heat = keep_peaks(heat)
-        sides.append(top_k(heat, K))
+            sides.append(best_peaks(heat, K))
     points = torch.stack([side.points(r) for side, r in zip(sides, regrs.values(), strict=True)], 1)  # [B, 4, K, 2]
     cells = torch.stack([side.cells for side in sides], 1)  # [B, 4, K, 2]
     scores = torch.stack([side.scores for side in sides], 1)  # [B, 4, K]

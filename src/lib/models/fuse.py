@@ -39,7 +39,11 @@ class FastNetwork:
         self.copy: nn.Module = nn.Identity()  # until the first call
 
     def __call__(self, network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Images [B, 3, H, W] -> raw outputs of the last stack, {head: float32 [B, c, h, w], contiguous}."""
+        """Images [B, 3, H, W] -> raw outputs of the last stack, {head: float32 [B, c, h, w]}.
+
+        They stay channels-last in memory as the network leaves them: laying out a heatmap anew takes longer than its
+        decoding.
+        """
         if self.weights is None or not self.weights.are_those_of(network):
             copied = module_to_channels_last(fast_copy(network), dtype=self.dtype)
             if images.device.type == 'cpu':
@@ -50,7 +54,7 @@ class FastNetwork:
             self.copy, self.weights = copied, Weights(network)
         with torch.inference_mode():
             output = self.copy(images.to(self.dtype, memory_format=torch.channels_last))
-            return {head: maps.float().contiguous() for head, maps in output.items()}
+            return {head: maps.float() for head, maps in output.items()}
 
 
 class LastStack(nn.Module):

@@ -6,10 +6,15 @@ target [B, M, d], mask [B, M] (1 where the slot holds an object; any type). The 
 are the published ones: published metrics rest on them [keep].
 """
 
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..external import focal
+from .heatmaps import SparseHeatmap, dense
 from .utils import transpose_and_gather_feat
 
 SMALL = 1e-4
@@ -39,7 +44,7 @@ class FocalLossWithLogits(nn.Module):
     Equals the published form, which clamps the probabilities to [1e-4, 1 - 1e-4], where that clamp rests.
     """
 
-    def forward(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, out: torch.Tensor, target: torch.Tensor | SparseHeatmap) -> torch.Tensor:
         """Compute the loss, a scalar.
 
         Args:
@@ -47,8 +52,17 @@ class FocalLossWithLogits(nn.Module):
             target: [B, C, h, w] Gaussian heatmap, 1 at centres.
         """
         out = out.float()
-        wrong = torch.where(target == 1, -out, out)  # logit of the other answer
-        return _focal(wrong.sigmoid(), F.softplus(wrong), target)
+        if isinstance(target, SparseHeatmap):
+            return _SparseFocal.apply(out, target)
+        if _has_kernel(out) and _has_kernel(target):
+            return _FusedFocal.apply(out, target)
+        return focal_of_logits(out, target)
+
+
+def focal_of_logits(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Compute the focal loss of logits and a target, both [B, C, h, w], operator by operator."""
+    wrong = torch.where(target == 1, -out, out)  # logit of the other answer
+    return _focal(wrong.sigmoid(), F.softplus(wrong), target)
 
 
 def _focal(wrong: torch.Tensor, log_loss: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -58,12 +72,120 @@ def _focal(wrong: torch.Tensor, log_loss: torch.Tensor, target: torch.Tensor) ->
     return (weight * wrong**2 * log_loss).sum() / positive.sum().clamp(min=1)
 
 
+def _has_kernel(maps: torch.Tensor) -> bool:
+    """Return whether the kernel takes such maps [...]; what is compiled or traced goes without."""
+    return maps.device.type == 'cpu' and maps.dtype == torch.float32 and not torch.compiler.is_compiling()
+
+
+class _FusedFocal(torch.autograd.Function):
+    """The focal loss of logits and a target, both float32 [B, C, h, w] on the CPU, in one pass each way."""
+
+    @staticmethod
+    def forward(ctx: Any, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        total, positives = _focal_sum(out, target)
+        ctx.save_for_backward(out, target)
+        ctx.positives = positives.clamp(min=1)
+        return (total / ctx.positives).float()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        out, target = ctx.saved_tensors
+        return _focal_gradient(out, target, grad / ctx.positives), None
+
+
+class _SparseFocal(torch.autograd.Function):
+    """The focal loss of logits [B, C, h, w] and a sparse target.
+
+    All cells count as if the target was 0; for the maps that are stored that is taken back and the true loss put in
+    its place. The gradient of those maps is written over the others'.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, out: torch.Tensor, target: SparseHeatmap) -> torch.Tensor:
+        stored = out[target.images, target.classes].unsqueeze(0)  # [1, n, h, w]
+        background, _ = _focal_sum(out, None)
+        taken_back, _ = _focal_sum(stored, None)
+        total, positives = _focal_sum(stored, target.maps.unsqueeze(0))
+        ctx.save_for_backward(out)
+        ctx.target, ctx.positives = target, positives.clamp(min=1)
+        return ((background - taken_back + total) / ctx.positives).float()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (out,), target, factor = ctx.saved_tensors, ctx.target, grad / ctx.positives
+        whole = _focal_gradient(out, None, factor)
+        stored = out[target.images, target.classes].unsqueeze(0)  # [1, n, h, w]
+        of_stored = _focal_gradient(stored, target.maps.unsqueeze(0), factor)
+        whole[target.images, target.classes] = of_stored.squeeze(0)
+        return whole, None
+
+
+def _focal_sum(out: torch.Tensor, target: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the summed losses of logits [B, C, h, w], a scalar in float64, and the number of centres, a scalar.
+
+    A target [B, C, h, w] of None is 0 everywhere.
+    """
+    if _has_kernel(out):
+        cells = _as_cells(out).numpy()
+        total, positives = focal.loss(cells, _numpy_cells(target), torch.get_num_threads())
+        return torch.tensor(total, dtype=torch.float64), torch.tensor(positives)
+    if target is None:  # image by image, for the sake of memory
+        sums = [(image.sigmoid() ** 2 * F.softplus(image)).sum(dtype=torch.float64) for image in out]
+        return torch.stack(sums).sum(), torch.zeros_like(sums[0], dtype=torch.int64)
+    positive = target == 1
+    wrong = torch.where(positive, -out, out)
+    losses = torch.where(positive, 1, (1 - target) ** 4) * wrong.sigmoid() ** 2 * F.softplus(wrong)
+    return losses.sum(dtype=torch.float64), positive.sum()
+
+
+def _focal_gradient(out: torch.Tensor, target: torch.Tensor | None, factor: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of `_focal_sum` with respect to `out`, [B, C, h, w], times a factor, a scalar."""
+    if _has_kernel(out):
+        cells = _as_cells(out)
+        grad = torch.empty_like(cells)
+        focal.differentiate(cells.numpy(), _numpy_cells(target), grad.numpy(), float(factor), torch.get_num_threads())
+        return grad.unflatten(2, out.shape[2:])
+    if target is None:
+        grad = torch.empty_like(out)
+        for image, filled in zip(out, grad, strict=True):
+            torch.mul(_focal_slope(image), factor, out=filled)
+        return grad
+    positive = target == 1
+    slope = _focal_slope(torch.where(positive, -out, out))
+    return torch.where(positive, -factor, factor * (1 - target) ** 4) * slope
+
+
+def _focal_slope(wrong: torch.Tensor) -> torch.Tensor:
+    """Return the derivative of a cell's unweighted loss with respect to the logit [...] of the wrong answer."""
+    probability = wrong.sigmoid()
+    return probability**2 * (2 * (-wrong).sigmoid() * F.softplus(wrong) + probability)
+
+
+def _as_cells(maps: torch.Tensor) -> torch.Tensor:
+    """Return maps [B, C, h, w] as [B, C, h * w], contiguous or with the channels last in memory; copied if need be."""
+    cells = maps.detach().flatten(2)
+    return cells if cells.is_contiguous() or cells.mT.is_contiguous() else cells.contiguous()
+
+
+def _numpy_cells(target: torch.Tensor | None) -> np.ndarray | None:
+    """Return a target [B, C, h, w] as the kernel takes it, [B, C, h * w]."""
+    return None if target is None else target.flatten(2).contiguous().numpy()
+
+
+class HeatmapMSELoss(nn.Module):
+    """Mean squared error of raw heatmaps: the loss of ctdet's and the joints' heatmaps under `--mse_loss`."""
+
+    def forward(self, out: torch.Tensor, target: torch.Tensor | SparseHeatmap) -> torch.Tensor:
+        """Compute the loss of out and target, both [B, C, h, w]."""
+        return F.mse_loss(out, dense(target))
+
+
 class SigmoidMSELoss(nn.Module):
     """Mean squared error of sigmoids: exdet's and ddd's heatmap loss under `--mse_loss`."""
 
-    def forward(self, out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, out: torch.Tensor, target: torch.Tensor | SparseHeatmap) -> torch.Tensor:
         """Compute the loss of out, logits, and target, both [B, C, h, w]."""
-        return F.mse_loss(out.float().sigmoid(), target)
+        return F.mse_loss(out.float().sigmoid(), dense(target))
 
 
 class RegLoss(nn.Module):

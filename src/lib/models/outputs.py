@@ -26,18 +26,29 @@ def decode_boxes(maps: Output, cat_spec_wh: bool, K: int) -> np.ndarray:
     return box_rows(maps, cat_spec_wh, K).cpu().numpy()
 
 
-def box_rows(maps: Output, cat_spec_wh: bool, K: int) -> torch.Tensor:
+def box_rows(maps: Output, cat_spec_wh: bool, K: int, logits: bool = False) -> torch.Tensor:
     """ctdet: decode activated maps.
 
     Args:
         maps: `hm` [B, C, h, w], `wh` [B, 2 or 2C, h, w] and, if there is one, `reg` [B, 2, h, w].
         cat_spec_wh: there is a size for each class.
         K: rows an image.
+        logits: `hm` are logits yet.
 
     Returns:
         float32 [B, K, 6] of box, score, class.
     """
-    return ctdet_decode(maps['hm'], maps['wh'], maps.get('reg'), cat_spec_wh, K)
+    return ctdet_decode(maps['hm'], maps['wh'], maps.get('reg'), cat_spec_wh, K, logits)
+
+
+def raw_box_rows(output: Output, mse_loss: bool, cat_spec_wh: bool, K: int) -> torch.Tensor:
+    """ctdet: decode a raw output; other arguments and return are those of `box_rows`, [B, K, 6].
+
+    Of logits only the peaks are activated, which gives the same rows sooner.
+    """
+    if mse_loss:
+        return box_rows(activate_boxes(output, mse_loss), cat_spec_wh, K)
+    return box_rows(output, cat_spec_wh, K, logits=True)
 
 
 def activate_poses(output: Output, mse_loss: bool) -> Output:

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..datasets.sample.base import Sample
 from ..datasets.statistics import Statistics
+from ..models.heatmaps import drawn_targets
 from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.drawing import READABLE_SIDE, draw_detections
 from ..utils.errors import UserError
@@ -363,7 +364,8 @@ def augmented_view(dataset: Sample, i: int) -> np.ndarray:
     debugger.add_img(seen, 'seen')
     for row in rows:
         debugger.add_box(row[:4], int(row[5]), img_id='seen')
-    for name, maps, of_joints in heatmaps_of(targets):
+    out_w, out_h = view.output_size
+    for name, maps, of_joints in heatmaps_of(drawn_targets(targets, dataset.opt.num_classes, (out_h, out_w))):
         debugger.add_heatmap(seen, maps, name, of_joints)
     panels = list(debugger.imgs.values())
     gap = np.full((seen.shape[0], 6, 3), 255, np.uint8)

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..datasets.evaluation.packed import PackedResults
 from ..models.checkpoints import load_model
+from ..models.heatmaps import draw_heatmaps, with_dense_heatmaps
 from ..models.utils import Output
 from ..utils.cli import Progress
 from ..utils.debugger import Debugger, network_input_to_image
@@ -357,7 +358,7 @@ class BaseTrainer:
         Returns:
             `{name: scalar}` of the loss and its parts, as means over the chunks.
         """
-        first, *others = split_batch(to_device(batch, self.opt.device), self.chunk_sizes)
+        first, *others = split_batch(self.to_device(batch), self.chunk_sizes)
         own = 1 + len(others)
         count = own * self.ranks.count
         self.learner.zero_grad(set_to_none=True)
@@ -434,6 +435,12 @@ class BaseTrainer:
                 f'or a larger --input_res'
             ) from None
 
+    def to_device(self, batch: dict) -> dict:
+        """Return a loader's batch, [B, ...] each, on the device, with the heatmaps of many classes drawn."""
+        opt = self.opt
+        drawn = draw_heatmaps(batch, opt.num_classes, opt.down_ratio)
+        return to_device(drawn, opt.device)
+
     def val_iteration(self, batch: dict, results: PackedResults, collect: bool) -> dict[str, torch.Tensor]:
         """Do one batch without learning.
 
@@ -444,7 +451,7 @@ class BaseTrainer:
         Returns:
             `{name: scalar}` of the loss and its parts.
         """
-        batch = to_device(batch, self.opt.device)
+        batch = self.to_device(batch)
         outputs = self.precision.run(self.result, batch['input'])
         _, stats = self.loss(outputs, batch)
         self.look(outputs, batch)
@@ -466,7 +473,7 @@ class BaseTrainer:
         debugger = Debugger.of(opt)
         image = network_input_to_image(batch['input'][0].cpu(), opt.mean, opt.std)
         with torch.no_grad():
-            self.add_views(debugger, image, self.loss.with_oracles(outputs[-1], batch), batch)
+            self.add_views(debugger, image, self.loss.with_oracles(outputs[-1], batch), with_dense_heatmaps(batch))
         debugger.finish(opt.debug, opt.debug_dir, f'{self.images_shown}_')
         self.images_shown += 1
 

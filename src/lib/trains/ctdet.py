@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..models.heatmaps import dense
 from ..models.losses import (
     REGRESSION_LOSSES,
     DenseL1Loss,
     FocalLossWithLogits,
+    HeatmapMSELoss,
     NormRegL1Loss,
     RegWeightedL1Loss,
 )
-from ..models.outputs import activate_boxes, decode_boxes, keep_detected
+from ..models.outputs import activate_boxes, decode_boxes, keep_detected, raw_box_rows
 from ..models.utils import Output, heatmap_logits
 from ..utils.debugger import Debugger
 from ..utils.post_process import ctdet_post_process
@@ -29,7 +31,7 @@ class CtdetLoss(TaskLoss):
 
     def __init__(self, opt: 'Options'):
         super().__init__(opt)
-        self.heatmap_loss = torch.nn.MSELoss() if opt.mse_loss else FocalLossWithLogits()
+        self.heatmap_loss = HeatmapMSELoss() if opt.mse_loss else FocalLossWithLogits()
         self.offset_loss = REGRESSION_LOSSES[opt.reg_loss]()
         self.size_loss = NormRegL1Loss() if opt.norm_wh else REGRESSION_LOSSES[opt.reg_loss]()
         self.dense_size_loss = DenseL1Loss()
@@ -56,7 +58,7 @@ class CtdetLoss(TaskLoss):
     def true_heads(self, batch: Mapping[str, torch.Tensor], spread: Spread) -> Output:
         opt, heads = self.opt, {}
         if opt.eval_oracle_hm:
-            heads['hm'] = heatmap_logits(batch['hm'], opt.mse_loss)
+            heads['hm'] = heatmap_logits(dense(batch['hm']), opt.mse_loss)
         if opt.eval_oracle_wh and opt.dense_wh:
             heads['wh'] = batch['dense_wh']
         elif opt.eval_oracle_wh:
@@ -75,7 +77,7 @@ class CtdetTrainer(BaseTrainer):
     def detect(self, output: Output, batch: dict) -> dict:
         opt, meta = self.opt, batch['meta']
         height, width = output['hm'].shape[2:]
-        rows = decode_boxes(activate_boxes(output, opt.mse_loss), opt.cat_spec_wh, opt.K)
+        rows = raw_box_rows(output, opt.mse_loss, opt.cat_spec_wh, opt.K).cpu().numpy()
         return ctdet_post_process(rows, meta['c'].numpy(), meta['s'].numpy(), height, width, opt.num_classes)[0]
 
     def add_views(self, debugger: Debugger, image: np.ndarray, output: Output, batch: dict) -> None:

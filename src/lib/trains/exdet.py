@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..external.nms import soft_nms
+from ..models.heatmaps import dense
 from ..models.losses import FocalLossWithLogits, RegL1Loss, SigmoidMSELoss
 from ..models.outputs import SIDES, decode_extremes, extreme_heatmaps, keep_detected
 from ..models.utils import Output, heatmap_logits
@@ -45,7 +46,7 @@ class ExdetLoss(TaskLoss):
     def true_heads(self, batch: Mapping[str, torch.Tensor], spread: Spread) -> Output:
         heads = {}
         if self.opt.eval_oracle_hm:
-            heads.update({head: heatmap_logits(batch[head], mse_loss=False) for head in HEATMAPS})
+            heads.update({head: heatmap_logits(dense(batch[head]), mse_loss=False) for head in HEATMAPS})
         if self.opt.eval_oracle_offset:
             for side in SIDES:
                 heads[f'reg_{side}'] = spread(batch[f'reg_{side}'], batch[f'ind_{side}'])

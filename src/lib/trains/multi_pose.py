@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..models.losses import REGRESSION_LOSSES, DenseL1Loss, FocalLossWithLogits, RegWeightedL1Loss
+from ..models.losses import REGRESSION_LOSSES, DenseL1Loss, FocalLossWithLogits, HeatmapMSELoss, RegWeightedL1Loss
 from ..models.outputs import activate_poses, decode_poses
 from ..models.utils import Output, heatmap_logits
 from ..utils.debugger import Debugger
@@ -27,7 +27,7 @@ class MultiPoseLoss(TaskLoss):
     def __init__(self, opt: 'Options'):
         super().__init__(opt)
         self.heatmap_loss = FocalLossWithLogits()  # also with --mse_loss, which is for the joints' heatmaps
-        self.joint_heatmap_loss = torch.nn.MSELoss() if opt.mse_loss else FocalLossWithLogits()
+        self.joint_heatmap_loss = HeatmapMSELoss() if opt.mse_loss else FocalLossWithLogits()
         self.joint_loss = DenseL1Loss() if opt.dense_hp else RegWeightedL1Loss()
         self.box_loss = REGRESSION_LOSSES[opt.reg_loss]()
 

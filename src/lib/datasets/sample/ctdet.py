@@ -11,9 +11,10 @@ from .base import Sample, Targets, View, radius_of
 class CtdetSample(Sample):
     """Targets of ctdet. With C classes, M slots and an output map of h x w:
 
-    `hm` [C, h, w] centre heatmap; `ind` [M] cell y * w + x; `reg` [M, 2] centre minus cell; `reg_mask` [M];
-    `wh` [M, 2] box size in output pixels, or with cat_spec_wh `cat_spec_wh`, `cat_spec_mask` [M, 2C], or with
-    dense_wh `dense_wh`, `dense_wh_mask` [2, h, w]. `meta` adds `gt_det` [n, 6]: x1 y1 x2 y2 1 class.
+    `hm` [C, h, w] centre heatmap (of many classes `hm_gaussians`, see `heatmap`); `ind` [M] cell y * w + x; `reg`
+    [M, 2] centre minus cell; `reg_mask` [M]; `wh` [M, 2] box size in output pixels, or with cat_spec_wh
+    `cat_spec_wh`, `cat_spec_mask` [M, 2C], or with dense_wh `dense_wh`, `dense_wh_mask` [2, h, w]. `meta` adds
+    `gt_det` [n, 6]: x1 y1 x2 y2 1 class.
     """
 
     def whole(self, width: int, height: int) -> Window:
@@ -32,17 +33,15 @@ class CtdetSample(Sample):
         cells = centers.astype(np.int32)  # [n, 2]
         radii = [radius_of(height, width) for width, height in sizes.tolist()]
 
-        hm = np.zeros((opt.num_classes, out_h, out_w), np.float32)
-        for cls, cell, radius in zip(classes.tolist(), cells.tolist(), radii, strict=True):
-            self.draw(hm[cls], cell, radius)
         ind, reg_mask = np.zeros(slots, np.int64), np.zeros(slots, np.uint8)
         ind[slot], reg_mask[slot] = cells @ (1, out_w), 1
-        targets: dict[str, np.ndarray] = {'hm': hm, 'reg_mask': reg_mask, 'ind': ind}
+        targets = self.heatmap('hm', classes, cells, radii, (out_h, out_w), opt.num_classes)
+        targets.update(reg_mask=reg_mask, ind=ind)
         if opt.reg_offset:
             targets['reg'] = reg = np.zeros((slots, 2), np.float32)
             reg[slot] = centers - cells
         if opt.dense_wh:
-            any_class, dense_wh = np.zeros(hm.shape[1:], np.float32), np.zeros((2, *hm.shape[1:]), np.float32)
+            any_class, dense_wh = np.zeros((out_h, out_w), np.float32), np.zeros((2, out_h, out_w), np.float32)
             for cell, size, radius in zip(cells.tolist(), sizes, radii, strict=True):
                 draw_umich_gaussian(any_class, cell, radius)  # as wide as what draw_dense_reg fills
                 draw_dense_reg(dense_wh, any_class, cell, size, radius)

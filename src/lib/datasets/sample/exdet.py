@@ -13,6 +13,7 @@ from ..index import AnnotationIndex, Objects
 from .base import Sample, Targets, View, radius_of
 
 SIDES = 'tlbr'
+Drawn = tuple[int, list[np.ndarray], int]  # class, cells of the extreme points and the centre [2] each, radius
 MIRRORED = [TOP, RIGHT, BOTTOM, LEFT]  # which point is which once left and right are swapped
 
 
@@ -20,8 +21,9 @@ class ExdetSample(Sample):
     """Targets of exdet. With C classes, M slots, an output map of h x w, and X each of t, l, b, r:
 
     `hm_X` [C, h, w] heatmap of that extreme point, [1, h, w] with agnostic_ex; `hm_c` [C, h, w] heatmap of the
-    centre of the extreme points' box; `ind_X` [M] cell y * w + x; `reg_X` [M, 2] point minus cell; `reg_mask`
-    [M]. `meta` adds `gt_det` [n, 14]: x1 y1 x2 y2 1, x and y of the four points, class.
+    centre of the extreme points' box (of many classes `hm_X_gaussians`, see `heatmap`); `ind_X` [M] cell
+    y * w + x; `reg_X` [M, 2] point minus cell; `reg_mask` [M]. `meta` adds `gt_det` [n, 14]: x1 y1 x2 y2 1, x and y
+    of the four points, class.
     """
 
     annotation_variant = '_extreme'
@@ -66,12 +68,11 @@ class ExdetSample(Sample):
     def targets(self, objects: Objects, view: View, index: int) -> Targets:
         """Make the targets that the class lists."""
         out_w, out_h = view.output_size
-        num_classes, slots = self.opt.num_classes, self.max_objs
-        hm = np.zeros((4, 1 if self.opt.agnostic_ex else num_classes, out_h, out_w), np.float32)
-        hm_c = np.zeros((num_classes, out_h, out_w), np.float32)
+        slots = self.max_objs
         reg = np.zeros((4, slots, 2), np.float32)
         ind = np.zeros((4, slots), np.int64)
         reg_mask = np.zeros(slots, np.uint8)
+        drawn: list[Drawn] = []
         truth = []
 
         points = objects.fields['extreme_points']  # [n, 4, 2]
@@ -87,21 +88,31 @@ class ExdetSample(Sample):
                 continue
             cls = objects.classes[k]
             cells = points[k].astype(np.int32)  # [4, 2]
-            radius = radius_of(height, width)
-            for side in range(4):
-                self.draw(hm[side, 0 if self.opt.agnostic_ex else cls], cells[side], radius)
-            self.draw(hm_c[cls], ((low + high) / 2).astype(np.int32), radius)
+            center = ((low + high) / 2).astype(np.int32)
+            drawn.append((cls, [*cells, center], radius_of(height, width)))
             reg[:, k] = points[k] - cells
             ind[:, k] = cells[:, 1] * out_w + cells[:, 0]
             reg_mask[k] = 1
             truth.append([*low, *high, 1, *points[k].ravel(), cls])
 
-        targets = {'hm_c': hm_c, **{f'hm_{name}': hm[i] for i, name in enumerate(SIDES)}}
+        targets = self.heatmaps(drawn, (out_h, out_w))
         if self.opt.reg_offset:
             targets['reg_mask'] = reg_mask
             for i, name in enumerate(SIDES):
                 targets[f'reg_{name}'], targets[f'ind_{name}'] = reg[i], ind[i]
         return targets, {'gt_det': np.array(truth or [[0] * Extremes.COLUMNS], np.float32)}
+
+    def heatmaps(self, drawn: list[Drawn], size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """Make `hm_X` and `hm_c` of the objects on an output map of that height and width, as `Sample.heatmap` does."""
+        classes, radii = [cls for cls, _, _ in drawn], [radius for *_, radius in drawn]
+        made: dict[str, np.ndarray] = {}
+        for i, name in enumerate((*SIDES, 'c')):
+            places = [cells[i] for _, cells, _ in drawn]
+            if self.opt.agnostic_ex and name in SIDES:
+                made |= self.heatmap(f'hm_{name}', [0] * len(drawn), places, radii, size, num_classes=1)
+            else:
+                made |= self.heatmap(f'hm_{name}', classes, places, radii, size, self.opt.num_classes)
+        return made
 
 
 def known(points: np.ndarray) -> np.ndarray:

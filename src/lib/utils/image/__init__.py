@@ -2,7 +2,15 @@
 
 from .affine import affine_transform, get_affine_transform, transform_preds, warp_image
 from .colors import EIG_VAL, EIG_VEC, color_aug, color_transform, mean_gray, normalize
-from .gaussians import draw_dense_reg, draw_msra_gaussian, draw_umich_gaussian, gaussian_radius
+from .gaussians import (
+    Gaussian,
+    draw_dense_reg,
+    draw_msra_gaussian,
+    draw_umich_gaussian,
+    gaussian_radius,
+    msra_gaussian,
+    umich_gaussian,
+)
 from .reading import (
     MAX_PIXELS,
     READ_FLAGS,
@@ -17,6 +25,7 @@ from .reading import (
 __all__ = [
     'EIG_VAL',
     'EIG_VEC',
+    'Gaussian',
     'MAX_PIXELS',
     'READ_FLAGS',
     'affine_transform',
@@ -31,10 +40,12 @@ __all__ = [
     'get_affine_transform',
     'is_truncated',
     'mean_gray',
+    'msra_gaussian',
     'normalize',
     'open_lazily',
     'read_image',
     'reduced_size',
     'transform_preds',
+    'umich_gaussian',
     'warp_image',
 ]

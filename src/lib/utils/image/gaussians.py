@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,25 @@ def gaussian_radius(det_size: Sequence[float], min_overlap: float = 0.7) -> floa
     return min((b + math.sqrt(b * b - 4 * a * c)) / 2 for a, b, c in cases)
 
 
+class Gaussian(NamedTuple):
+    """A bump on a map: its cell, how far it reaches along each axis in cells, and its sigma in cells."""
+
+    x: int
+    y: int
+    reach: int
+    sigma: float
+
+
+def umich_gaussian(center: Sequence[float] | np.ndarray, radius: int) -> Gaussian:
+    """Return the Gaussian that `draw_umich_gaussian` draws at a centre [2], x and y on the map."""
+    return Gaussian(int(center[0]), int(center[1]), radius, (2 * radius + 1) / 6)
+
+
+def msra_gaussian(center: Sequence[float] | np.ndarray, sigma: float) -> Gaussian:
+    """Return the Gaussian that `draw_msra_gaussian` draws at a centre [2], x and y on the map."""
+    return Gaussian(int(center[0] + 0.5), int(center[1] + 0.5), int(3 * sigma), sigma or 1)
+
+
 def draw_umich_gaussian(
     heatmap: np.ndarray, center: Sequence[float] | np.ndarray, radius: int, k: float = 1
 ) -> np.ndarray:
@@ -49,7 +69,7 @@ def draw_umich_gaussian(
     Returns:
         `heatmap`.
     """
-    raise_to_gaussian(heatmap, int(center[0]), int(center[1]), radius, (2 * radius + 1) / 6, k)
+    raise_to_gaussian(heatmap, *umich_gaussian(center, radius), k)
     return heatmap
 
 
@@ -64,7 +84,7 @@ def draw_msra_gaussian(heatmap: np.ndarray, center: Sequence[float] | np.ndarray
     Returns:
         `heatmap`.
     """
-    raise_to_gaussian(heatmap, int(center[0] + 0.5), int(center[1] + 0.5), int(3 * sigma), sigma or 1)
+    raise_to_gaussian(heatmap, *msra_gaussian(center, sigma))
     return heatmap
 
 

@@ -12,9 +12,10 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
+from .fast_jpeg import TURNS, decode_jpeg
 
 # Pixels of the largest image that is decoded, unless another number is given or half of the memory holds fewer: a file
 # of a few kilobytes may claim any number (a decompression bomb).
@@ -70,14 +71,14 @@ def read_image(
     if not _can_shrink(data, size, reduction):
         reduction = 1
     try:
-        image = _decode(data, READ_FLAGS[reduction])
+        image = _decode(data, reduction)
     except MemoryError:
         raise UserError(f"the image '{path}' is larger than the memory that is left") from None
     if image is None:
         raise UserError(f"'{path}' is not an image that can be read")
     height, width = image.shape[:2]
     if size is not None and (width, height) != reduced_size(size, reduction) == (height, width):
-        unturned = _decode(data, READ_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
+        unturned = _decode(data, reduction, upright=False)
         image = image if unturned is None else unturned
     return image
 
@@ -120,8 +121,17 @@ def default_max_pixels() -> int:
     return min(MAX_PIXELS, memory // 2 // BYTES_A_PIXEL)
 
 
-def _decode(data: bytes, flags: int) -> np.ndarray | None:
-    """Decode a file's bytes to uint8 BGR [H, W, 3], or None when neither OpenCV nor Pillow can."""
+def _decode(data: bytes, reduction: int, upright: bool = True) -> np.ndarray | None:
+    """Decode a file's bytes to uint8 BGR [H, W, 3], or None when neither OpenCV nor Pillow can.
+
+    `upright` applies the EXIF orientation.
+    """
+    orientation = _orientation(data) if upright and data[:2] == JPEG_START else 1
+    if data[:2] == JPEG_START and orientation in TURNS:
+        image = decode_jpeg(data, reduction, orientation)
+        if image is not None:
+            return image
+    flags = READ_FLAGS[reduction] | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:  # more pixels than cv2 accepts, a broken header
@@ -133,6 +143,17 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
     try:
         with open_lazily(io.BytesIO(data)) as lazy:  # GIF, before OpenCV 4.11
             return _from_pillow(lazy)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return None
+
+
+def _orientation(data: bytes) -> int | None:
+    """Return a JPEG's EXIF orientation, 1 without EXIF; None where OpenCV should see to it."""
+    if b'Exif' not in data[: _jpeg_scan(data)]:
+        return 1
+    try:
+        with open_lazily(io.BytesIO(data)) as lazy:
+            return lazy.getexif().get(ExifTags.Base.Orientation)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return None
 
