@@ -11,7 +11,7 @@ from torch import nn
 from ..external import is_compiled, winograd
 from .panels import to_panels
 
-LEAST_CHANNELS = 64  # fewer do not pay for the transforms
+LEAST_IN, LEAST_OUT = 64, 16  # fewer channels do not pay for the transforms
 MOST_WEIGHTS = 128 * 256  # in * out of a layer: transformed weights take four times the memory
 
 # Weights g [3, 3] become G g G^T [6, 6].
@@ -101,15 +101,7 @@ def suits(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
     return (
         is_compiled('winograd')
         and is_plain(conv)
-        and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS
+        and conv.in_channels >= LEAST_IN
+        and conv.out_channels >= LEAST_OUT
         and conv.in_channels * conv.out_channels <= MOST_WEIGHTS
     )
-
-
-def use_winograd(model: nn.Module) -> nn.Module:
-    """Replace the convolutions of a model for inference that suit, in place; returns the model."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if suits(child):
-                setattr(module, name, WinogradConv2d(child))
-    return model
