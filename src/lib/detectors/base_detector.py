@@ -119,8 +119,8 @@ class BaseDetector:
         """Find how the network computes fastest, for `compute_in`; with `--dtype auto` measured once a processor.
 
         Returns:
-            float32 or bfloat16 (an exported file's is its own: float32 stands for it), and the names of the convolutions
-            that Winograd's algorithm does in float32, None for those of a fixed rule.
+            float32 or bfloat16 (an exported file's is its own: float32 stands for it), and the names of the
+            convolutions that Winograd's algorithm does in float32, None for those of a fixed rule.
         """
         opt = self.opt
         if opt.dtype != 'auto' or self.file is not None:

@@ -85,7 +85,7 @@ def use_fast_layers(model: nn.Module, winograd: Collection[str] | None = None) -
         model: with joined heads, where they are to be joined.
         winograd: names of the convolutions to do by Winograd's algorithm; None for those that `suits` names.
     """
-    for prefix, module in list(model.named_modules()):
+    for module in list(model.modules()):
         for name, child in module.named_children():
             if runs_on_kernel(child):
                 setattr(module, name, FastDCN(child))
@@ -121,9 +121,9 @@ def take_in_relu(model: fx.GraphModule) -> None:
     modules = called_modules(model)
     calls = Counter(modules.values())
     for node, relu in modules.items():
-        layer = modules.get(node.args[0])  # type: ignore[call-overload]
+        source = node.all_input_nodes[0]
+        layer = modules.get(source)
         if type(relu) is nn.ReLU and isinstance(layer, (FastDCN, WinogradConv2d)):
-            source = node.all_input_nodes[0]
             if len(source.users) == calls[layer] == 1:
                 layer.relu = True
                 node.replace_all_uses_with(source)
@@ -147,7 +147,7 @@ def join_heads(model: fx.GraphModule) -> None:
     for number, group in enumerate(group for group in heads.values() if len(group) > 1):
         name = f'joined_{number}'
         hidden, _, last_convs = zip(*([modules[step] for step in steps] for steps in group), strict=True)
-        model.add_submodule(name, JoinedHeads(hidden, last_convs))  # type: ignore[arg-type]
+        model.add_submodule(name, JoinedHeads(hidden, last_convs))
         with model.graph.inserting_before(group[0][0]):
             joined = model.graph.call_module(name, (group[0][0].args[0],))
         for position, steps in enumerate(group):
@@ -161,7 +161,7 @@ def join_heads(model: fx.GraphModule) -> None:
 
 
 def is_small_head(layers: Sequence[nn.Module | None]) -> bool:
-    """Return whether layers are those of a head that is joined to others: 3 x 3 convolution, ReLU, 1 x 1 convolution."""
+    """Return whether layers are those of a head that may be joined: 3 x 3 convolution, ReLU, 1 x 1 convolution."""
     if len(layers) != 3:
         return False
     hidden, relu, last = layers

@@ -161,8 +161,8 @@ def shared_copy(model: nn.Module) -> nn.Module:
 
 
 def fold_batch_norm(model: nn.Module) -> fx.GraphModule:
-    """Copy `model` for evaluation without the batch norms that follow transposed or deformable convolutions, or others of
-    no more than `MOST_FOLDED` weights.
+    """Copy `model` for evaluation without the batch norms that follow transposed or deformable convolutions, or others
+    of no more than `MOST_FOLDED` weights.
 
     At evaluation batch norm is one affine map a channel, y = (x - mean) / sqrt(var + eps) * weight + bias: scale
     and shift go into the weight and bias of the convolution (plain, transposed or deformable) before it, where

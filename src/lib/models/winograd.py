@@ -46,7 +46,7 @@ class WinogradConv2d(nn.Module):
         if not is_plain(conv):
             raise ValueError(f'expected a 3 x 3 convolution, stride 1, padding 1 of zeros, one group; found {conv}')
         super().__init__()
-        self.in_channels, self.relu = conv.in_channels, relu
+        self.in_channels, self.out_channels, self.relu = conv.in_channels, conv.out_channels, relu
         self.register_buffer('weight', to_panels(transform_weight(conv.weight.detach())))  # [36, panels, in, 16]
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
         self.register_buffer('bias', bias.clone())
@@ -63,7 +63,7 @@ class WinogradConv2d(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.in_channels or not (x.shape[2] and x.shape[3]):
             raise ValueError(f'expected x [B, {self.in_channels}, H, W] with cells, found {list(x.shape)}')
         x = x.permute(0, 2, 3, 1).contiguous()  # [B, H, W, in]
-        out = x.new_empty(*x.shape[:3], len(self.bias))
+        out = x.new_empty(*x.shape[:3], self.out_channels)
         arrays = [t.numpy() for t in (x, self.weight, self.bias, out)]
         winograd.convolve(*arrays, self.relu, torch.get_num_threads())
         return out.permute(0, 3, 1, 2)

@@ -1,7 +1,7 @@
-"""Which convolutions of a network Winograd's algorithm does: where it is faster by a measurement, within a memory budget.
+"""Which convolutions of a network Winograd's algorithm does: those that it is measured to do faster, within a memory.
 
-It multiplies a quarter as often, but its weights take four times the memory, and what it gains depends on the size of the
-maps. Each shape of convolution is measured once on a processor; the choice for a network is remembered.
+It multiplies a quarter as often, but its weights take four times the memory, and what it gains depends on the size of
+the maps. Each shape of convolution is measured once on a processor; the choice for a network is remembered.
 """
 
 import logging
@@ -25,7 +25,9 @@ LEAST_CHANNELS = 16  # of input and output: fewer are not measured
 LEAST_GAIN = 0.1  # of a convolution's time, for which it stays as it is
 ROUNDS = 3  # of measuring
 MOST_IMAGES = 2  # to measure with: a batch takes as many times longer as it is larger
-DEFAULT_SHARE = 0.5  # of the network's weights, which Winograd's may take: inference with dla_34 then takes a tenth more
+DEFAULT_SHARE = (
+    0.5  # of the network's weights, which Winograd's may take: inference with dla_34 then takes a tenth more
+)
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,14 @@ def find_candidates(model: nn.Module, shape: tuple[int, int, int, int]) -> list[
 
 
 def measure_all(candidates: list[Candidate]) -> dict[tuple[int, ...], tuple[float, float]]:
-    """Measure each shape of convolution once; returns the seconds that torch takes, and Winograd's algorithm, by shape."""
+    """Measure each shape of convolution once; returns the seconds of torch and of Winograd's algorithm by shape."""
     first_of_shape = {candidate.shape: candidate for candidate in reversed(candidates)}
     return {shape: measure(candidate) for shape, candidate in first_of_shape.items()}
 
 
 @torch.inference_mode()
 def measure(candidate: Candidate) -> tuple[float, float]:
-    """Measure the seconds that torch takes for a convolution, and Winograd's algorithm: the shortest of some, in turn."""
+    """Measure the seconds of a convolution by torch and by Winograd's algorithm: the shortest of some, in turn."""
     maps = torch.randn(candidate.maps).to(memory_format=torch.channels_last)
     ways = (candidate.conv, WinogradConv2d(candidate.conv))
     seconds = [float('inf')] * len(ways)
