@@ -3,6 +3,7 @@
 import operator
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
+from typing import TypeGuard
 
 import torch
 from torch import fx, nn
@@ -101,7 +102,7 @@ def use_fast_layers(model: nn.Module, winograd: Collection[str] | None = None) -
     return model
 
 
-def runs_on_kernel(layer: nn.Module) -> bool:
+def runs_on_kernel(layer: nn.Module) -> TypeGuard[dcn.DCN]:
     """Return whether a layer is a deformable convolution that our compiled kernel does in float32."""
     return (
         isinstance(layer, dcn.DCN)
@@ -123,11 +124,12 @@ def take_in_relu(model: fx.GraphModule) -> None:
     for node, relu in modules.items():
         source = node.all_input_nodes[0]
         layer = modules.get(source)
-        if type(relu) is nn.ReLU and isinstance(layer, (FastDCN, WinogradConv2d)):
-            if len(source.users) == calls[layer] == 1:
-                layer.relu = True
-                node.replace_all_uses_with(source)
-                model.graph.erase_node(node)
+        if not isinstance(layer, (FastDCN, WinogradConv2d)):
+            continue
+        if type(relu) is nn.ReLU and len(source.users) == calls[layer] == 1:
+            layer.relu = True
+            node.replace_all_uses_with(source)
+            model.graph.erase_node(node)
     model.recompile()
 
 
