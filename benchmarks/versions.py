@@ -69,22 +69,30 @@ def main(args: list[str] | None = None) -> None:
     for arch in options.archs:
         for batch in options.batches or CASES[arch]:
             rows.append(measure(options.there, arch, batch, options.threads, options.seconds))
-            print(f'measured: {arch}, batch {batch}: {rows[-1][4]}', flush=True)
+            print(f'measured: {arch}, batch {batch}: {rows[-1][4]}, work {rows[-1][7]}', flush=True)
     print(f'\n{table(HEADER, rows)}')
 
 
 def measure(there: Path, arch: str, batch: int, threads: int, seconds: float) -> tuple[str, ...]:
     """Measure a network in both checkouts; returns a row of the table."""
     checkouts = {'there': Checkout(there), 'here': Checkout(HERE.parent)}
-    made = {
-        name: checkout.ask(arch=arch, side=SIDE, batch=batch, threads=threads) for name, checkout in checkouts.items()
-    }
-    times = alternate({name: partial(checkout.ask) for name, checkout in checkouts.items()}, seconds, pause=PAUSE)
+    request = {'arch': arch, 'side': SIDE, 'batch': batch, 'threads': threads}
+    scores = [f'{checkout.ask(**request)["found"]:.5g}' for checkout in checkouts.values()]
+    answers: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
+    end = time.perf_counter() + seconds
+    while len(answers['here']) < LEAST_ROUNDS or time.perf_counter() < end:
+        for name, checkout in checkouts.items():
+            time.sleep(PAUSE)
+            answers[name].append(checkout.ask())
     for checkout in checkouts.values():
         checkout.process.communicate()
-    each = {name: f'{value / batch:.1f}' for name, value in times.items()}
-    found = (f'{made[name]["found"]:.4f}' for name in ('there', 'here'))
-    return arch, str(batch), each['there'], each['here'], f'{times["there"] / times["here"]:.2f} x', *found
+    cells = []
+    for unit in ('seconds', 'work'):
+        ours, theirs = (
+            1000 / batch * statistics.median(answer[unit] for answer in answers[name]) for name in ('here', 'there')
+        )
+        cells += [f'{theirs:.1f}', f'{ours:.1f}', f'{theirs / ours:.2f} x']
+    return arch, str(batch), *cells, ', '.join(scores)
 
 
 if __name__ == '__main__':
