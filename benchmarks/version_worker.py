@@ -14,7 +14,7 @@ from lib.opts import opts
 
 
 def main() -> None:
-    """Answer `{arch, side, batch, threads}`, then each `{}`, by a run: its seconds, the processor's, the scores' sum."""
+    """Answer `{arch, side, batch, threads}`, then each `{}`, by a run: seconds, the processor's, the scores' sum."""
     run = None
     for line in sys.stdin:
         request = json.loads(line)

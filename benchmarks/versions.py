@@ -10,15 +10,17 @@ the time that passes says little. The sums of the first picture's scores are to 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from centernet.utils.cli import OneLineParser, run_cli
 from centernet.utils.errors import UserError
 from networks import SIDE
 from run import processor
-from timing import table
+from timing import LEAST_ROUNDS, table
 
 HERE = Path(__file__).resolve().parent
 HEADER = ('network', 'batch', 'ms there', 'ms here', 'ratio', 'work there, ms', 'work here, ms', 'ratio', 'scores')
