@@ -61,6 +61,11 @@ def test_what_gains_is_chosen(measured):
     for _ in range(2):
         assert choose_winograd(network, FACTS, SHAPE, 100) == ('network.large', 'network.small')
     assert sorted(measured) == [(1, 32, 8, 8, 64), (1, 64, 8, 8, 128), (1, 128, 8, 8, 16)]
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # as ranks of fewer threads each: their results are those of one process
+        patch.setattr(torch, 'get_num_threads', lambda: 5)
+        assert choose_winograd(network, FACTS, SHAPE, 100) and len(measured) == 3
     assert choose_winograd(network, FACTS, (8, 3, 32, 64), 100) and len(measured) == 6
     assert measured[-1][:1] == (2,), 'of a batch no more than two images are measured'
 

@@ -83,6 +83,7 @@ def choose_winograd(
     weights = 4 * sum(parameter.numel() for parameter in network.parameters())
     budget = int(DEFAULT_SHARE * weights) if mebibytes is None else mebibytes << 20
     conditions = {**facts, 'input': list(shape), 'budget': budget, **describe_machine(torch.device('cpu'))}
+    del conditions['threads']  # so that results of several ranks, of fewer threads each, are those of one process
     chosen = load_measurement('winograd', conditions)
     if chosen is None:
         candidates = find_candidates(fast_cpu_copy(network), shape)
