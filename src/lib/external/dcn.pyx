@@ -13,6 +13,7 @@ from .checks import LARGEST, check_apart, check_array, check_threads, check_whol
 
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport uint16_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 cdef extern from "per_cpu.h":
@@ -354,14 +355,16 @@ cdef _convolve(
     product.sigmoid, product.relu = sigmoid, relu
     cdef Py_ssize_t positions = out.shape[0] * out.shape[1] * out.shape[2], size = block_room(layer, &product)
     cdef Py_ssize_t step = min(BLOCK, (positions + threads * MOST_ROWS - 1) // (threads * MOST_ROWS) * MOST_ROWS), block
-    cdef char[::1] room = bytearray(threads * size * sizeof(float))
-    cdef float *rooms = <float *> &room[0]
+    cdef float *rooms = <float *> malloc(threads * size * sizeof(float))  # each thread touches its own first
+    if rooms == NULL:
+        raise MemoryError(f'no room for the blocks of {threads} threads')
     cdef const float *cells = &x[0, 0, 0, 0]
     cdef float *filled = &out[0, 0, 0, 0]
     cdef Multiply multiply = best_multiply()
     for block in prange((positions + step - 1) // step, nogil=True, num_threads=threads, schedule='dynamic'):
         convolve_block(layer, &product, cells, filled, block * step, min(step, positions - block * step),
                        rooms + threadid() * size, multiply)
+    free(rooms)
 
 
 def sample(x, offset, mask, columns, first_row, kernel, stride, padding, dilation, threads):

@@ -9,6 +9,7 @@ these stay in the cache; `models/winograd.py` transforms the weights.
 from .checks import check_apart, check_array, check_threads, check_whole
 
 from cython.parallel cimport prange, threadid
+from libc.stdlib cimport free, malloc
 
 cdef extern from "per_cpu.h":
     """
@@ -221,9 +222,11 @@ cdef _convolve(const float[:, :, :, ::1] x, const float[:, :, :, ::1] weight, co
     cdef Py_ssize_t tiles = x.shape[0] * layer.down * layer.across, block, step
     step = layer.step = min(MOST_TILES, (tiles + threads * MOST_ROWS - 1) // (threads * MOST_ROWS) * MOST_ROWS)
     cdef Py_ssize_t size = 36 * step * (layer.channels + layer.panels * LANES)
-    cdef char[::1] room = bytearray(threads * size * sizeof(float))
-    cdef float *rooms = <float *> &room[0]
+    cdef float *rooms = <float *> malloc(threads * size * sizeof(float))  # each thread touches its own first
+    if rooms == NULL:
+        raise MemoryError(f'no room for the tiles of {threads} threads')
     cdef const float *maps = &x[0, 0, 0, 0]
     cdef float *filled = &out[0, 0, 0, 0]
     for block in prange((tiles + step - 1) // step, nogil=True, num_threads=threads, schedule='dynamic'):
         _convolve_block(&layer, maps, filled, block * step, min(step, tiles - block * step), rooms + threadid() * size)
+    free(rooms)
