@@ -58,7 +58,7 @@ def kernels() -> list[Extension]:
         Extension(
             f'centernet.external.{path.stem}',
             [path.relative_to(ROOT).as_posix()],
-            depends=['src/lib/external/per_cpu.h'],
+            depends=sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / 'src/lib/external').glob('*.h')),
             include_dirs=['src/lib/external'],
             **compiler_options(path.stem),
         )

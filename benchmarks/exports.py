@@ -86,7 +86,7 @@ def all_ways(checkpoint: str, data: Path, folder: Path) -> dict[str, BaseDetecto
     words = ['ctdet', '--load_model', checkpoint, '--gpus', '-1']
     ways = {OURS: make_detector(words)}
     fast = make_detector(words)
-    fast.compute_in(fast.fastest_dtype())
+    fast.compute_in(*fast.fastest_way())
     if fast.dtype != ways[OURS].dtype:
         ways[f'ours, {fast.dtype}'] = fast
     own = [*words, '--int8', str(data), '--calibration_images', str(CALIBRATION)]

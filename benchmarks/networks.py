@@ -11,15 +11,17 @@ from torchvision.models import detection
 
 from centernet.detectors.base_detector import BaseDetector
 from centernet.detectors.detector_factory import detector_factory
+from centernet.models.fuse import fast_copy
 from centernet.models.model import create_model
 from centernet.models.networks.dcn import DCN
 from centernet.opts import opts
 from centernet.trains.precision import Precision
 from centernet.trains.train_factory import train_factory
-from centernet.utils.device import cpu_has_bfloat16
+from centernet.utils.device import cpu_has_bfloat16, module_to_channels_last
 from timing import Row, alternate, peak_memory
 
 OURS = ('res_18', 'dla_34')
+BATCHES = {'res_18': (1, 8), 'dlav0_34': (1, 8), 'dla_34': (1, 8), 'hourglass': (1,)}  # that are measured
 PEERS: dict[str, Callable[..., nn.Module]] = {
     'fcos_resnet50_fpn': detection.fcos_resnet50_fpn,
     'retinanet_resnet50_fpn': detection.retinanet_resnet50_fpn,
@@ -55,11 +57,22 @@ def rows(seconds: float) -> Iterator[Row]:
         for dtype in [name for name in runs if name in goals]:
             what = f'{arch} detector.run, {SIDE} x {SIDE}, {dtype}'
             yield Row(what, times[dtype], times['eager'], 'eager float32', f'>= {goals[dtype]}')
+    for arch, batches in BATCHES.items():
+        for batch in batches:
+            yield own_convolutions(arch, batch, seconds)
     steps = {dtype: our_step('dla_34', 2, 256, dtype=dtype) for dtype in ('float32', 'bfloat16')}
     times = alternate(steps, seconds)
     yield Row('dla_34 training step, 2 of 256 x 256, bfloat16', times['bfloat16'], times['float32'], 'float32')
     times = alternate({'ours': our_step('dla_34', 4, 256), 'eager': published_step('dla_34', 4, 256)}, seconds)
     yield Row('dla_34 training step, 4 of 256 x 256', times['ours'], times['eager'], 'eager', '>= 5')
+
+
+def own_convolutions(arch: str, batch: int, seconds: float) -> Row:
+    """A detector's batch in float32 against the same with torch's convolutions, batch norms folded, channels-last."""
+    ours, peer, pictures = detector(arch), with_torch_layers(detector(arch)), [random_picture()] * batch
+    times = alternate({'ours': lambda: ours.run_batch(pictures), 'peer': lambda: peer.run_batch(pictures)}, seconds)
+    what = f'{arch} detector.run_batch, {batch} of {SIDE} x {SIDE}, float32'
+    return Row(what, times['ours'], times['peer'], "torch's convolutions, folded")
 
 
 def memory() -> tuple[float, float]:
@@ -116,7 +129,10 @@ def published_inference(arch: str) -> Callable[[], object]:
 
 
 def detector(arch: str, dtype: str = 'float32', device: str = 'cpu') -> BaseDetector:
-    """Return a detector of 80 classes with random weights whose deformable convolutions look up to a few cells away."""
+    """Return a detector of 80 classes with random weights whose deformable convolutions look up to a few cells away.
+
+    In float32 on the CPU it does the convolutions by Winograd's algorithm that are measured to be faster so.
+    """
     gpus = '-1' if device == 'cpu' else '0'
     torch.manual_seed(0)
     args = ['ctdet', '--arch', arch, '--input_res', str(SIDE), '--gpus', gpus, '--dtype', dtype]
@@ -124,7 +140,21 @@ def detector(arch: str, dtype: str = 'float32', device: str = 'cpu') -> BaseDete
     for layer in made.model.modules():
         if isinstance(layer, DCN):
             nn.init.normal_(layer.conv_offset_mask.bias)
+    if dtype == 'float32' and device == 'cpu':
+        made.compute_in(dtype, made.fastest_convolutions())
     return made
+
+
+def with_torch_layers(ours: BaseDetector) -> BaseDetector:
+    """Return the detector with its network folded and channels-last, and none of our layers but the DCN operator."""
+    folded = module_to_channels_last(fast_copy(ours.model))
+
+    def run(_: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        with torch.inference_mode():
+            return folded(images.to(memory_format=torch.channels_last))
+
+    ours.fast = run
+    return ours
 
 
 def as_published(ours: BaseDetector) -> BaseDetector:

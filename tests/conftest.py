@@ -39,8 +39,10 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def measures_nothing(monkeypatch):
-    """`--dtype auto` is float32 on every processor, so that no result depends on a measurement."""
+    """`--dtype auto` is float32 on every processor, and a fixed rule chooses the convolutions that Winograd's algorithm
+    does, so that no result depends on a measurement."""
     monkeypatch.setattr('lib.models.fast_dtype.may_gain', lambda device: False)
+    monkeypatch.setattr('lib.models.winograd_choice.may_choose', lambda device: False)
 
 
 @pytest.fixture(scope='session')

@@ -21,6 +21,7 @@ import kernel_references as slow
 from lib.external import dcn, focal, nms, peaks, raster, winograd
 from lib.models import decode
 from lib.models.networks.native_dcn import native_deform_conv2d, native_deform_conv2d_backward
+from lib.models.panels import to_panels
 from lib.models.winograd import WinogradConv2d
 
 SECONDS = 20  # a call that takes longer hangs
@@ -202,26 +203,17 @@ def make_gaussian(rng: np.random.Generator) -> Made:
     return raster.raise_to_gaussian, {'heatmap': heatmap, **bump}, lambda _: close(heatmap, want)
 
 
-def make_transform(rng: np.random.Generator) -> Made:
+def make_winograd(rng: np.random.Generator) -> Made:
     batch, height, width, channels = integers(rng, 4, 20)
-    x = floats(rng, batch % 3 + 1, height, width, channels)
-    want = slow.slow_transform(x)
-    across = -(-width // 4)
-    first, rows = some_rows(rng, want.shape[1] // across)
-    out = np.full((36, rows * across, channels), np.nan, np.float32)
-    arguments = {'x': x, 'zeros': np.zeros(channels, np.float32), 'out': out, 'first_row': first}
-    part = want[:, first * across : (first + rows) * across]
-    return winograd.transform, {**arguments, 'threads': int(rng.integers(1, 4))}, lambda _: close(out, part)
-
-
-def make_finish(rng: np.random.Generator) -> Made:
-    batch, height, width, channels = integers(rng, 4, 20)
-    shape = (batch % 3 + 1, height, width, channels)
-    products = floats(rng, 36, shape[0] * -(-height // 4) * -(-width // 4), channels)
-    out, bias = np.full(shape, np.nan, np.float32), floats(rng, channels)
-    want = slow.slow_finish(products, bias, shape)
-    arguments = {'products': products, 'bias': bias, 'out': out, 'first_row': 0, 'threads': int(rng.integers(1, 4))}
-    return winograd.finish, arguments, lambda _: close(out, want)
+    out_channels, relu = int(rng.integers(1, 40)), bool(rng.integers(2))
+    x, bias = floats(rng, batch % 3 + 1, height, width, channels), floats(rng, out_channels)
+    weight = floats(rng, 36, channels, out_channels)
+    out = np.full((*x.shape[:3], out_channels), np.nan, np.float32)
+    want = slow.slow_finish(slow.slow_transform(x) @ weight, bias, out.shape)
+    want = np.maximum(want, 0) if relu else want
+    panels = to_panels(torch.from_numpy(weight)).numpy()
+    arguments = {'x': x, 'weight': panels, 'bias': bias, 'out': out, 'relu': relu, 'threads': int(rng.integers(1, 4))}
+    return winograd.convolve, arguments, lambda _: close(out, want)
 
 
 def some_rows(rng: np.random.Generator, total: int) -> tuple[int, int]:
@@ -259,6 +251,24 @@ def make_sample(rng: np.random.Generator) -> Made:
     part = want[first * w : (first + rows) * w]
     arguments = {**arrays, 'first_row': first, **numbers, 'threads': int(rng.integers(1, 4))}
     return dcn.sample, arguments, lambda _: close(columns, part, 1e-2 if half else 1e-4)
+
+
+def make_convolve(rng: np.random.Generator) -> Made:
+    tensors, numbers = deformable(rng)
+    sigmoid, relu = bool(rng.integers(2)), bool(rng.integers(2))
+    if sigmoid:
+        tensors['mask'] = 10 * tensors['mask'] - 5
+    mask = tensors['mask'].sigmoid() if sigmoid else tensors['mask']
+    columns = slow.slow_columns(**{**tensors, 'mask': mask}, **numbers)
+    weight = torch.from_numpy(floats(rng, columns.shape[1], int(rng.integers(1, 40))))
+    bias = torch.from_numpy(floats(rng, weight.shape[1]))
+    want = columns @ weight + bias  # [B * h * w, O]
+    want = want.relu() if relu else want
+    batch, _, h, w = tensors['mask'].shape
+    out = np.full((batch, h, w, len(bias)), np.nan, np.float32)
+    arrays = {name: tensor.numpy() for name, tensor in {**tensors, 'weight': to_panels(weight), 'bias': bias}.items()}
+    arguments = {**arrays, 'out': out, **numbers, 'sigmoid': sigmoid, 'relu': relu, 'threads': int(rng.integers(1, 4))}
+    return dcn.convolve, arguments, lambda _: close(out.reshape(want.shape), want)
 
 
 def make_differentiate(rng: np.random.Generator) -> Made:
@@ -379,9 +389,9 @@ KERNELS: dict[str, Callable[[np.random.Generator], Made]] = {
     'focal.differentiate': make_focal_gradient,
     'raster.affine_planes': make_planes,
     'raster.raise_to_gaussian': make_gaussian,
-    'winograd.transform': make_transform,
-    'winograd.finish': make_finish,
+    'winograd.convolve': make_winograd,
     'dcn.sample': make_sample,
+    'dcn.convolve': make_convolve,
     'dcn.differentiate': make_differentiate,
     'deform_conv2d': make_operator,
     'deform_conv2d_backward': make_operator_backward,

@@ -221,12 +221,13 @@ def test_all_ranks_take_that_of_rank_0(checkpoint, bfloat16_is_faster, toy, scri
             self.is_lead = False
 
         def from_lead(self, value):
-            assert value == ''
-            return 'bfloat16'
+            assert value == ('', None)
+            return 'bfloat16', None
 
     seen = []
     monkeypatch.setattr('lib.programs.test.detect_all', lambda opt, data, detector, ranks: seen.append(detector.dtype))
-    monkeypatch.setattr('lib.detectors.base_detector.choose_dtype', lambda *args: pytest.fail('measured'))
+    for name in ('choose_dtype', 'choose_winograd'):
+        monkeypatch.setattr(f'lib.detectors.base_detector.{name}', lambda *args: pytest.fail('measured'))
     common = ['ctdet', '--gpus', '-1', '--load_model', checkpoint, '--exp_dir', str(tmp_path), '--dataset', toy]
     scripts('test').main(common, OfLead())
     assert seen == ['bfloat16'] and 'the network computes' not in capsys.readouterr().out

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib.models import fuse
+from lib.models.fast_layers import FastDCN, JoinedHeads
 from lib.models.fuse import (
     DTYPES,
     FastNetwork,
@@ -19,6 +20,7 @@ from lib.models.fuse import (
 from lib.models.model import create_model
 from lib.models.networks import large_hourglass
 from lib.models.networks.dcn import DCN
+from lib.models.winograd import WinogradConv2d
 from lib.utils.errors import UserError
 
 HEADS = {'hm': 3, 'wh': 2, 'reg': 2}
@@ -297,3 +299,79 @@ def test_the_copy_follows_the_backend():
     assert used == {'torchvision'}
     for head in HEADS:
         assert_same(second[head], first[head], 1e-4)
+
+
+def fast_layers(fast: FastNetwork) -> dict:
+    """The layers of a fast copy by name, without the network's own prefix."""
+    return {name.removeprefix('network.'): layer for name, layer in fast.copy.named_modules()}
+
+
+@pytest.mark.parametrize(
+    ('arch', 'width', 'joined'), [('res_18', 64, True), ('dla_34', 16, True), ('dla_34', 128, False)]
+)
+def test_small_heads_are_joined(arch, width, joined):
+    """Heads of 64 hidden channels or fewer are one convolution, wider ones stay; the outputs are the same."""
+    network, fast, images = lively(create_model(arch, HEADS, width)), FastNetwork(), torch.randn(2, 3, 64, 32)
+    output = fast(network, images)
+    with torch.no_grad():
+        wanted = network(images)[-1]
+    layers = fast_layers(fast)
+    assert isinstance(layers.get('joined_0'), JoinedHeads) == joined and ('hm' in layers) != joined
+    assert list(output) == list(wanted)
+    for head in HEADS:
+        assert output[head].is_contiguous()
+        assert_same(output[head], wanted[head], 1e-4)
+
+
+class OddHeads(nn.Module):
+    """Heads that must not be joined: one reads other maps, one has no ReLU, one's hidden maps are read twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 64, 3, 2, 1)
+        for name in 'abcd':
+            head = nn.Sequential(nn.Conv2d(64, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 2, 1))
+            self.add_module(name, head)
+        self.c[1] = nn.Sigmoid()
+
+    def forward(self, images):
+        maps = self.stem(images)
+        hidden = self.d[1](self.d[0](maps))
+        return [{'a': self.a(maps), 'b': self.b(maps + 1), 'c': self.c(maps), 'd': self.d[2](hidden), 'e': hidden}]
+
+
+def test_other_heads_are_not_joined():
+    network, fast, images = OddHeads().eval(), FastNetwork(), torch.randn(1, 3, 16, 16)
+    output = fast(network, images)
+    assert not any(isinstance(layer, JoinedHeads) for layer in fast.copy.modules())
+    with torch.no_grad():
+        for head, maps in network(images)[-1].items():
+            assert_same(output[head], maps, 1e-4)
+
+
+class Activated(nn.Module):
+    """Convolutions before a ReLU: one that nothing else reads, one that is added to it, one that is used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.relu = nn.Conv2d(3, 64, 3, 2, 1), nn.ReLU()
+        self.once, self.read, self.twice = (nn.Conv2d(64, 64, 3, padding=1) for _ in range(3))
+        self.dcn = DCN(64, 64)
+
+    def forward(self, images):
+        maps = self.relu(self.once(self.stem(images)))
+        before = self.read(maps)
+        maps = self.relu(before) + before
+        maps = self.relu(self.twice(maps)) + self.twice(maps)
+        return [{'hm': self.relu(self.dcn(maps))}]
+
+
+def test_relu_is_taken_in_where_nothing_else_reads():
+    network, fast, images = lively(Activated()), FastNetwork(), torch.randn(1, 3, 16, 16)
+    output = fast(network, images)['hm']
+    with torch.no_grad():
+        assert_same(output, network(images)[-1]['hm'], 1e-4)
+    layers = fast_layers(fast)
+    assert [layers[name].relu for name in ('once', 'read', 'twice', 'dcn')] == [True, False, False, True]
+    assert isinstance(layers['dcn'], FastDCN) and isinstance(layers['dcn.look'], WinogradConv2d)
+    assert all(isinstance(layers[name], WinogradConv2d) for name in ('once', 'read', 'twice'))

@@ -45,6 +45,13 @@ def sample_arguments() -> dict:
     }
 
 
+def convolve_arguments() -> dict:
+    arguments = sample_arguments()
+    del arguments['columns'], arguments['first_row']
+    more = {'weight': zeros(1, 72, 16), 'bias': zeros(5), 'out': zeros(2, 5, 6, 5), 'sigmoid': True, 'relu': False}
+    return {**arguments, **more}
+
+
 @pytest.mark.parametrize(
     ('changes', 'error', 'words'),
     [
@@ -92,9 +99,12 @@ def test_arrays_in_the_same_memory():
     heat = zeros(1, 3, 3)
     with pytest.raises(ValueError, match='out in memory of its own, found it overlapping heat'):
         peaks.keep(heat, heat)
-    tiles = zeros(36, 2, 4)
+    room = zeros(1, 4, 8, 8)
     with pytest.raises(ValueError, match='out in memory of its own, found it overlapping x'):
-        winograd.transform(tiles.reshape(-1)[:128].reshape(1, 4, 8, 4), zeros(4), tiles, 0, 1)
+        winograd.convolve(room.reshape(-1)[:128].reshape(1, 4, 8, 4), zeros(36, 1, 4, 16), zeros(8), room, False, 1)
+    room = zeros(2, 36, 5, 6)
+    with pytest.raises(ValueError, match='out in memory of its own, found it overlapping offset'):
+        call(dcn.convolve, convolve_arguments(), {'offset': room, 'out': room.reshape(-1)[:300].reshape(2, 5, 6, 5)})
 
 
 @pytest.mark.parametrize(
@@ -117,32 +127,48 @@ def test_differentiate_refuses(changes):
 
 
 @pytest.mark.parametrize(
-    ('changes', 'words'),
+    ('changes', 'error', 'words'),
     [
-        ({'x': zeros(2, 5, 9, 5)}, r'out as float32 \[36, tiles, 5\]'),
-        ({'x': zeros(2, 5, 0, 4), 'out': zeros(36, 0, 4)}, 'with cells'),
-        ({'zeros': zeros(3)}, r'zeros as float32 \[4\]'),
-        ({'out': zeros(35, 12, 4)}, r'\[36, tiles, 4\]'),
-        ({'out': zeros(36, 13, 4)}, 'whole rows of 3 tiles, of 4 rows at most'),
-        ({'out': zeros(36, 15, 4)}, 'whole rows of 3 tiles, of 4 rows at most'),
-        ({'first_row': 1}, 'first_row from 0 to 0'),
+        ({'x': zeros(2, 5, 6, 8, dtype=np.uint16)}, TypeError, 'x as float32'),
+        ({'x': zeros(2, 5, 0, 8)}, ValueError, 'with cells'),
+        ({'mask': zeros(2, 17, 5, 6)}, ValueError, 'G divides the 8 channels'),
+        ({'weight': zeros(2, 72, 16)}, ValueError, r'weight as float32 \[1, 72, 16\]'),
+        ({'weight': zeros(1, 71, 16)}, ValueError, r'weight as float32 \[1, 72, 16\]'),
+        ({'bias': zeros(17)}, ValueError, r'weight as float32 \[2, 72, 16\]'),
+        ({'bias': zeros(4)}, ValueError, r'out as float32 \[2, 5, 6, 4\]'),
+        ({'out': zeros(2, 5, 5, 5)}, ValueError, r'out as float32 \[2, 5, 6, 5\]'),
+        ({'out': read_only(zeros(2, 5, 6, 5))}, ValueError, 'writable'),
+        ({'kernel': 0}, ValueError, 'kernel'),
+        ({'threads': 0}, ValueError, 'threads'),
     ],
 )
-def test_transform_refuses(changes, words):
-    """Winograd's tiles go with the map."""
-    arguments = {'x': zeros(2, 5, 9, 4), 'zeros': zeros(4), 'out': zeros(36, 12, 4), 'first_row': 0, 'threads': 1}
-    call(winograd.transform, arguments, {})
+def test_deformable_convolution_refuses(changes, error, words):
+    """Weights, bias and output go with the map and with one another."""
+    call(dcn.convolve, convolve_arguments(), {})
+    with pytest.raises(error, match=words):
+        call(dcn.convolve, convolve_arguments(), changes)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'x': zeros(2, 5, 9, 5)}, r'weight as float32 \[36, 2, 5, 16\]'),
+        ({'x': zeros(2, 5, 0, 4), 'out': zeros(2, 5, 0, 20)}, 'with cells'),
+        ({'bias': zeros(0), 'out': zeros(2, 5, 9, 0)}, 'with cells and channels'),
+        ({'weight': zeros(36, 1, 4, 16)}, r'weight as float32 \[36, 2, 4, 16\]'),
+        ({'bias': zeros(19)}, r'out as float32 \[2, 5, 9, 19\]'),
+        ({'out': zeros(2, 5, 8, 20)}, r'out as float32 \[2, 5, 9, 20\]'),
+        ({'out': read_only(zeros(2, 5, 9, 20))}, 'writable'),
+        ({'threads': 0}, 'threads'),
+    ],
+)
+def test_winograd_refuses(changes, words):
+    """So they do for Winograd's algorithm."""
+    arguments = {'x': zeros(2, 5, 9, 4), 'weight': zeros(36, 2, 4, 16), 'bias': zeros(20)}
+    arguments |= {'out': zeros(2, 5, 9, 20), 'relu': False, 'threads': 1}
+    call(winograd.convolve, arguments, {})
     with pytest.raises(ValueError, match=words):
-        call(winograd.transform, arguments, changes)
-
-
-def test_finish_refuses():
-    """So do the products."""
-    arguments = {'products': zeros(36, 12, 4), 'bias': zeros(4), 'out': zeros(2, 5, 9, 4), 'first_row': 0, 'threads': 1}
-    call(winograd.finish, arguments, {})
-    for changes in ({'bias': zeros(3)}, {'products': zeros(36, 11, 4)}, {'out': zeros(2, 5, 9, 3)}):
-        with pytest.raises(ValueError, match='expected'):
-            call(winograd.finish, arguments, changes)
+        call(winograd.convolve, arguments, changes)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +350,7 @@ def test_winograd_layer_refuses():
     with pytest.raises(TypeError, match='float32 on the cpu, found torch.float64'):
         layer(torch.zeros(1, 6, 4, 4).double())
     layer.bias = torch.zeros(3)
-    with pytest.raises(ValueError, match=r'bias as float32 \[5\]'):
+    with pytest.raises(ValueError, match=r'out as float32 \[1, 4, 4, 3\]'):
         layer(torch.zeros(1, 6, 4, 4))
     for conv in (nn.Conv2d(6, 5, 3), nn.Conv2d(6, 5, 5, padding=2), nn.Conv2d(6, 6, 3, padding=1, groups=2)):
         with pytest.raises(ValueError, match='expected a 3 x 3 convolution'):

@@ -4,23 +4,30 @@ import pytest
 import torch
 from torch import nn
 
-from lib.models import winograd
-from lib.models.winograd import WinogradConv2d, suits, use_winograd
+from lib.models.fast_layers import use_fast_layers
+from lib.models.winograd import WinogradConv2d, suits
 
 
 @pytest.mark.parametrize(
     ('images', 'channels', 'out_channels', 'height', 'width'),
-    [(1, 64, 64, 8, 8), (2, 64, 70, 13, 17), (1, 65, 64, 1, 9), (3, 40, 24, 30, 22), (2, 3, 5, 4, 6)],
+    [
+        (1, 64, 64, 8, 8),
+        (2, 64, 70, 13, 17),
+        (1, 65, 64, 1, 9),
+        (3, 40, 24, 30, 22),
+        (2, 3, 5, 4, 6),
+        (1, 300, 20, 30, 30),
+    ],
 )
-@pytest.mark.parametrize('strip', [1, 1 << 16, 1 << 30])
+@pytest.mark.parametrize('relu', [False, True])
 @torch.inference_mode()
-def test_equals_the_convolution(monkeypatch, strip, images, channels, out_channels, height, width):
-    """Any sides and channels, one row of tiles at a time, several with a shorter rest, or all at once."""
-    monkeypatch.setattr(winograd, 'STRIP_BYTES', strip)
+def test_equals_the_convolution(relu, images, channels, out_channels, height, width):
+    """Any sides and channels, one block of tiles, several with a shorter rest; with and without ReLU."""
     torch.manual_seed(0)
     conv, x = nn.Conv2d(channels, out_channels, 3, padding=1), torch.randn(images, channels, height, width)
     want = conv.double()(x.double()).float()
-    torch.testing.assert_close(WinogradConv2d(conv.float())(x), want, rtol=1e-4, atol=3e-5)
+    want = want.relu() if relu else want
+    torch.testing.assert_close(WinogradConv2d(conv.float(), relu)(x), want, rtol=1e-4, atol=5e-5)
 
 
 @torch.inference_mode()
@@ -51,6 +58,7 @@ def test_which_suit():
     """3 x 3, stride 1, padding 1, one group, enough channels and not too many."""
     good = {'in_channels': 64, 'out_channels': 128, 'kernel_size': 3, 'padding': 1}
     assert suits(nn.Conv2d(**good))
+    assert suits(nn.Conv2d(**{**good, 'out_channels': 27}))
     for change in (
         {'kernel_size': 1, 'padding': 0},
         {'stride': 2},
@@ -59,7 +67,7 @@ def test_which_suit():
         {'groups': 64},
         {'padding_mode': 'reflect'},
         {'in_channels': 16},
-        {'out_channels': 27},
+        {'out_channels': 8},
         {'in_channels': 512, 'out_channels': 512},
     ):
         assert not suits(nn.Conv2d(**{**good, **change})), change
@@ -74,6 +82,6 @@ def test_replaced_inside_a_model():
     model = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), shared, nn.Sequential(nn.ReLU(), shared))
     x = torch.randn(1, 3, 8, 8)
     want = model(x)
-    use_winograd(model)
+    use_fast_layers(model)
     assert [type(m) for m in (model[0], model[1], model[2][1])] == [nn.Conv2d, WinogradConv2d, WinogradConv2d]
     torch.testing.assert_close(model(x), want, rtol=1e-4, atol=3e-5)

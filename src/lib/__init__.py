@@ -53,5 +53,5 @@ def load_detector(checkpoint: str, task: str | None = None, **options: Any) -> '
             args += [f'--{name}', ','.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
     opt = opts().init(args)
     detector = detector_factory[opt.task](opt)
-    detector.compute_in(detector.fastest_dtype())
+    detector.compute_in(*detector.fastest_way())
     return detector

@@ -392,6 +392,14 @@ class Options(Namespace):
         programs=INFERENCE,
         idle=lambda opt: 'does not act on an exported file' if is_exported(opt.load_model) else '',
     )
+    winograd_memory: int = option(
+        -1,
+        'MiB that convolutions made faster on the CPU may take, with --dtype auto; -1: half of what the weights take',
+        group='test',
+        check=at_least(-1),
+        programs=INFERENCE,
+        idle=lambda opt: '' if opt.dtype == 'auto' else f'does not act with --dtype {opt.dtype}',
+    )
     fix_res: bool = option(False, 'every image at the input size (the default)', group='test')
     keep_res: bool = option(
         False,

@@ -17,6 +17,7 @@ from ..models.fast_dtype import FLOAT32, choose_dtype
 from ..models.fuse import FastNetwork, network_dtype
 from ..models.model import create_model, load_model
 from ..models.utils import Output
+from ..models.winograd_choice import choose_winograd
 from ..tasks import TASKS
 from ..utils.debugger import Debugger, network_input_to_image
 from ..utils.detections import Detection, detections_from_results
@@ -58,8 +59,8 @@ class BaseDetector:
     Args:
         opt: options from `opts().init()`, or from `parse` with the facts of a dataset. Without `load_model` the
             network is random, and says so. It may be a file of `export.py`, too, which runs in its place. With
-            `--dtype auto` the network computes in float32 until `compute_in` says otherwise, so that without it results
-            are the same everywhere.
+            `--dtype auto` the network computes in float32, and nothing is measured, until `compute_in` says otherwise:
+            `detector.compute_in(*detector.fastest_way())`.
 
     Attributes:
         model: the network. A fast copy of it runs, which follows when its weights change. There is none with an
@@ -114,27 +115,46 @@ class BaseDetector:
         if not opt.keep_res:
             self.file.check_size(opt.input_h, opt.input_w)
 
-    def fastest_dtype(self) -> str:
-        """Return the number type of `--dtype`, float32 or bfloat16, which auto measures once a processor.
+    def fastest_way(self) -> tuple[str, tuple[str, ...] | None]:
+        """Find how the network computes fastest, for `compute_in`; with `--dtype auto` measured once a processor.
 
-        An exported file's is its own: float32 stands for it.
+        Returns:
+            float32 or bfloat16 (an exported file's is its own: float32 stands for it), and the names of the
+            convolutions that Winograd's algorithm does in float32, None for those of a fixed rule.
         """
         opt = self.opt
         if opt.dtype != 'auto' or self.file is not None:
-            return self.dtype
-        images = opt.test_batch_size * (2 if opt.flip_test else 1)
-        facts = {'arch': opt.arch, 'head_conv': opt.head_conv, 'heads': opt.heads}
-        return choose_dtype(self.model, facts, (images, 3, opt.input_h, opt.input_w))
+            return self.dtype, None
+        winograd = self.fastest_convolutions()
+        return choose_dtype(self.model, self.speed_facts(), self.input_shape(), winograd), winograd
 
-    def compute_in(self, dtype: str) -> None:
+    def fastest_convolutions(self) -> tuple[str, ...] | None:
+        """Return the second part of `fastest_way`, whatever `--dtype` says."""
+        memory = None if self.opt.winograd_memory < 0 else self.opt.winograd_memory
+        return choose_winograd(self.model, self.speed_facts(), self.input_shape(), memory)
+
+    def speed_facts(self) -> dict[str, Any]:
+        """Return what the network's speed depends on beside its input, as JSON holds it."""
+        return {'arch': self.opt.arch, 'head_conv': self.opt.head_conv, 'heads': self.opt.heads}
+
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Return B, 3, H, W of the network's input."""
+        images = self.opt.test_batch_size * (2 if self.opt.flip_test else 1)
+        return images, 3, self.opt.input_h, self.opt.input_w
+
+    def compute_in(self, dtype: str, winograd: tuple[str, ...] | None = None) -> None:
         """Let the network compute in float32 or bfloat16; a CPU without bfloat16 stays with float32, with a note.
+
+        Args:
+            dtype: float32 or bfloat16.
+            winograd: names of the convolutions that Winograd's algorithm does, as `fastest_way` gives them.
 
         Raises:
             UserError: the GPU does not compute in it.
         """
         if self.file is not None:
             return
-        self.fast = FastNetwork(network_dtype(dtype, self.opt.device))
+        self.fast = FastNetwork(network_dtype(dtype, self.opt.device), winograd)
         self.dtype = str(self.fast.dtype).removeprefix('torch.')
 
     def run(self, image: Image, meta: Mapping | None = None) -> dict:

@@ -1,18 +1,19 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
-"""The sampling of modulated deformable convolution on the CPU, forward and backward.
+"""Modulated deformable convolution on the CPU: forward in float32 as a whole (`convolve`), else the sampling of it.
 
 Maps lie channels-last, so that all channels of a tap are one stretch of memory; the loops over channels are
-vectorised and the rows shared by OpenMP threads. The matrix products are left to torch: see
-`models/networks/native_dcn.py`, which also says what the arguments are.
+vectorised and the rows shared by OpenMP threads. The matrix products of bfloat16 and of the gradients are left to torch:
+see `models/networks/native_dcn.py`, which also says what the arguments are.
 
 A position is one cell of the output map; a tap is one of its k * k looks at the input (G * k * k with groups of
 channels). Each reads the four cells around its place with bilinear weights; cells outside the map are zeros.
 """
 
-from .checks import check_apart, check_array, check_threads, check_whole
+from .checks import LARGEST, check_apart, check_array, check_threads, check_whole
 
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 from libc.stdint cimport uint16_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 cdef extern from "per_cpu.h":
@@ -80,17 +81,29 @@ ctypedef fused Value:
     uint16_t  # bfloat16, which C has no type for
 
 
-cdef struct Layer:
-    # What the loops need to know beside the map x [B, height, width, channels] itself.
-    const float *offset     # [B, 2 * groups * k * k, out_height, out_width], of any strides (in floats)
-    const float *mask       # [B, groups * k * k, out_height, out_width], the same
-    Py_ssize_t offset_strides[4]
-    Py_ssize_t mask_strides[4]
-    Py_ssize_t height, width, channels, groups
-    Py_ssize_t kernel, stride, padding, dilation
-    Py_ssize_t out_height, out_width
-    Py_ssize_t taps         # of a position: k * k * groups, groups innermost
-    Py_ssize_t part         # channels of a group
+cdef extern from "deformable.h":
+    int BLOCK
+    ctypedef struct Layer:
+        const float *offset
+        const float *mask
+        Py_ssize_t offset_strides[4]
+        Py_ssize_t mask_strides[4]
+        Py_ssize_t height, width, channels, groups
+        Py_ssize_t kernel, stride, padding, dilation
+        Py_ssize_t out_height, out_width
+        Py_ssize_t taps, part
+    ctypedef struct Product:
+        const float *weight
+        const float *bias
+        Py_ssize_t panels, out_channels
+        bint sigmoid, relu
+    ctypedef void (*Multiply)(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t,
+                              float *, bint) noexcept nogil
+    int LANES, MOST_ROWS
+    Multiply best_multiply() noexcept nogil
+    Py_ssize_t block_room(const Layer *layer, const Product *product) noexcept nogil
+    void convolve_block(const Layer *layer, const Product *product, const float *x, float *out, Py_ssize_t first,
+                        Py_ssize_t count, float *room, Multiply multiply) noexcept nogil
 
 
 cdef struct Tap:
@@ -263,8 +276,8 @@ cdef void _scatter_share(const Layer *layer, Py_ssize_t first_row, Py_ssize_t ro
         _scatter_row(layer, row, grad_columns + (row - first_row) * size, grad_x, first, last, taps)
 
 
-def _check(dtype, x, offset, mask, columns, first_row, kernel, stride, padding, dilation):
-    """Refuse what would lead the loops of either direction out of their arrays."""
+def _check_looks(dtype, x, offset, mask, kernel, stride, padding, dilation):
+    """Refuse maps, offsets and masks that would lead the loops out of their arrays; returns the columns of a position."""
     kernel = check_whole('kernel', kernel, 1)
     check_whole('stride', stride, 1)
     check_whole('padding', padding, 0)
@@ -280,10 +293,19 @@ def _check(dtype, x, offset, mask, columns, first_row, kernel, stride, padding, 
             f'found {mask.shape[1]}'
         )
     check_array('offset', offset, 'float32', (batch, 2 * groups * area, *mask.shape[2:]), contiguous=False)
-    check_array('columns', columns, dtype, ('rows * w', area * channels), writable=True)
     out_height, out_width = mask.shape[2:]
     if not (height and width and channels and out_height and out_width):
         raise ValueError(f'expected x and mask with cells and channels, found {list(x.shape)} and {list(mask.shape)}')
+    if height * width > LARGEST:
+        raise ValueError(f'expected x with {LARGEST} cells an image at most, found {height} x {width}')
+    return area * channels
+
+
+def _check(dtype, x, offset, mask, columns, first_row, kernel, stride, padding, dilation):
+    """As `_check_looks`, and columns of some rows."""
+    size = _check_looks(dtype, x, offset, mask, kernel, stride, padding, dilation)
+    check_array('columns', columns, dtype, ('rows * w', size), writable=True)
+    batch, (out_height, out_width) = len(x), mask.shape[2:]
     rows, rest = divmod(len(columns), out_width)
     if rest or rows > batch * out_height:
         raise ValueError(
@@ -291,6 +313,58 @@ def _check(dtype, x, offset, mask, columns, first_row, kernel, stride, padding, 
             f'found {len(columns)} positions'
         )
     check_whole('first_row', first_row, 0, batch * out_height - rows)
+
+
+def convolve(x, offset, mask, weight, bias, out, kernel, stride, padding, dilation, sigmoid, relu, threads):
+    """Fill `out` with the whole deformable convolution, in float32.
+
+    The values do not depend on how many threads there are.
+
+    Args:
+        x (float32 [B, H, W, C], contiguous), offset, mask, kernel, stride, padding, dilation: as in `sample`.
+        weight (float32 [panels, k * k * C, 16], contiguous): of 16 outputs a panel, zeros beyond the last one.
+        bias (float32 [O], contiguous): added to each cell; 16 * (panels - 1) < O <= 16 * panels.
+        out (float32 [B, h, w, O], contiguous): filled.
+        sigmoid: whether the mask is given before its sigmoid.
+        relu: whether the output's negative values become 0.
+        threads: how many share the positions.
+
+    Raises:
+        TypeError, ValueError: as `sample`.
+    """
+    size = _check_looks('float32', x, offset, mask, kernel, stride, padding, dilation)
+    check_array('bias', bias, 'float32', ('O',))
+    check_array('weight', weight, 'float32', ((len(bias) + LANES - 1) // LANES, size, LANES))
+    check_array('out', out, 'float32', (len(x), *mask.shape[2:], len(bias)), writable=True)
+    check_apart({'out': out}, {'x': x, 'offset': offset, 'mask': mask, 'weight': weight, 'bias': bias})
+    threads = check_threads(threads)
+    if not out.size:
+        return
+    cdef Layer layer = _layer(x.shape, offset, mask, kernel, stride, padding, dilation)
+    _convolve(&layer, x, weight, bias, out, bool(sigmoid), bool(relu), threads)
+
+
+cdef _convolve(
+    const Layer *layer, const float[:, :, :, ::1] x, const float[:, :, ::1] weight, const float[::1] bias,
+    float[:, :, :, ::1] out, bint sigmoid, bint relu, int threads,
+):
+    """The loop of `convolve`, of checked arguments; on small maps the blocks are small enough for all threads."""
+    cdef Product product
+    product.weight, product.bias = &weight[0, 0, 0], &bias[0]
+    product.panels, product.out_channels = weight.shape[0], bias.shape[0]
+    product.sigmoid, product.relu = sigmoid, relu
+    cdef Py_ssize_t positions = out.shape[0] * out.shape[1] * out.shape[2], size = block_room(layer, &product)
+    cdef Py_ssize_t step = min(BLOCK, (positions + threads * MOST_ROWS - 1) // (threads * MOST_ROWS) * MOST_ROWS), block
+    cdef float *rooms = <float *> malloc(threads * size * sizeof(float))  # each thread touches its own first
+    if rooms == NULL:
+        raise MemoryError(f'no room for the blocks of {threads} threads')
+    cdef const float *cells = &x[0, 0, 0, 0]
+    cdef float *filled = &out[0, 0, 0, 0]
+    cdef Multiply multiply = best_multiply()
+    for block in prange((positions + step - 1) // step, nogil=True, num_threads=threads, schedule='dynamic'):
+        convolve_block(layer, &product, cells, filled, block * step, min(step, positions - block * step),
+                       rooms + threadid() * size, multiply)
+    free(rooms)
 
 
 def sample(x, offset, mask, columns, first_row, kernel, stride, padding, dilation, threads):

@@ -1,18 +1,22 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
-"""The transforms of Winograd's convolution F(4 x 4, 3 x 3) (Lavin and Gray 2016, section 4.3), on channels-last maps.
+"""Winograd's convolution F(4 x 4, 3 x 3) (Lavin and Gray 2016, section 4.3), on channels-last maps.
 
 A tile is 4 x 4 cells of the output; it takes 6 x 6 cells of the input, one more on each side. In the transformed
-space the convolution is a product of matrices for each of the 36 places, which is left to torch: see
-`models/winograd.py`.
+space the convolution is a product of matrices for each of the 36 places. It is done some tiles at a time, so that
+these stay in the cache; `models/winograd.py` transforms the weights.
 """
 
 from .checks import check_apart, check_array, check_threads, check_whole
 
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
+from libc.stdlib cimport free, malloc
 
 cdef extern from "per_cpu.h":
     """
-    #define LANES 16  /* channels at a time: their 36 values stay in the first cache */
+    #include "product.h"
+
+    #define MOST_TILES 48  /* of a block; a multiple of MOST_ROWS */
+    #define MOST_CHANNELS 256  /* that are multiplied at a time: a panel of weights stays in the first cache */
 
     /* The six rows of B^T d for one column d of six, each of m channels. */
     #define INPUT_COLUMN(READ, WRITE)                                     \\
@@ -66,10 +70,10 @@ cdef extern from "per_cpu.h":
             WRITE(3) = inner_odd + 8 * outer_odd + READ(5);                       \\
         }
 
-    /* A^T p A + bias of one tile, whose 36 products lie `step` floats apart; out[4 * row + column] points to the n
-       channels of an output cell, or is NULL where there is none. */
+    /* A^T p A + bias of one tile, with `relu` not below zero. The 36 products lie `step` floats apart;
+       out[4 * row + column] points to the n channels of an output cell, or is NULL where there is none. */
     PER_CPU static void finish_tile(const float *product, float *const *out, const float *bias, Py_ssize_t step,
-                                    Py_ssize_t n) {
+                                    Py_ssize_t n, int relu) {
         float half[4][6][LANES], whole[4][LANES];
         for (Py_ssize_t c = 0; c < n; c += LANES) {
             const Py_ssize_t m = n - c < LANES ? n - c : LANES;
@@ -88,128 +92,141 @@ cdef extern from "per_cpu.h":
                 #undef READ
                 #undef WRITE
                 for (int j = 0; j < 4; j++)
-                    if (out[4 * i + j])
-                        for (Py_ssize_t l = 0; l < m; l++) out[4 * i + j][c + l] = whole[j][l] + bias[c + l];
+                    if (out[4 * i + j]) finish_sums(out[4 * i + j] + c, whole[j], bias + c, m, relu);
             }
         }
     }
     """
     void transform_tile(const float **cell, float *out, Py_ssize_t step, Py_ssize_t n) noexcept nogil
-    void finish_tile(const float *product, float **out, const float *bias, Py_ssize_t step, Py_ssize_t n) noexcept nogil
+    void finish_tile(const float *product, float **out, const float *bias, Py_ssize_t step, Py_ssize_t n,
+                     bint relu) noexcept nogil
+    ctypedef void (*Multiply)(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t,
+                              float *, bint) noexcept nogil
+    int LANES, MOST_ROWS, MOST_TILES, MOST_CHANNELS
+    Multiply best_multiply() noexcept nogil
 
 
-cdef void _transform_row(const float *image, const float *zeros, Py_ssize_t height, Py_ssize_t width,
-                         Py_ssize_t channels, Py_ssize_t tile_row, Py_ssize_t tile_columns, float *out,
-                         Py_ssize_t step) noexcept nogil:
-    """One row of an image's tiles, to `tile_columns` tiles of `out`."""
+cdef struct Layer:
+    # What the loops need to know beside where the maps lie.
+    const float *weight  # [36, panels, channels, LANES]
+    const float *bias    # [out_channels]
+    const float *zeros   # [channels]
+    Py_ssize_t height, width, channels, out_channels, panels
+    Py_ssize_t down, across  # tiles of an image
+    Py_ssize_t step          # tiles of a block
+    bint relu
+    Multiply multiply
+
+
+cdef void _transform(const Layer *layer, const float *images, Py_ssize_t first, Py_ssize_t count,
+                     float *tiles) noexcept nogil:
+    """B^T d B of `count` tiles from `first` on, counted through all images, to tiles [36, step, channels]."""
     cdef const float *cell[36]
-    cdef Py_ssize_t tile, i, j, y, x
-    for tile in range(tile_columns):
+    cdef const float *image
+    cdef Py_ssize_t tile, row, i, j, y, x
+    for tile in range(first, first + count):
+        row = tile // layer.across
+        image = images + row // layer.down * layer.height * layer.width * layer.channels
         for i in range(6):
             for j in range(6):
-                y, x = 4 * tile_row + i - 1, 4 * tile + j - 1
-                if 0 <= y < height and 0 <= x < width:
-                    cell[6 * i + j] = image + (y * width + x) * channels
+                y, x = 4 * (row % layer.down) + i - 1, 4 * (tile % layer.across) + j - 1
+                if 0 <= y < layer.height and 0 <= x < layer.width:
+                    cell[6 * i + j] = image + (y * layer.width + x) * layer.channels
                 else:
-                    cell[6 * i + j] = zeros
-        transform_tile(cell, out + tile * channels, step, channels)
+                    cell[6 * i + j] = layer.zeros
+        transform_tile(cell, tiles + (tile - first) * layer.channels, layer.step * layer.channels, layer.channels)
 
 
-cdef void _finish_row(const float *product, const float *bias, Py_ssize_t height, Py_ssize_t width, Py_ssize_t channels,
-                      Py_ssize_t tile_row, Py_ssize_t tile_columns, float *image, Py_ssize_t step) noexcept nogil:
-    """One row of an image's tiles, from `tile_columns` tiles of products."""
+cdef void _multiply(const Layer *layer, const float *tiles, float *products, Py_ssize_t count) noexcept nogil:
+    """The products [36, step, panels * LANES] of `count` tiles with the weights."""
+    cdef Py_ssize_t place, part, channel, size = layer.channels
+    for place in range(36):
+        for part in range((size + MOST_CHANNELS - 1) // MOST_CHANNELS):
+            channel = part * MOST_CHANNELS
+            layer.multiply(
+                tiles + place * layer.step * size + channel, size, count, min(MOST_CHANNELS, size - channel),
+                layer.weight + (place * layer.panels * size + channel) * LANES, layer.panels, size * LANES,
+                products + place * layer.step * layer.panels * LANES, part == 0,
+            )
+
+
+cdef void _finish(const Layer *layer, const float *products, float *images, Py_ssize_t first,
+                  Py_ssize_t count) noexcept nogil:
+    """The cells of `count` tiles from `first` on, of their products."""
     cdef float *cell[16]
-    cdef Py_ssize_t tile, i, j, y, x
-    for tile in range(tile_columns):
+    cdef float *image
+    cdef Py_ssize_t tile, row, i, j, y, x
+    for tile in range(first, first + count):
+        row = tile // layer.across
+        image = images + row // layer.down * layer.height * layer.width * layer.out_channels
         for i in range(4):
             for j in range(4):
-                y, x = 4 * tile_row + i, 4 * tile + j
-                cell[4 * i + j] = image + (y * width + x) * channels if y < height and x < width else NULL
-        finish_tile(product + tile * channels, cell, bias, step, channels)
+                y, x = 4 * (row % layer.down) + i, 4 * (tile % layer.across) + j
+                if y < layer.height and x < layer.width:
+                    cell[4 * i + j] = image + (y * layer.width + x) * layer.out_channels
+                else:
+                    cell[4 * i + j] = NULL
+        finish_tile(products + (tile - first) * layer.panels * LANES, cell, layer.bias,
+                    layer.step * layer.panels * LANES, layer.out_channels, layer.relu)
 
 
-def _check(maps_name, maps, tiles_name, tiles, vector_name, vector, first_row, threads, into_maps):
-    """Refuse maps, tiles and a vector that do not go together, of which the maps or the tiles are written to.
-
-    Returns:
-        the first row of tiles, how many rows there are, the number of threads.
-    """
-    check_array(maps_name, maps, 'float32', ('B', 'H', 'W', 'C'), writable=into_maps)
-    images, height, width, channels = maps.shape
-    if not (height and width and channels):
-        raise ValueError(f'expected {maps_name} with cells and channels, found {list(maps.shape)}')
-    check_array(tiles_name, tiles, 'float32', (36, 'tiles', channels), writable=not into_maps)
-    check_array(vector_name, vector, 'float32', (channels,))
-    across, down = (width + 3) // 4, (height + 3) // 4
-    rows, rest = divmod(tiles.shape[1], across)
-    if rest or rows > images * down:
-        raise ValueError(
-            f'expected {tiles_name} of whole rows of {across} tiles, of {images * down} rows at most, '
-            f'found {tiles.shape[1]} tiles'
-        )
-    if into_maps:
-        check_apart({maps_name: maps}, {tiles_name: tiles, vector_name: vector})
-    else:
-        check_apart({tiles_name: tiles}, {maps_name: maps, vector_name: vector})
-    return check_whole('first_row', first_row, 0, images * down - rows), rows, check_threads(threads)
+cdef void _convolve_block(const Layer *layer, const float *x, float *out, Py_ssize_t first, Py_ssize_t count,
+                          float *room) noexcept nogil:
+    """Fill the cells of `count` tiles from `first` on."""
+    cdef float *products = room + 36 * layer.step * layer.channels
+    _transform(layer, x, first, count, room)
+    _multiply(layer, room, products, count)
+    _finish(layer, products, out, first, count)
 
 
-def transform(x, zeros, out, first_row, threads):
-    """Fill `out` with B^T d B of the tiles of some rows, with zeros around the map.
+def convolve(x, weight, bias, out, relu, threads):
+    """Fill `out` with the convolution of x, 3 x 3, stride 1, with a border of zeros.
+
+    The values do not depend on how many threads there are.
 
     Args:
         x (float32 [B, H, W, C], contiguous): the maps.
-        zeros (float32 [C]): zeros.
-        out (float32 [36, tiles, C], contiguous): filled; tiles are those of whole rows, counted through all images.
-        first_row: the first row of tiles.
-        threads: how many share the rows.
+        weight (float32 [36, panels, C, 16], contiguous): transformed (G g G^T), 16 outputs a panel, zeros beyond the
+            last one.
+        bias (float32 [O], contiguous): added to each cell; 16 * (panels - 1) < O <= 16 * panels.
+        out (float32 [B, H, W, O], contiguous): filled.
+        relu: whether negative values become 0.
+        threads: how many share the tiles.
 
     Raises:
         TypeError: not float32 arrays, not whole numbers.
-        ValueError: shapes or rows that do not go together, another layout, `out` read-only or overlapping another.
+        ValueError: shapes that do not go together, another layout, `out` read-only or overlapping another, maps without
+            cells.
     """
-    first_row, rows, threads = _check('x', x, 'out', out, 'zeros', zeros, first_row, threads, into_maps=False)
-    if not rows:
-        return
-    cdef const float[:, :, :, ::1] maps = x
-    cdef const float[::1] nothing = zeros
-    cdef float[:, :, ::1] transformed = out
-    cdef Py_ssize_t height = maps.shape[1], width = maps.shape[2], channels = maps.shape[3], row
-    cdef Py_ssize_t down = (height + 3) // 4, across = (width + 3) // 4, step = transformed.shape[1] * channels
-    cdef Py_ssize_t first = first_row, count = rows
-    cdef int workers = threads
-    cdef const float *images = &maps[0, 0, 0, 0]
-    cdef float *tiles = &transformed[0, 0, 0]
-    for row in prange(count, nogil=True, num_threads=workers, schedule='static'):
-        _transform_row(images + (first + row) // down * height * width * channels, &nothing[0], height, width,
-                       channels, (first + row) % down, across, tiles + row * across * channels, step)
+    check_array('x', x, 'float32', ('B', 'H', 'W', 'C'))
+    check_array('bias', bias, 'float32', ('O',))
+    if not (all(x.shape[1:]) and len(bias)):
+        raise ValueError(f'expected x and bias with cells and channels, found {list(x.shape)} and {list(bias.shape)}')
+    check_array('weight', weight, 'float32', (36, (len(bias) + LANES - 1) // LANES, x.shape[3], LANES))
+    check_array('out', out, 'float32', (*x.shape[:3], len(bias)), writable=True)
+    check_apart({'out': out}, {'x': x, 'weight': weight, 'bias': bias})
+    threads = check_threads(threads)
+    if out.size:
+        _convolve(x, weight, bias, out, bool(relu), threads)
 
 
-def finish(products, bias, out, first_row, threads):
-    """Fill some rows of tiles of `out` with A^T p A + bias.
-
-    Args:
-        products (float32 [36, tiles, O], contiguous): tiles as in `transform`.
-        bias (float32 [O]): added to each cell.
-        out (float32 [B, H, W, O], contiguous): those rows are filled.
-        first_row: the first row of tiles.
-        threads: how many share the rows.
-
-    Raises:
-        TypeError, ValueError: as `transform`.
-    """
-    first_row, rows, threads = _check('out', out, 'products', products, 'bias', bias, first_row, threads, into_maps=True)
-    if not rows:
-        return
-    cdef const float[:, :, ::1] transformed = products
-    cdef const float[::1] added = bias
-    cdef float[:, :, :, ::1] maps = out
-    cdef Py_ssize_t height = maps.shape[1], width = maps.shape[2], channels = maps.shape[3], row
-    cdef Py_ssize_t down = (height + 3) // 4, across = (width + 3) // 4, step = transformed.shape[1] * channels
-    cdef Py_ssize_t first = first_row, count = rows
-    cdef int workers = threads
-    cdef const float *tiles = &transformed[0, 0, 0]
-    cdef float *images = &maps[0, 0, 0, 0]
-    for row in prange(count, nogil=True, num_threads=workers, schedule='static'):
-        _finish_row(tiles + row * across * channels, &added[0], height, width, channels, (first + row) % down,
-                    across, images + (first + row) // down * height * width * channels, step)
+cdef _convolve(const float[:, :, :, ::1] x, const float[:, :, :, ::1] weight, const float[::1] bias,
+               float[:, :, :, ::1] out, bint relu, int threads):
+    """The loop of `convolve`, of checked arguments; on small maps the blocks are small enough for all threads."""
+    cdef Layer layer
+    cdef char[::1] zeros = bytearray(x.shape[3] * sizeof(float))
+    layer.weight, layer.bias, layer.zeros = &weight[0, 0, 0, 0], &bias[0], <const float *> &zeros[0]
+    layer.height, layer.width, layer.channels, layer.out_channels = x.shape[1], x.shape[2], x.shape[3], out.shape[3]
+    layer.panels, layer.relu, layer.multiply = weight.shape[1], relu, best_multiply()
+    layer.down, layer.across = (x.shape[1] + 3) // 4, (x.shape[2] + 3) // 4
+    cdef Py_ssize_t tiles = x.shape[0] * layer.down * layer.across, block, step
+    step = layer.step = min(MOST_TILES, (tiles + threads * MOST_ROWS - 1) // (threads * MOST_ROWS) * MOST_ROWS)
+    cdef Py_ssize_t size = 36 * step * (layer.channels + layer.panels * LANES)
+    cdef float *rooms = <float *> malloc(threads * size * sizeof(float))  # each thread touches its own first
+    if rooms == NULL:
+        raise MemoryError(f'no room for the tiles of {threads} threads')
+    cdef const float *maps = &x[0, 0, 0, 0]
+    cdef float *filled = &out[0, 0, 0, 0]
+    for block in prange((tiles + step - 1) // step, nogil=True, num_threads=threads, schedule='dynamic'):
+        _convolve_block(&layer, maps, filled, block * step, min(step, tiles - block * step), rooms + threadid() * size)
+    free(rooms)

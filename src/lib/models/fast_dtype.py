@@ -4,7 +4,7 @@ import functools
 import hashlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -26,7 +26,12 @@ MOST_IMAGES = 2  # that the CPU is measured with: a batch is as many times slowe
 BLOB = 16  # pixels between the random values of an image to measure with
 
 
-def choose_dtype(network: nn.Module, facts: Mapping[str, Any], shape: tuple[int, int, int, int]) -> str:
+def choose_dtype(
+    network: nn.Module,
+    facts: Mapping[str, Any],
+    shape: tuple[int, int, int, int],
+    winograd: Collection[str] | None = None,
+) -> str:
     """Choose the fastest number type that keeps a network's answer, for `--dtype auto`.
 
     It is float32 unless bfloat16 is faster by `LEAST_GAIN` and each head's output nearly the same. The times are
@@ -36,6 +41,7 @@ def choose_dtype(network: nn.Module, facts: Mapping[str, Any], shape: tuple[int,
         network: at evaluation, on its device.
         facts: that its speed depends on, as JSON holds them.
         shape: B, 3, H, W of its input.
+        winograd: in float32, as `FastNetwork` takes it.
 
     Returns:
         float32 or bfloat16.
@@ -45,7 +51,9 @@ def choose_dtype(network: nn.Module, facts: Mapping[str, Any], shape: tuple[int,
         return FLOAT32
     shape = (min(shape[0], MOST_IMAGES) if device.type == 'cpu' else shape[0], *shape[1:])
     conditions = {**facts, 'input': list(shape), **describe_machine(device)}
-    trial = Trial(network, shape, device)
+    if winograd is not None:
+        conditions['winograd'] = sorted(winograd)
+    trial = Trial(network, shape, device, winograd)
     seconds = load_measurement('seconds', conditions, set(DTYPES))
     is_new = seconds is None
     if seconds is None:
@@ -101,11 +109,18 @@ class Trial:
         network: at evaluation.
         shape: B, 3, H, W of its input.
         device: of the network.
+        winograd: as `FastNetwork` takes it.
     """
 
-    def __init__(self, network: nn.Module, shape: tuple[int, int, int, int], device: torch.device):
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: tuple[int, int, int, int],
+        device: torch.device,
+        winograd: Collection[str] | None = None,
+    ):
         self.network, self.shape, self.device = network, shape, device
-        self.fast = {dtype: FastNetwork(dtype) for dtype in DTYPES.values()}
+        self.fast = {dtype: FastNetwork(dtype, winograd) for dtype in DTYPES.values()}
 
     @functools.cached_property
     def images(self) -> torch.Tensor:

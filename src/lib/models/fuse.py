@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections import Counter
+from collections.abc import Collection
 from operator import is_
 
 import torch
@@ -10,9 +11,9 @@ from torch import fx, nn
 
 from ..utils.device import cpu_has_bfloat16, module_to_channels_last
 from ..utils.precision import check_computes_in
+from .fast_layers import join_heads, use_fast_layers
 from .networks.common import check_sides
 from .networks.dcn import DCN
-from .winograd import use_winograd
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +26,18 @@ class FastNetwork:
     """Runs the last stack of a CenterNet through a copy of it that is fast.
 
     The copy has no batch norms but after large layers, does nothing that the last stack's heads do not need, holds
-    its weights channels-last in `dtype`, and convolves by Winograd's algorithm where that pays (float32 on the
-    CPU). It is made at the first call, and again when the network's weights have changed.
+    its weights channels-last in `dtype`, and has faster layers where there are such (float32 on the CPU: see
+    `fast_layers`). It is made at the first call, and again when the network's weights have changed.
     The network itself stays as it is; if it is channels-last, too, the copy shares with it what is the same.
 
     Args:
         dtype: float32 or bfloat16.
+        winograd: names of the convolutions that Winograd's algorithm does (`winograd_choice`); None for those that are
+            small enough and wide enough.
     """
 
-    def __init__(self, dtype: torch.dtype = torch.float32):
-        self.dtype = dtype
+    def __init__(self, dtype: torch.dtype = torch.float32, winograd: Collection[str] | None = None):
+        self.dtype, self.winograd = dtype, winograd
         self.weights: Weights | None = None
         self.copy: nn.Module = nn.Identity()  # until the first call
 
@@ -45,11 +48,11 @@ class FastNetwork:
         decoding.
         """
         if self.weights is None or not self.weights.are_those_of(network):
-            copied = module_to_channels_last(fast_copy(network), dtype=self.dtype)
-            if images.device.type == 'cpu':
-                if self.dtype == torch.float32:
-                    use_winograd(copied)
-                else:
+            if images.device.type == 'cpu' and self.dtype == torch.float32:
+                copied = use_fast_layers(fast_cpu_copy(network, self.winograd or ()), self.winograd)
+            else:
+                copied = module_to_channels_last(fast_copy(network), dtype=self.dtype)
+                if images.device.type == 'cpu':
                     widen_grouped_up_sampling(copied)
             self.copy, self.weights = copied, Weights(network)
         with torch.inference_mode():
@@ -115,14 +118,29 @@ def beginning(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().as_strided((min(SAMPLE, tensor.numel()),), (1,))
 
 
-def fast_copy(network: nn.Module, folds_all: bool = False) -> nn.Module:
+def fast_cpu_copy(network: nn.Module, folded: Collection[str] = ()) -> nn.Module:
+    """Copy a CenterNet for inference in float32 on the CPU, with joined heads; its layers are still torch's.
+
+    Args:
+        network, folded: as `fast_copy` takes them.
+
+    Returns:
+        as `fast_copy`.
+    """
+    copied = module_to_channels_last(fast_copy(network, folded=folded), dtype=torch.float32)
+    if isinstance(copied, fx.GraphModule):
+        join_heads(copied)
+    return copied
+
+
+def fast_copy(network: nn.Module, folds_all: bool = False, folded: Collection[str] = ()) -> nn.Module:
     """Copy a CenterNet for inference.
 
     A network whose `forward` cannot be traced keeps its batch norms and its spare outputs; a note says so.
 
     Args:
         network: the CenterNet.
-        folds_all: as `fold_graph` takes it.
+        folds_all, folded: as `fold_graph` takes them.
 
     Returns:
         a module, images [B, 3, H, W] -> {head: [B, c, h, w]} of the last stack.
@@ -134,7 +152,7 @@ def fast_copy(network: nn.Module, folds_all: bool = False) -> nn.Module:
         reason = str(error).partition('\n')[0]
         log.info(f'note: {type(network).__name__} runs as it is, batch norms and all: it cannot be traced ({reason})')
         return model
-    return fold_graph(model, graph, folds_all)
+    return fold_graph(model, graph, folds_all, folded)
 
 
 def shared_copy(model: nn.Module) -> nn.Module:
@@ -147,8 +165,8 @@ def shared_copy(model: nn.Module) -> nn.Module:
 
 
 def fold_batch_norm(model: nn.Module) -> fx.GraphModule:
-    """Copy `model` for evaluation without the batch norms that follow transposed convolutions, or others of no more
-    than `MOST_FOLDED` weights.
+    """Copy `model` for evaluation without the batch norms that follow transposed or deformable convolutions, or others
+    of no more than `MOST_FOLDED` weights.
 
     At evaluation batch norm is one affine map a channel, y = (x - mean) / sqrt(var + eps) * weight + bias: scale
     and shift go into the weight and bias of the convolution (plain, transposed or deformable) before it, where
@@ -166,12 +184,15 @@ def fold_batch_norm(model: nn.Module) -> fx.GraphModule:
 
 
 @torch.no_grad()
-def fold_graph(model: nn.Module, graph: fx.Graph, folds_all: bool = False) -> fx.GraphModule:
+def fold_graph(
+    model: nn.Module, graph: fx.Graph, folds_all: bool = False, folded: Collection[str] = ()
+) -> fx.GraphModule:
     """Fold the batch norms of a model at evaluation and its graph, both in place; see `fold_batch_norm`.
 
     Args:
         model, graph: the model, and its graph by `Tracer`.
         folds_all: fold the norms after convolutions of more than `MOST_FOLDED` weights, too.
+        folded: names of such convolutions whose norms are folded in any case: their weights will be made anew.
     """
     graph.eliminate_dead_code(is_impure_node=acts)
     modules = {node: model.get_submodule(node.target) for node in graph.nodes if node.op == 'call_module'}
@@ -182,7 +203,12 @@ def fold_graph(model: nn.Module, graph: fx.Graph, folds_all: bool = False) -> fx
             isinstance(norm, nn.BatchNorm2d)
             and norm.running_mean is not None  # without it, statistics are the batch's also at evaluation
             and isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d, DCN))
-            and (folds_all or conv.weight.numel() <= MOST_FOLDED or isinstance(conv, nn.ConvTranspose2d))
+            and (
+                folds_all
+                or conv.weight.numel() <= MOST_FOLDED
+                or isinstance(conv, (nn.ConvTranspose2d, DCN))
+                or node.args[0].target in folded
+            )
             and len(node.args[0].users) == calls[conv] == 1
         ):
             fold(conv, norm)

@@ -1,7 +1,6 @@
 """3 x 3 convolutions for inference on the CPU by Winograd's algorithm: a quarter of the multiplications.
 
 F(4 x 4, 3 x 3) of Lavin and Gray (2016): input tiles and weights are transformed, multiplied, and transformed back.
-Our kernel transforms, torch multiplies; a strip of rows at a time, so that the tiles stay in the cache.
 """
 
 from typing import TypeGuard
@@ -10,9 +9,9 @@ import torch
 from torch import nn
 
 from ..external import is_compiled, winograd
+from .panels import to_panels
 
-STRIP_BYTES = 4 << 20  # transformed tiles held at a time
-LEAST_CHANNELS = 64  # fewer do not pay for the transforms
+LEAST_IN, LEAST_OUT = 64, 16  # fewer channels do not pay for the transforms
 MOST_WEIGHTS = 128 * 256  # in * out of a layer: transformed weights take four times the memory
 
 # Weights g [3, 3] become G g G^T [6, 6].
@@ -34,6 +33,7 @@ class WinogradConv2d(nn.Module):
 
     Args:
         conv: an `nn.Conv2d` with stride 1, padding 1, no dilation, one group.
+        relu: negative values become 0.
 
     Raises:
         ValueError: another convolution.
@@ -41,16 +41,15 @@ class WinogradConv2d(nn.Module):
 
     weight: torch.Tensor
     bias: torch.Tensor
-    zeros: torch.Tensor
 
-    def __init__(self, conv: nn.Conv2d):
+    def __init__(self, conv: nn.Conv2d, relu: bool = False):
         if not is_plain(conv):
             raise ValueError(f'expected a 3 x 3 convolution, stride 1, padding 1 of zeros, one group; found {conv}')
         super().__init__()
-        self.register_buffer('weight', transform_weight(conv.weight.detach()))  # [36, in, out]
+        self.in_channels, self.out_channels, self.relu = conv.in_channels, conv.out_channels, relu
+        self.register_buffer('weight', to_panels(transform_weight(conv.weight.detach())))  # [36, panels, in, 16]
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
         self.register_buffer('bias', bias.clone())
-        self.register_buffer('zeros', torch.zeros(conv.in_channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps float32 [B, in, H, W] -> [B, out, H, W], channels-last in memory.
@@ -59,25 +58,14 @@ class WinogradConv2d(nn.Module):
             TypeError: another type or device.
             ValueError: another shape, or maps without cells.
         """
-        _, channels, out_channels = self.weight.shape
         if x.device.type != 'cpu' or x.dtype != torch.float32:
             raise TypeError(f'expected x in float32 on the cpu, found {x.dtype} on {x.device}')
-        if x.dim() != 4 or x.shape[1] != channels or not (x.shape[2] and x.shape[3]):
-            raise ValueError(f'expected x [B, {channels}, H, W] with cells, found {list(x.shape)}')
+        if x.dim() != 4 or x.shape[1] != self.in_channels or not (x.shape[2] and x.shape[3]):
+            raise ValueError(f'expected x [B, {self.in_channels}, H, W] with cells, found {list(x.shape)}')
         x = x.permute(0, 2, 3, 1).contiguous()  # [B, H, W, in]
-        images, height, width, _ = x.shape
-        out = x.new_empty(images, height, width, out_channels)
-        down, across, threads = -(-height // 4), -(-width // 4), torch.get_num_threads()
-        rows = max(1, min(STRIP_BYTES // (4 * 36 * across * (channels + out_channels)), images * down))
-        tiles, products = x.new_empty(36, rows * across, channels), x.new_empty(36, rows * across, out_channels)
-        for first in range(0, images * down, rows):
-            if first + rows > images * down:  # the last strip has fewer rows
-                rows = images * down - first
-                tiles = tiles.flatten()[: 36 * rows * across * channels].view(36, -1, channels)
-                products = products.flatten()[: 36 * rows * across * out_channels].view(36, -1, out_channels)
-            winograd.transform(x.numpy(), self.zeros.numpy(), tiles.numpy(), first, threads)
-            torch.bmm(tiles, self.weight, out=products)
-            winograd.finish(products.numpy(), self.bias.numpy(), out.numpy(), first, threads)
+        out = x.new_empty(*x.shape[:3], self.out_channels)
+        arrays = [t.numpy() for t in (x, self.weight, self.bias, out)]
+        winograd.convolve(*arrays, self.relu, torch.get_num_threads())
         return out.permute(0, 3, 1, 2)
 
 
@@ -113,15 +101,7 @@ def suits(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
     return (
         is_compiled('winograd')
         and is_plain(conv)
-        and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS
+        and conv.in_channels >= LEAST_IN
+        and conv.out_channels >= LEAST_OUT
         and conv.in_channels * conv.out_channels <= MOST_WEIGHTS
     )
-
-
-def use_winograd(model: nn.Module) -> nn.Module:
-    """Replace the convolutions of a model for inference that suit, in place; returns the model."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if suits(child):
-                setattr(module, name, WinogradConv2d(child))
-    return model

@@ -44,7 +44,7 @@ def main(args: list[str] | None = None) -> None:
     outputs = Outputs(opt, source, writable_folder(folder))
     detector = detector_factory[opt.task](opt)
     with stop_signals_interrupt():
-        detector.compute_in(detector.fastest_dtype())
+        detector.compute_in(*detector.fastest_way())
         demo(opt, detector, source, outputs)
 
 

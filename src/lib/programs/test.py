@@ -49,7 +49,7 @@ def main(args: list[str] | None = None, ranks: 'Ranks | None' = None) -> None:
     ranks.open_device(opt.device)
     detector = detector_factory[opt.task](opt)
     with stop_signals_interrupt():
-        detector.compute_in(ranks.from_lead(detector.fastest_dtype() if ranks.is_lead else ''))
+        detector.compute_in(*ranks.from_lead(detector.fastest_way() if ranks.is_lead else ('', None)))
         if ranks.is_lead and detector.file is None:
             print(f'the network computes in {detector.dtype}')
         results = detect_all(opt, dataset, detector, ranks)

@@ -32,12 +32,14 @@ def measurement_path(kind: str, conditions: Mapping[str, Any]) -> Path:
     return cache_folder() / f'{kind}-{digest}.json'
 
 
-def load_measurement(kind: str, conditions: Mapping[str, Any], names: set[str]) -> dict[str, float] | None:
+def load_measurement(
+    kind: str, conditions: Mapping[str, Any], names: set[str] | None = None
+) -> dict[str, float] | None:
     """Load what `save_measurement` wrote.
 
     Args:
         kind, conditions: as `measurement_path` takes them.
-        names: of the values.
+        names: of the values; None where they may be any.
 
     Returns:
         The values by name, all finite. None where there is no such file, or one that is damaged or not ours.
@@ -52,7 +54,7 @@ def load_measurement(kind: str, conditions: Mapping[str, Any], names: set[str]) 
     if not isinstance(saved, dict) or saved.get('conditions') != conditions:
         return None
     values = saved.get('values')
-    if not isinstance(values, dict) or values.keys() != names:
+    if not isinstance(values, dict) or (names is not None and values.keys() != names):
         return None
     sound = all(type(value) in (int, float) and math.isfinite(value) for value in values.values())
     return values if sound else None

@@ -100,6 +100,33 @@ def sample(
         columns[start : start + width] = narrow(values) if half else values
 
 
+def convolve(
+    x: np.ndarray,
+    offset: np.ndarray,
+    mask: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    out: np.ndarray,
+    kernel: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    sigmoid: bool,
+    relu: bool,
+    threads: int,
+) -> None:
+    """Fill `out` [B, h, w, O] with the deformable convolution of x [B, H, W, C], as dcn.pyx says."""
+    if sigmoid:
+        mask = 1 / (1 + np.exp(-np.clip(mask, -87, 87)))
+    columns = np.empty((out.shape[2], weight.shape[1]), np.float32)
+    matrix = weight.transpose(1, 0, 2).reshape(weight.shape[1], -1)[:, : len(bias)]  # [k * k * C, O]
+    for row, cells in enumerate(out.reshape(-1, *out.shape[2:])):
+        sample(x, offset, mask, columns, row, kernel, stride, padding, dilation, threads)
+        cells[:] = columns @ matrix + bias
+    if relu:
+        np.maximum(out, 0, out=out)
+
+
 def differentiate(
     x: np.ndarray,
     offset: np.ndarray,

@@ -1,4 +1,4 @@
-"""The transforms of Winograd's convolution as in winograd.pyx, in NumPy. Arguments are checked no further than it does.
+"""Winograd's convolution as in winograd.pyx, in NumPy. Arguments are checked no further than it does.
 
 The networks do without that convolution where its kernel is not compiled: NumPy makes it no faster than torch's.
 """
@@ -20,27 +20,19 @@ INPUT = np.array(
 OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], np.float32)
 
 
-def transform(x: np.ndarray, zeros: np.ndarray, out: np.ndarray, first_row: int, threads: int) -> None:
-    """Fill `out` [36, tiles, C] with B^T d B of some rows of tiles of maps x [B, H, W, C], as winograd.pyx says."""
+def convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray, relu: bool, threads: int) -> None:
+    """Fill `out` [B, H, W, O] with the convolution of x [B, H, W, C], as winograd.pyx says."""
     _, height, width, channels = x.shape
     down, across = -(-height // 4), -(-width // 4)
-    for row in range(out.shape[1] // across):
-        image, tile_row = divmod(first_row + row, down)
-        cells = np.zeros((6, 4 * across + 2, channels), np.float32)
-        top, bottom = max(4 * tile_row - 1, 0), min(4 * tile_row + 5, height)
-        cells[top - 4 * tile_row + 1 : bottom - 4 * tile_row + 1, 1 : width + 1] = x[image, top:bottom]
-        places = 4 * np.arange(across)[:, None] + np.arange(6)  # [across, 6]
-        tiles = np.einsum('ij,jtkc,lk->iltc', INPUT, cells[:, places], INPUT, optimize=True)
-        out[:, row * across : (row + 1) * across] = tiles.reshape(36, across, channels)
-
-
-def finish(products: np.ndarray, bias: np.ndarray, out: np.ndarray, first_row: int, threads: int) -> None:
-    """Fill some rows of tiles of `out` [B, H, W, O] with A^T p A + bias [O] of products [36, tiles, O]."""
-    _, height, width, channels = out.shape
-    down, across = -(-height // 4), -(-width // 4)
-    for row in range(products.shape[1] // across):
-        image, tile_row = divmod(first_row + row, down)
-        tiles = products[:, row * across : (row + 1) * across].reshape(6, 6, across, channels)
-        cells = np.einsum('ij,jktc,lk->itlc', OUTPUT, tiles, OUTPUT, optimize=True) + bias
-        bottom = min(4 * tile_row + 4, height)
-        out[image, 4 * tile_row : bottom] = cells.reshape(4, 4 * across, channels)[: bottom - 4 * tile_row, :width]
+    matrices = weight.transpose(0, 2, 1, 3).reshape(36, channels, -1)[..., : len(bias)]  # [36, C, O]
+    rows, columns = 4 * np.arange(down)[:, None] + np.arange(6), 4 * np.arange(across)[:, None] + np.arange(6)
+    for image, filled in zip(x, out, strict=True):
+        cells = np.zeros((4 * down + 2, 4 * across + 2, channels), np.float32)
+        cells[1 : height + 1, 1 : width + 1] = image
+        tiles = cells[rows[:, None, :, None], columns[None, :, None]]  # [down, across, 6, 6, C]
+        tiles = np.einsum('ij,stjkc,lk->ilstc', INPUT, tiles, INPUT, optimize=True).reshape(36, -1, channels)
+        products = (tiles @ matrices).reshape(6, 6, down, across, -1)
+        blocks = np.einsum('ij,jkstc,lk->sitlc', OUTPUT, products, OUTPUT, optimize=True) + bias
+        filled[:] = blocks.reshape(4 * down, 4 * across, -1)[:height, :width]
+    if relu:
+        np.maximum(out, 0, out=out)

@@ -1,7 +1,8 @@
-"""Deformable convolution on the CPU as a torch operator: our kernel samples, torch multiplies matrices.
+"""Deformable convolution on the CPU as a torch operator.
 
-The k * k * C samples of each output position ("columns") are made for a strip of rows at a time, so that they
-stay in the cache, and each strip goes through one matrix product with the weights.
+In float32 our kernel does all of the forward pass. In bfloat16, and backward, it samples and torch multiplies matrices:
+the k * k * C samples of each output position ("columns") are made for a strip of rows at a time, so that they stay in
+the cache, and each strip goes through one matrix product with the weights.
 """
 
 import math
@@ -13,6 +14,7 @@ import torch
 
 from ...external import dcn
 from ...utils.device import cpu_has_bfloat16
+from ..panels import to_panels
 
 STRIP_BYTES = 4 << 20  # columns held at a time: they stay in the last-level cache
 LEAST_POSITIONS = 1024  # of a strip all the same: products of fewer are slow
@@ -50,19 +52,74 @@ def native_deform_conv2d(
     """
     check_arguments(x, offset, weight, mask, (stride, padding, dilation), bias=bias)
     dtype = computing_dtype(x.dtype)
-    kernel = as_matrix(weight).to(dtype).view(weight.shape[0], -1, 1, 1)  # [out, k * k * in, 1, 1]
-    bias, x, offset, mask = bias.to(dtype), channels_last(x, dtype), offset.float(), mask.float()
-    geometry = (weight.shape[2], stride, padding, dilation, torch.get_num_threads())
+    geometry = (weight.shape[2], stride, padding, dilation)
+    x, offset, mask = channels_last(x, dtype), offset.float(), mask.float()
+    if dtype == torch.float32:
+        panels = to_panels(as_matrix(weight).t())  # [panels, k * k * in, 16]
+        out = convolve(x, offset, mask, panels, bias.float().contiguous(), geometry)
+    else:
+        out = multiply_strips(x, offset, mask, weight.to(dtype), bias.to(dtype), geometry)
+    return out.to(weight.dtype).permute(0, 3, 1, 2)
+
+
+def convolve(
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor,
+    panels: torch.Tensor,
+    bias: torch.Tensor,
+    geometry: tuple[int, int, int, int],
+    sigmoid: bool = False,
+    relu: bool = False,
+) -> torch.Tensor:
+    """Convolve in float32 by our kernel; nothing is recorded for gradients.
+
+    Args:
+        x: [B, H, W, in], contiguous.
+        offset, mask: as `native_deform_conv2d` takes them.
+        panels: the weight [k * k * in, out] by `to_panels`.
+        bias: [out].
+        geometry: kernel, stride, padding and dilation.
+        sigmoid: the mask is given before its sigmoid.
+        relu: negative values of the output become 0.
+
+    Returns:
+        [B, h, w, out].
+    """
+    out = x.new_empty(mask.shape[0], *mask.shape[2:], len(bias))
+    arrays = [t.detach().numpy() for t in (x, offset, mask, panels, bias, out)]
+    dcn.convolve(*arrays, *geometry, sigmoid, relu, torch.get_num_threads())
+    return out
+
+
+def multiply_strips(
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    geometry: tuple[int, int, int, int],
+) -> torch.Tensor:
+    """Sample a strip of rows at a time and let torch multiply.
+
+    Args:
+        x: [B, H, W, in], contiguous, of the type to compute in.
+        offset, mask: float32, as `native_deform_conv2d` takes them.
+        weight, bias: [out, in, k, k] and [out] in that type, too.
+        geometry: kernel, stride, padding and dilation.
+
+    Returns:
+        [B, h, w, out].
+    """
+    out = x.new_empty(mask[:, 0].numel(), weight.shape[0])  # [B * h * w, out]
+    kernel = as_matrix(weight).view(weight.shape[0], -1, 1, 1)  # [out, k * k * in, 1, 1]
     arrays = [as_array(t) for t in (x, offset, mask)]
-    products = []
-    for first_row, _, columns in strips(mask, weight, dtype):
-        dcn.sample(*arrays, as_array(columns), first_row, *geometry)
+    for first_row, positions, columns in strips(mask, weight, x.dtype):
+        dcn.sample(*arrays, as_array(columns), first_row, *geometry, torch.get_num_threads())
         # The matrix product as a 1 x 1 convolution: oneDNN's is faster than that behind addmm.
         pixels = columns.view(1, -1, 1, columns.shape[1]).permute(0, 3, 1, 2)  # [1, k * k * in, positions, 1]
-        products.append(torch.conv2d(pixels, kernel, bias)[0, :, :, 0].t())  # [positions, out]
-    out = products[0] if len(products) == 1 else torch.cat([x.new_empty(0, weight.shape[0]), *products])
-    out = out.contiguous()  # maps of one channel or cell may come from torch in another order
-    return out.to(weight.dtype).view(mask.shape[0], *mask.shape[2:], weight.shape[0]).permute(0, 3, 1, 2)
+        out[positions] = torch.conv2d(pixels, kernel, bias)[0, :, :, 0].t()
+    return out.view(mask.shape[0], *mask.shape[2:], -1)
 
 
 @native_deform_conv2d.register_fake
