@@ -70,7 +70,8 @@ def keep_peaks(heat: torch.Tensor) -> torch.Tensor:
 def top_k(heat: torch.Tensor, K: int) -> Peaks:
     """Find the K highest cells over all classes.
 
-    They lie within the K rows whose maxima are highest, so only those rows are sorted through.
+    They lie within the K rows whose maxima are highest, so only those rows are sorted through. Of equal cells those of
+    the better row come first, so that the cells of score 0 which fill up few peaks are those of an exported file.
 
     Args:
         heat: [B, C, h, w] scores.
@@ -87,14 +88,30 @@ def top_k(heat: torch.Tensor, K: int) -> Peaks:
     check_heatmap(heat)
     B, C, h, w = heat.shape
     rows = heat.reshape(B, C * h, w)
-    best_rows = rows.amax(2).topk(K if C * h >= K else C * h).indices  # [B, R]
+    best_rows = take_highest(rows.amax(2), K if C * h >= K else C * h)[1]  # [B, R]
     candidates = rows.gather(1, best_rows.unsqueeze(2).expand(-1, -1, w)).flatten(1)  # [B, R*w]
-    scores, order = candidates.topk(K if C * h * w >= K else C * h * w)  # [B, K]
+    scores, order = take_highest(candidates, K if C * h * w >= K else C * h * w)  # [B, K]
     place = order // w
     row, x = best_rows.gather(1, place), order - place * w  # ONNX has no remainder by a size that is not fixed
     classes = row // h
     y = row - classes * h
     return Peaks(scores.float(), y * w + x, classes, y.float(), x.float())
+
+
+def take_highest(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the highest values of each row, best first; of equal ones the first, as ONNX's TopK does.
+
+    Args:
+        values: [B, n].
+        count: how many, n at most.
+
+    Returns:
+        them and their places, both [B, count].
+    """
+    if values.device.type == 'cpu' and not torch.compiler.is_compiling():
+        best, places = values.sort(dim=1, descending=True, stable=True)  # torch's topk takes any of equal values
+        return best[:, :count], places[:, :count]
+    return values.topk(count)
 
 
 def best_peaks(heat: torch.Tensor, K: int, logits: bool = False) -> Peaks:
