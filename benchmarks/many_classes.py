@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from centernet.datasets.sample.base import MOST_DRAWN
-from centernet.models.decode import centred_boxes, ctdet_decode, keep_peaks, top_k
+from centernet.models.decode import Peaks, centred_boxes, ctdet_decode, keep_peaks
 from centernet.models.heatmaps import GAUSSIANS, draw_heatmap
 from centernet.models.losses import focal_of_logits
 from centernet.models.model import create_model
@@ -55,9 +55,21 @@ def rows(seconds: float) -> Iterator[Row]:
 
 def decode_as_before(logits: torch.Tensor, wh: torch.Tensor, reg: torch.Tensor, K: int = 100) -> torch.Tensor:
     """Return rows [B, K, 6]: every cell of logits [B, C, h, w] is activated, and searched for peaks."""
-    peaks = top_k(keep_peaks(logits.sigmoid()), K)
+    peaks = top_k_as_before(keep_peaks(logits.sigmoid()), K)
     boxes = centred_boxes(peaks.points(reg), transpose_and_gather_feat(wh, peaks.inds))
     return torch.cat([boxes, peaks.scores.unsqueeze(2), peaks.classes.unsqueeze(2)], 2)
+
+
+def top_k_as_before(heat: torch.Tensor, K: int) -> Peaks:
+    """Find the K highest of cells [B, C, h, w]: they lie in the K rows whose maxima are highest."""
+    h, w = heat.shape[2:]
+    rows = heat.flatten(1, 2)  # [B, C*h, w]
+    best_rows = rows.amax(2).topk(min(K, rows.shape[1])).indices  # [B, R]
+    candidates = rows.gather(1, best_rows.unsqueeze(2).expand(-1, -1, w)).flatten(1)  # [B, R*w]
+    scores, order = candidates.topk(K)  # [B, K]
+    row, x = best_rows.gather(1, order // w), order % w
+    classes, y = row // h, row % h
+    return Peaks(scores, y * w + x, classes, y.float(), x.float())
 
 
 def training(seconds: float) -> list[Training]:
