@@ -76,6 +76,7 @@ def test_what_gains_is_chosen(measured):
 def test_the_memory_is_a_bound(measured, mebibytes, chosen):
     """0.3 MiB for `small` gain 1 s, 1.1 for `large` 5 s: the better gain for its memory comes first."""
     assert set(choose_winograd(seeded_network(), FACTS, SHAPE, mebibytes)) == set(chosen)
+    assert len(measured) == {0: 0, 1: 2, 2: 3}[mebibytes], 'what is too large is not measured'
 
 
 def test_best_gain_for_its_memory_first():

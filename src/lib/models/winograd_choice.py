@@ -86,7 +86,7 @@ def choose_winograd(
     del conditions['threads']  # so that results of several ranks, of fewer threads each, are those of one process
     chosen = load_measurement('winograd', conditions)
     if chosen is None:
-        candidates = find_candidates(fast_cpu_copy(network), shape)
+        candidates = [one for one in find_candidates(fast_cpu_copy(network), shape) if one.bytes <= budget]
         logger.info('note: measuring %d convolutions of the network once on this processor', len(candidates))
         taken = choose_within(candidates, measure_all(candidates), budget)
         chosen = {candidate.name: float(candidate.name in taken) for candidate in candidates}
