@@ -21,7 +21,7 @@ from centernet.utils.allocator import chosen_by, keep_freed_memory
 from centernet.utils.cli import OneLineParser, run_cli
 from centernet.utils.errors import UserError
 from networks import detector, random_picture
-from run import processor
+from timing import processor
 
 ARCHS = ('res_18', 'dlav0_34', 'dla_34')
 BATCHES = (1, 8)
@@ -75,15 +75,20 @@ def main() -> None:
     parser = OneLineParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('--rounds', type=int, default=7)
     args = parser.parse_args()
+    print(processor())
+    print_table(args.rounds)
+
+
+def print_table(rounds: int) -> None:
+    """Measure, and print a line for each network, batch and setting."""
     if variable := chosen_by(os.environ):
         raise UserError(f'{variable} is set: the allocator is chosen already')
-    print(processor())
     print('| network | batch | memory | ms an image | faults an image | peak, MiB | batch of 8 / single |')
     print('| --- | --- | --- | --- | --- | --- | --- |')
     for arch in ARCHS:
         single: dict[str, float] = {}
         for batch in BATCHES:
-            for name, (ms, faults, peak) in measure(arch, batch, args.rounds).items():
+            for name, (ms, faults, peak) in measure(arch, batch, rounds).items():
                 ratio = f'{ms / single[name]:.3f}' if name in single else ''
                 single.setdefault(name, ms)
                 print(f'| {arch} | {batch} | {name} | {ms:.1f} | {faults:.0f} | {peak:.0f} | {ratio} |', flush=True)

@@ -31,8 +31,7 @@ from centernet.utils.cli import OneLineParser, run_cli
 from centernet.utils.option_rows import EXPORT
 from networks import SIDE, as_published
 from random_networks import save_random_network
-from run import processor
-from timing import alternate, table
+from timing import alternate, processor, table
 
 HEADER = ('network', 'way', 'ms', 'ours takes', 'boxes, px: median', 'largest', 'scores: median', 'largest')
 OURS = 'ours, float32'

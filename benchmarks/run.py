@@ -4,11 +4,11 @@ On a GPU (`--gpu`) the table of models is made for batches of 1 and 32 in float3
 RESULTS.md beside this file.
 """
 
-import platform
 from pathlib import Path
 
 import torch
 
+import allocator
 import data
 import many_classes
 import networks
@@ -16,19 +16,20 @@ import operators
 from centernet.utils.cli import OneLineParser, run_cli, track
 from centernet.utils.errors import UserError
 from centernet.utils.files import atomic_path
-from timing import Row, table
+from timing import Row, processor, table
 
 ROW_HEADER = ('what', 'ours, ms', 'peer, ms', 'peer / ours', 'asked', 'peer')
 MODEL_HEADER = ('model', 'parameters', 'ms an image', 'images/s', 'training step of 2, ms', 'memory, MiB')
 TRAINING_HEADER = ('classes', 'training step, ms', 'before, ms', 'memory, MiB', 'before, MiB', 'of the first line')
 RESULTS = Path(__file__).parent / 'RESULTS.md'
 GPU_RUNS = [(batch, dtype) for batch in (1, 32) for dtype in ('float32', 'bfloat16')]
+ROUNDS = 5  # of the allocator's table
 SECTIONS = {'operators': operators.rows, 'many': many_classes.rows, 'data': data.rows, 'networks': networks.rows}
 
 
 def main(args: list[str] | None = None) -> None:
     parser = OneLineParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--only', choices=[*SECTIONS, 'memory', 'models'], help='one part of the table')
+    parser.add_argument('--only', choices=[*SECTIONS, 'memory', 'allocator', 'models'], help='one part of the table')
     parser.add_argument('--seconds', type=float, default=6, help='for each line, more or less (%(default)s)')
     parser.add_argument('--gpu', action='store_true', help='the models on the first GPU; writes RESULTS.md')
     options = parser.parse_args(args)
@@ -37,20 +38,11 @@ def main(args: list[str] | None = None) -> None:
     else:
         print(processor())
         print_ratios(options.only, options.seconds)
+        if options.only in (None, 'allocator'):
+            print()
+            allocator.print_table(ROUNDS)
         if options.only in (None, 'models'):
             print(f'\n{models_table(options.seconds)}')
-
-
-def processor() -> str:
-    """Return a line on the machine that the numbers were measured on."""
-    names = [line.partition(':')[2].strip() for line in cpu_info() if line.startswith('model name')]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f'{name}, {torch.get_num_threads()} threads, torch {torch.__version__}'
-
-
-def cpu_info() -> list[str]:
-    path = Path('/proc/cpuinfo')
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def print_ratios(only: str | None, seconds: float) -> None:

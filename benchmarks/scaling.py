@@ -23,7 +23,7 @@ from centernet.trains.train_factory import train_factory
 from centernet.utils.cli import OneLineParser, run_cli
 from centernet.utils.launch import start_ranks
 from centernet.utils.ranks import ONE, Ranks
-from run import processor
+from timing import processor
 
 HEADS = {'hm': 80, 'wh': 2, 'reg': 2}
 SIDE = 512

@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -102,3 +103,15 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
         return '| ' + ' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + ' |'
 
     return '\n'.join([text(header), '|' + '|'.join('-' * (width + 2) for width in widths) + '|', *map(text, rows)])
+
+
+def processor() -> str:
+    """Return a line on the machine that the numbers were measured on."""
+    names = [line.partition(':')[2].strip() for line in cpu_info() if line.startswith('model name')]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f'{name}, {torch.get_num_threads()} threads, torch {torch.__version__}'
+
+
+def cpu_info() -> list[str]:
+    path = Path('/proc/cpuinfo')
+    return path.read_text().splitlines() if path.exists() else []

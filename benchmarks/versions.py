@@ -19,8 +19,7 @@ from pathlib import Path
 from centernet.utils.cli import OneLineParser, run_cli
 from centernet.utils.errors import UserError
 from networks import SIDE
-from run import processor
-from timing import LEAST_ROUNDS, table
+from timing import LEAST_ROUNDS, processor, table
 
 HERE = Path(__file__).resolve().parent
 HEADER = ('network', 'batch', 'ms there', 'ms here', 'ratio', 'work there, ms', 'work here, ms', 'ratio', 'scores')

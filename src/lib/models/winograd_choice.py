@@ -25,9 +25,8 @@ LEAST_CHANNELS = 16  # of input and output: fewer are not measured
 LEAST_GAIN = 0.1  # of a convolution's time, for which it stays as it is
 ROUNDS = 3  # of measuring
 MOST_IMAGES = 2  # to measure with: a batch takes as many times longer as it is larger
-DEFAULT_SHARE = (
-    0.5  # of the network's weights, which Winograd's may take: inference with dla_34 then takes a tenth more
-)
+# Of the network's weights, which those of Winograd's algorithm may take; inference with dla_34 then takes a tenth more.
+DEFAULT_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,23 +35,23 @@ class Candidate:
 
     Attributes:
         name: in the fast copy of the network.
-        conv: the layer.
         maps: B, in, H, W of its input.
+        out_channels: of its output.
     """
 
     name: str
-    conv: nn.Conv2d
     maps: tuple[int, int, int, int]
+    out_channels: int
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The sizes that its time depends on."""
-        return (*self.maps, self.conv.out_channels)
+        return (*self.maps, self.out_channels)
 
     @property
     def bytes(self) -> int:
         """The memory that its transformed weights take."""
-        return 4 * 36 * self.conv.in_channels * (self.conv.out_channels + -self.conv.out_channels % 16)
+        return 4 * 36 * self.maps[1] * (self.out_channels + -self.out_channels % 16)
 
 
 def may_choose(device: torch.device) -> bool:
@@ -105,7 +104,7 @@ def find_candidates(model: nn.Module, shape: tuple[int, int, int, int]) -> list[
 
     def note(name: str) -> Any:
         def hook(conv: nn.Conv2d, inputs: tuple[torch.Tensor, ...]) -> None:
-            found[name] = Candidate(name, conv, tuple(inputs[0].shape))  # type: ignore[arg-type]
+            found[name] = Candidate(name, tuple(inputs[0].shape), conv.out_channels)  # type: ignore[arg-type]
 
         return hook
 
@@ -126,9 +125,15 @@ def measure_all(candidates: list[Candidate]) -> dict[tuple[int, ...], tuple[floa
 
 @torch.inference_mode()
 def measure(candidate: Candidate) -> tuple[float, float]:
-    """Measure the seconds of a convolution by torch and by Winograd's algorithm: the shortest of some, in turn."""
-    maps = torch.randn(candidate.maps).to(memory_format=torch.channels_last)
-    ways = (candidate.conv, WinogradConv2d(candidate.conv))
+    """Measure the seconds of a convolution by torch and by Winograd's algorithm: the shortest of some, in turn.
+
+    The weights are random ones, so that no copy of the network is held meanwhile.
+    """
+    with torch.random.fork_rng(devices=()):  # the random numbers of the program that asks stay what they are
+        maps = torch.randn(candidate.maps).to(memory_format=torch.channels_last)
+        conv = nn.Conv2d(candidate.maps[1], candidate.out_channels, 3, padding=1)
+    conv = conv.to(memory_format=torch.channels_last)
+    ways = (conv, WinogradConv2d(conv))
     seconds = [float('inf')] * len(ways)
     for round_ in range(ROUNDS + 1):
         for i, way in enumerate(ways):
