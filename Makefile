@@ -25,7 +25,7 @@ demo demo-pose demo-exdet demo-3d: setup
 	PATH="$(BIN):$$PATH" bash experiments/demo.sh $(TASK)
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Breaks N inputs of all formats at random, by SEED, and looks for tracebacks, crashes, hangs and damage.
 fuzz: N ?= 20000

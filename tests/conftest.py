@@ -15,7 +15,15 @@ os.environ['OMP_NUM_THREADS'] = '1'
 import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
+# The files that take minutes begin, so that no process is left with one of them while the others are done.
+SLOW_FILES = ('test_export.py', 'test_ranks.py', 'test_training.py', 'test_files.py', 'test_install.py')
 SRC = ROOT / 'src'
+
+
+def pytest_collection_modifyitems(items):
+    """The order of the files; within a file it stays."""
+    places = {name: place for place, name in enumerate(SLOW_FILES)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.fixture(autouse=True, scope='session')
