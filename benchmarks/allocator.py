@@ -21,7 +21,7 @@ from centernet.utils.allocator import chosen_by, keep_freed_memory
 from centernet.utils.cli import OneLineParser, run_cli
 from centernet.utils.errors import UserError
 from networks import detector, random_picture
-from timing import processor
+from timing import highest_memory, processor
 
 ARCHS = ('res_18', 'dlav0_34', 'dla_34')
 BATCHES = (1, 8)
@@ -42,7 +42,7 @@ def serve(kept: bool, arch: str, batch: int) -> None:
         detect()
         after = resource.getrusage(resource.RUSAGE_SELF)
         measured = [(time.perf_counter() - began) * 1e3 / batch, (after.ru_minflt - before.ru_minflt) / batch]
-        print(json.dumps([*measured, after.ru_maxrss / 1024]), flush=True)
+        print(json.dumps([*measured, highest_memory()]), flush=True)
 
 
 def measure(arch: str, batch: int, rounds: int) -> dict[str, list[float]]:
