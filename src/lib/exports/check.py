@@ -149,7 +149,7 @@ def compare_detections(
 
     Each detection is compared with the most similar one on the other side, since those of nearly equal scores may come
     in another order. Those whose score is within the limit of the list's lowest, or of 0, may be missing. Coordinates
-    that hang on rounding (of two neighbouring cells, either may be the peak) are left out.
+    that hang on rounding (of two neighbouring cells, either or both may be the peak) are left out.
 
     Args:
         ours, theirs: named outputs [n, ...].
@@ -158,11 +158,14 @@ def compare_detections(
         shaken: our outputs on maps that differ by `SHAKES`; what jumps there hangs on rounding.
     """
     lowest = max(float(ours['scores'].min()), float(theirs['scores'].min()), 0.0) + limits['scores']
-    kept, others = ours['scores'] > lowest, theirs['scores'] > lowest
+    kept, others = ours['scores'] > lowest, theirs['scores'] > lowest  # [n], [m]
     coords, their_coords = coordinates(ours) * scale, coordinates(theirs) * scale
     steady = np.ones(coords.shape, bool)  # [n, c]
+    at_times = np.zeros(others.shape, bool)  # [m], what we find on some of the shaken maps
     for found in shaken:
         again = coordinates(found) * scale
+        alike = distances(theirs, found, their_coords[:, :4], again[:, :4]) < limits['boxes']
+        at_times |= (alike & (np.abs(theirs['scores'][:, None] - found['scores']) < limits['scores'])).any(1)
         nearest = distances(ours, found, coords[:, :4], again[:, :4]).argmin(1)
         steady &= np.abs(coords - again[nearest]) < JUMP
     kept &= steady[:, :4].all(1)
@@ -170,6 +173,7 @@ def compare_detections(
     marks = np.abs(ours['scores'][:, None] - theirs['scores'])  # [n, m]
     cost = np.maximum(boxes / limits['boxes'], marks / limits['scores'])
     pairs = [(row, column) for row, column in enumerate(cost.argmin(1)) if kept[row]]
+    others &= ~at_times | (cost.min(0) <= 1)
     of_theirs = enumerate(cost.argmin(0))
     pairs += [(row, column) for column, row in of_theirs if others[column] and steady[row, :4].all()]
     if not pairs:
