@@ -316,3 +316,20 @@ def test_an_exported_file_cannot_be_trained(args, model):
     done = run_program(args[0], 'ctdet', '--load_model', model, '--gpus', '-1', *args[1:])
     assert done.returncode == 1 and 'Traceback' not in done.stderr
     assert 'is an exported file, which test.py and demo.py run' in done.stderr.splitlines()[-1]
+
+
+def test_a_peak_that_rounding_brings_is_no_difference():
+    """Guards the comparison: a detection of the file alone counts, unless our own maps give it when they are shaken."""
+
+    def found(*rows):
+        """Boxes of two cells a side, by x and score; one of score 0 fills up."""
+        rows = [*rows, (30.0, 0.0)]
+        boxes = np.array([[x, 0, x + 2, 2] for x, _ in rows], np.float32)
+        scores = np.array([score for _, score in rows], np.float32)
+        return {'boxes': boxes, 'scores': scores, 'classes': np.zeros(len(rows), np.int64)}
+
+    ours, theirs = found((0.0, 0.9)), found((0.0, 0.9), (8.0, 0.5))
+    shaken = [ours, found((0.0, 0.9), (8.00001, 0.50001))]
+    assert check.compare_detections(ours, theirs, 4, check.LIMITS)['boxes'] > 1
+    assert check.compare_detections(ours, theirs, 4, check.LIMITS, [ours, found((0.0, 0.9), (8.0, 0.6))])['boxes'] > 1
+    assert check.compare_detections(ours, theirs, 4, check.LIMITS, shaken) == {'boxes': 0.0, 'scores': 0.0}
