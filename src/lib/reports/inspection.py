@@ -166,9 +166,9 @@ def aspect_ratios(split: Statistics) -> np.ndarray:
 
 def mark_sizes(axes: Any) -> None:
     """Mark a cell of the output map, and COCO's bounds of small and large, on the axes of a plot."""
-    for place, name in ((4, 'a cell'), (32, 'small | medium'), (96, 'medium | large')):
+    for place, name, side in ((4, 'a cell', 'center'), (32, 'small', 'right'), (96, 'large', 'left')):
         axes.axvline(place, color='#7f7f7f', linestyle='--', linewidth=0.8)
-        axes.annotate(name, (place, 1), xycoords=('data', 'axes fraction'), fontsize=7, color='#626a73')
+        axes.annotate(name, (place, 1), xycoords=('data', 'axes fraction'), ha=side, fontsize=7, color='#626a73')
 
 
 def add_histogram(
