@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--load_models', type=Path, help='folder of the models; made where they are missing')
     parser.add_argument('--tasks', nargs='+', default=list(RECIPES), choices=list(RECIPES))
-    parser.add_argument('--only', choices=list(VARIANTS), help='one way to score')
+    parser.add_argument('--only', choices=list(VARIANTS), help='one way to score, such as --only=--keep_res')
     parser.add_argument('--format', default='onnx', choices=list(SUFFIXES))
     args = parser.parse_args()
     failed = 0
