@@ -613,3 +613,23 @@ def test_a_folder_is_listed_once_until_it_changes(data, monkeypatch):
         open_folder(data)
     extra.unlink()  # at once: too soon for the folder's time to tell the two states apart
     assert isinstance(open_folder(data), Yolo)
+
+
+def test_a_listing_of_a_folder_that_just_changed_is_not_kept(data, monkeypatch):
+    """Guards against a change within the resolution of a folder's time; a folder that may not be read shows nothing."""
+    make_yolo(data)
+    seen = listing.list_folder(data)
+    changed = max(seen.times.values()) / 1e9
+    for taken, current in ((changed, False), (changed + listing.SETTLED / 2, False), (changed + 1, True)):
+        seen.taken = taken
+        assert seen.is_current() == current
+    real, closed = os.scandir, data / 'lost+found'
+    closed.mkdir()
+
+    def scandir(place):
+        if place == closed:
+            raise PermissionError(13, 'Permission denied', str(place))
+        return real(place)
+
+    monkeypatch.setattr(os, 'scandir', scandir)
+    assert listing.list_folder(data).levels and isinstance(open_folder(data), Yolo)

@@ -69,9 +69,12 @@ def list_folder(folder: Path) -> Listing:
         below: list[Path] = []
         for place in places:
             listing.times[place] = time_of(place)
-            with os.scandir(place) as entries:
-                # Two looks at each entry, and an object for few: there may be a hundred thousand images.
-                notable = [entry for entry in entries if entry.name[-5:].lower().endswith(SUFFIXES) or is_folder(entry)]
+            # Two looks at each entry, and an object for few: there may be a hundred thousand images.
+            try:
+                with os.scandir(place) as entries:
+                    notable = [each for each in entries if each.name[-5:].lower().endswith(SUFFIXES) or is_folder(each)]
+            except PermissionError:  # such as `lost+found`: a folder that cannot be read shows nothing
+                notable = []
             shown = [entry for entry in notable if not entry.name.startswith('.')]
             below += [Path(entry.path) for entry in shown if is_folder(entry)]
             files.append({suffix: first_of(shown, suffix) for suffix in SUFFIXES})
