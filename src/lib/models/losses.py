@@ -67,9 +67,12 @@ def focal_of_logits(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 def _focal(wrong: torch.Tensor, log_loss: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Compute the focal loss from the wrong answer's probability and the right one's -log, both [B, C, h, w]."""
-    positive = target == 1
-    weight = torch.where(positive, 1, (1 - target) ** 4)
-    return (weight * wrong**2 * log_loss).sum() / positive.sum().clamp(min=1)
+    return _cell_losses(wrong, log_loss, target).sum() / (target == 1).sum().clamp(min=1)
+
+
+def _cell_losses(wrong: torch.Tensor, log_loss: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the weighted loss of each cell, [B, C, h, w]; arguments are those of `_focal`."""
+    return torch.where(target == 1, 1, (1 - target) ** 4) * wrong**2 * log_loss
 
 
 def _has_kernel(maps: torch.Tensor) -> bool:
@@ -134,7 +137,7 @@ def _focal_sum(out: torch.Tensor, target: torch.Tensor | None) -> tuple[torch.Te
         return torch.stack(sums).sum(), torch.zeros_like(sums[0], dtype=torch.int64)
     positive = target == 1
     wrong = torch.where(positive, -out, out)
-    losses = torch.where(positive, 1, (1 - target) ** 4) * wrong.sigmoid() ** 2 * F.softplus(wrong)
+    losses = _cell_losses(wrong.sigmoid(), F.softplus(wrong), target)
     return losses.sum(dtype=torch.float64), positive.sum()
 
 
