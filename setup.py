@@ -17,9 +17,9 @@ EXTRAS = {
     'int8': {'openvino', 'nncf'},
     'tensorboard': {'tensorboard'},
 }
-EXTRAS['dev'] = {'Cython', 'ipykernel', 'mypy', 'nbclient', 'pytest', 'pytest-xdist', 'ruff', 'setuptools'}.union(
-    *EXTRAS.values()
-)
+EXTRAS['dev'] = {
+    *('Cython', 'ipykernel', 'mypy', 'nbclient', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff', 'setuptools')
+}.union(*EXTRAS.values())
 HEADLESS = 'opencv-python-headless>=4.8'  # without windows, for machines that have no libGL: in place of opencv-python
 # Where a kernel does not compile, the package is installed without, as each has a slow stand-in; unless this is set.
 REQUIRE_KERNELS = os.environ.get('CENTERNET_REQUIRE_KERNELS', '') not in ('', '0')

@@ -3,8 +3,10 @@
 import importlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,14 @@ def measures_nothing(monkeypatch):
     does, so that no result depends on a measurement."""
     monkeypatch.setattr('lib.models.fast_dtype.may_gain', lambda device: False)
     monkeypatch.setattr('lib.models.winograd_choice.may_choose', lambda device: False)
+
+
+@pytest.fixture(scope='module')
+def module_folder(tmp_path_factory) -> Iterator[Path]:
+    """A folder for the runs that the tests of a file share, gone when they are done: checkpoints take gigabytes."""
+    folder = tmp_path_factory.mktemp('module')
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope='session')

@@ -77,12 +77,12 @@ def sources(data, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def train(data, scripts, tmp_path_factory):
+def train(data, scripts, module_folder):
     """Train in this process: `train(name, *options)` returns the run's folder; again with the same name it resumes.
 
     With `stop` the run is stopped as by Ctrl-C after so many iterations.
     """
-    exp_dir = tmp_path_factory.mktemp('exp')
+    exp_dir = module_folder
 
     def run(name, *args, stop=None):
         folder = exp_dir / 'ctdet' / name

@@ -38,8 +38,8 @@ def parse(*args, launch=ALONE, program='main.py'):
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp('ranks')
+def folder(module_folder):
+    return module_folder
 
 
 def test_two_ranks_are_accumulate_2_bit_for_bit(folder):

@@ -31,9 +31,9 @@ def rows_of(path):
 
 
 @pytest.fixture(scope='module')
-def trained(scripts, tmp_path_factory):
+def trained(scripts, module_folder):
     """A run of two epochs by its own defaults of --metric, validated after each: its data and its folder."""
-    folder = tmp_path_factory.mktemp('run')
+    folder = module_folder
     make_toy_data(folder / 'toy set', train=4, val=3, size=64)
     args = ['ctdet', '--dataset', str(folder / 'toy set'), *SMALL, *TRAINING, '--exp_dir', str(folder / 'exp')]
     scripts('main').main([*args, '--exp_id', 'a', '--num_epochs', '2', '--val_intervals', '1'])

@@ -89,9 +89,9 @@ def toys(toy, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def undisturbed(toys, tmp_path_factory, scripts):
+def undisturbed(toys, module_folder, scripts):
     """Each task's run in one go, made when it is asked for."""
-    exp_dir = tmp_path_factory.mktemp('exp')
+    exp_dir = module_folder
 
     def folder(task):
         run = exp_dir / task / 'whole'

@@ -119,7 +119,7 @@ def multiply_strips(
         # The matrix product as a 1 x 1 convolution: oneDNN's is faster than that behind addmm.
         pixels = columns.view(1, -1, 1, columns.shape[1]).permute(0, 3, 1, 2)  # [1, k * k * in, positions, 1]
         out[positions] = torch.conv2d(pixels, kernel, bias)[0, :, :, 0].t()
-    return out.view(mask.shape[0], *mask.shape[2:], -1)
+    return out.view(mask.shape[0], *mask.shape[2:], weight.shape[0])
 
 
 @native_deform_conv2d.register_fake
