@@ -14,7 +14,7 @@ from conftest import ROOT, SRC
 from lib.utils.errors import UserError
 from lib.utils.files import TEMPORARY, atomic_path, remove_abandoned, write_json
 from lib.utils.lock import FolderLock
-from lib.utils.signals import SignalGate, stop_signals_interrupt
+from lib.utils.signals import stop_signals_interrupt
 
 
 def python(code: str, *args, **options) -> subprocess.Popen:
@@ -134,31 +134,6 @@ def test_child_processes_do_not_keep_the_lock(tmp_path):
     os.kill(child, 0)  # it lives
     FolderLock(tmp_path, 'x.lock', 'another run trains in').release()
     os.kill(child, signal.SIGKILL)
-
-
-def test_gate_lets_errors_through_only_where_it_is_open():
-    """A handler that raises is held back until the gate opens, and then runs once."""
-
-    def fail(number, frame):
-        raise RuntimeError('child')
-
-    before = signal.signal(signal.SIGUSR1, fail)
-    try:
-        gate = SignalGate(signal.SIGUSR1)
-        gate.install()
-        gate.install()
-        os.kill(os.getpid(), signal.SIGUSR1)
-        with pytest.raises(RuntimeError, match='child'), gate.opened():
-            pytest.fail('the signal that waited was not handled')
-        with gate.opened():
-            pass
-        with pytest.raises(RuntimeError, match='child'), gate.opened():
-            os.kill(os.getpid(), signal.SIGUSR1)
-            time.sleep(1)
-            pytest.fail('the signal was not handled')
-        os.kill(os.getpid(), signal.SIGUSR1)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

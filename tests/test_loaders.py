@@ -1,5 +1,6 @@
 """Batches whose loader processes die, fail or find no memory to share: one line, where the batch is fetched."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -91,6 +92,26 @@ def test_death_is_raised_in_the_next_fetch_only():
             time.sleep(0.5)  # where the signal of its death arrives
             steps += 1
     assert steps == 1
+
+
+def test_nothing_is_raised_between_fetches():
+    """A handler of SIGCHLD that raises could leave a lock of Python's own taken; PyTorch's is put aside."""
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = Batches(Images(), 2, batch_size=2, persistent_workers=True)
+    for _ in batches:
+        assert signal.getsignal(signal.SIGCHLD) == before
+
+
+@pytest.mark.parametrize('error', [UserError('no image left'), RuntimeError('a fault')])
+def test_no_process_is_left_after_an_error(error):
+    """Those of a loader that has become garbage would be waited for, ten seconds each."""
+    batches = Batches(Images(fail(error)), 2, batch_size=2, persistent_workers=True)
+    others = set(multiprocessing.active_children())
+    with pytest.raises(type(error)):
+        list(batches)
+    assert set(multiprocessing.active_children()) == others and not batches.processes
+    batches.dataset.accident = None
+    assert len(list(batches)) == 4  # with new processes
 
 
 def test_death_in_another_loader_is_raised_by_this_one():

@@ -19,7 +19,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, default
 
 from ..utils.errors import UserError
 from ..utils.ranks import ONE, Ranks
-from ..utils.signals import SignalGate, stop_signals_blocked, unblock_stop_signals
+from ..utils.signals import child_signal_kept, stop_signals_blocked, unblock_stop_signals
 
 if TYPE_CHECKING:
     from ..opts import Options
@@ -90,7 +90,7 @@ class Batches:
     """Batches of a dataset, as PyTorch's `DataLoader` makes them; iterate as often as you like.
 
     When a loader process dies, that is raised while the next batch is fetched and never elsewhere, in one line that
-    names the image that it was at.
+    names the image that it was at. After an error there are no loader processes; the next iteration starts new ones.
 
     Args:
         dataset: the images; `image_path(index)`, where it has one, names them in errors.
@@ -102,7 +102,6 @@ class Batches:
         UserError: while iterating: a loader process died, its memory to share is too small, or the dataset raised it.
     """
 
-    gate: ClassVar[SignalGate] = SignalGate(signal.SIGCHLD)  # PyTorch's handler raises wherever the program is
     alive: ClassVar['weakref.WeakSet[Batches]'] = weakref.WeakSet()
 
     def __init__(self, dataset: Any, num_workers: int, collate_fn: Callable = default_collate, **options: Any):
@@ -123,34 +122,48 @@ class Batches:
             yield from self.loader
             return
         batches = self._guarded(self._start)
-        while (batch := self._guarded(next, batches, None)) is not None:
-            if isinstance(batch, WorkerError):
-                raise UserError(batch.message)
-            yield batch
+        try:
+            while (batch := self._guarded(next, batches, None)) is not None:
+                if isinstance(batch, WorkerError):
+                    raise UserError(batch.message)
+                yield batch
+        except Exception:
+            if self.processes:  # they live: left to the collector of garbage, they could not be told to end
+                batches._shutdown_workers()
+                self._forget_processes()
+            raise
 
-    def _start(self) -> Iterator[Any]:
-        """Start an epoch, and the processes where they do not run yet."""
+    def _start(self) -> Any:
+        """Start an epoch, and the processes where they do not run yet; returns PyTorch's iterator of batches."""
         others = set(multiprocessing.active_children())
-        with stop_signals_blocked():
+        with stop_signals_blocked(), child_signal_kept():
             batches = iter(self.loader)
         self.processes += sorted(set(multiprocessing.active_children()) - others, key=lambda process: process.pid or 0)
         self.alive.add(self)
-        self.gate.install()
         return batches
 
     def _guarded(self, call: Callable, *args: Any) -> Any:
-        """Return `call(*args)`; the death of a loader process, of this or another loader, becomes a `UserError`."""
+        """Return `call(*args)`; the death of a loader process, of this or another loader, becomes a `UserError`.
+
+        PyTorch, which waits for a batch, looks every 5 seconds whether its own processes live.
+        """
+        self._raise_deaths()
         try:
-            with self.gate.opened():
-                return call(*args)
+            return call(*args)
         except (RuntimeError, OSError, EOFError) as error:
             self._wait_for_deaths()
-            deaths = [death for loader in self.alive for death in loader._deaths()]
-            if not deaths and not any(words in str(error) for words in SHARING_ERRORS):
-                raise
-            for loader in list(self.alive):
-                loader._drop_processes()
-            raise UserError('; '.join(dict.fromkeys(deaths)) or NO_MEMORY_TO_SHARE) from None
+            self._raise_deaths(NO_MEMORY_TO_SHARE if any(words in str(error) for words in SHARING_ERRORS) else '')
+            raise
+
+    def _raise_deaths(self, otherwise: str = '') -> None:
+        """Raise the deaths of all loaders' processes, or what is said `otherwise`, and kill those that are left."""
+        deaths = [death for loader in self.alive for death in loader._deaths()]
+        message = '; '.join(dict.fromkeys(deaths)) or otherwise
+        if not message:
+            return
+        for loader in list(self.alive):
+            loader._drop_processes()
+        raise UserError(message) from None
 
     def _wait_for_deaths(self) -> None:
         """Wait until the loader processes that are ending have ended.
@@ -167,6 +180,10 @@ class Batches:
         """Kill the loader processes: one that waits for a lock of the dead would not end by itself."""
         for process in self.processes:
             process.kill()
+        self._forget_processes()
+
+    def _forget_processes(self) -> None:
+        """Start new processes when it is iterated again."""
         self.processes.clear()
         self.alive.discard(self)
         self.loader = self.make()

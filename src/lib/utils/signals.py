@@ -96,42 +96,17 @@ class StopSignals:
         self.stop()
 
 
-class SignalGate:
-    """Runs the handler of a signal only inside `with gate.opened():`; a signal that came before is handled on entering.
+@contextlib.contextmanager
+def child_signal_kept() -> Iterator[None]:
+    """Give SIGCHLD back, at the end of the block, to whom it had before; without effect outside the main thread.
 
-    It keeps a handler that raises away from places that must not be left halfway.
+    PyTorch gives it to a handler that raises wherever the program is when a loader process dies: between a step and
+    the count of it, or while a module of Python's holds a lock, which it then never gives back.
     """
-
-    def __init__(self, number: int):
-        self.number = number
-        self.handler: Callable = lambda number, frame: None
-        self.is_open = self.waiting = False
-
-    def install(self) -> None:
-        """Stand before the handler that the signal has now; without effect outside the main thread."""
-        present = signal.getsignal(self.number)
-        if threading.current_thread() is threading.main_thread() and callable(present) and present != self.receive:
-            self.handler = present
-            signal.signal(self.number, self.receive)
-
-    def receive(self, number: int, frame: FrameType | None) -> None:
-        """Handle the signal, or keep it for later."""
-        if self.is_open:
-            self.handler(number, frame)
-        else:
-            self.waiting = True
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        """Let the handler, and what it raises, through."""
-        self.is_open = True
-        try:
-            if self.waiting:
-                self.waiting = False
-                self.handler(self.number, None)
-            yield
-        finally:
-            self.is_open = False
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 @contextlib.contextmanager
