@@ -469,7 +469,7 @@ def check_boxes(boxes: np.ndarray, sizes: np.ndarray, name: Callable[[int], str]
         (finite & filled & ~inside, 'boxes left out, wholly outside the image'),
         (finite & filled & inside & ~held, 'boxes left out, with numbers beyond reason'),
     ):
-        for i in np.flatnonzero(wrong):
+        for i in np.flatnonzero(wrong).tolist():
             findings.add(f'{kind} (ids)', name(i))
     return finite & filled & inside & held
 
@@ -485,7 +485,7 @@ def name_unusable(packed: np.ndarray, key: str, kind: str, name: Callable[[int],
         findings: receives the entries.
     """
     count = int(np.prod(packed.shape[1:]))
-    for i in np.flatnonzero(~np.isfinite(packed).all(tuple(range(1, packed.ndim)))):
+    for i in np.flatnonzero(~np.isfinite(packed).all(tuple(range(1, packed.ndim)))).tolist():
         findings.add(f"{kind} without usable '{key}' ({count} numbers; ids)", name(i))
 
 
