@@ -1,18 +1,29 @@
 """The one reader of COCO files and results: many ways of writing come out in one, and hostile input is named."""
 
+import copy
+import gc
 import json
 import os
+import random
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from lib.datasets import image_headers
-from lib.datasets.coco_file import TEXT_IDS, distinct_names, normalise_coco, read_coco, read_id, read_results
+from lib.datasets import coco_file, image_headers
+from lib.datasets.coco_file import (
+    TEXT_IDS,
+    collections_paused,
+    distinct_names,
+    normalise_coco,
+    read_coco,
+    read_id,
+    read_results,
+)
 from lib.datasets.findings import Findings, printable
 from lib.datasets.image_headers import OK, cache_path, load_cache, locate_images, read_headers
-from lib.datasets.index import build_index
+from lib.datasets.index import build_index, group_objects, pack
 from lib.utils.errors import UserError
 from lib.utils.files import read_json
 
@@ -389,3 +400,100 @@ def test_the_budget_of_pixels_holds_for_remembered_headers(tmp_path, monkeypatch
     assert [state(), state(1199), state(1200)] == [OK, image_headers.TOO_LARGE, OK]
     monkeypatch.setattr(image_headers, 'default_max_pixels', lambda: 1000)
     assert [state(), state(1200)] == [image_headers.TOO_LARGE, OK]
+
+
+# Values of which some need reading, and lists of them that need none.
+VALUES = (0, 1, 2, 7, 2.0, 2.5, -1, -0.5, float('nan'), float('inf'), True, None, '5', 'x', {}, 2**62, 2**63, 10**400)
+VALUES += ([1, 2, 3, 4], [1.5, 2, 3], [], [1, 2, 3, True], [1, 2, 3, float('nan')], [10**400] * 3, [[1, 2, 3]], '1 2 3')
+EASY = ([0, 1], [1, 2.5], [1, 640], [[1, 2, 3, 4.5]] * 2, [[1, 2, 3]] * 2, [[0] * 6, [1.5] * 3])
+
+
+def alike(one, other):
+    """Whether two contents are the same to the type of each number."""
+    return repr(one) == repr(other)
+
+
+@pytest.mark.parametrize('seed', range(60))
+def test_reading_columns_is_reading_rows(monkeypatch, seed):
+    """Fields that need no reading are told by the whole column: content and findings are as of row after row."""
+    rng = random.Random(seed)
+
+    def rows(readers, easy):
+        columns = {key: rng.choice([VALUES, *EASY] if seed % 3 else EASY) for key in ('id', *readers)}
+        made = [{key: rng.choice(column) for key, column in columns.items() if rng.random() < 0.8} for _ in range(6)]
+        return made if easy else [*made, rng.choice([5, None, []])]
+
+    written = {
+        'images': rows(coco_file.IMAGE_READERS, seed % 2),
+        'annotations': rows(coco_file.ROW_READERS, seed % 4),
+        'categories': [],
+    }
+    before, findings, one_by_one = copy.deepcopy(written), Findings('file'), Findings('file')
+    read = normalise_coco(written, findings)
+    monkeypatch.setattr(coco_file, 'PLAIN', {})
+    assert alike(read, normalise_coco(written, one_by_one)) and alike(written, before)
+    assert findings.lines() == one_by_one.lines()
+
+
+@pytest.mark.parametrize('reader', coco_file.PLAIN, ids=lambda reader: reader.__name__)
+def test_columns_that_need_no_reading(reader):
+    """A column passes exactly where the reader would give back each of its values, but for counts beyond 64 bits."""
+    is_plain = coco_file.PLAIN[reader]
+    for value in VALUES:
+        given_back = value is not None and reader(value) is value
+        assert is_plain([value, value]) == (given_back and (reader, value) != (coco_file._read_count, 2**63)), value
+    assert is_plain([])
+
+
+@pytest.mark.parametrize(
+    ('shape', 'values', 'expected'),
+    [
+        ((2,), [[1, 2.5], [3, 4]], [[1, 2.5], [3, 4]]),
+        ((2,), [[1, 2.5], None, [3, 4]], [[1, 2.5], [np.nan] * 2, [3, 4]]),
+        (
+            (2,),
+            [[1, 2.5], '3 4', [5], [[6], [7]], [8, np.inf], [10**400, 1]],
+            [[1, 2.5], [3, 4], None, [6, 7], None, None],
+        ),
+        ((1, 2), [[1, 2]], [[[1, 2]]]),
+        ((), [1, 2.5, None], [1, 2.5, np.nan]),
+        ((), [1, '2.5', True, 'x'], [1, 2.5, np.nan, np.nan]),
+        ((2,), [], np.zeros((0, 2))),
+        ((2,), [None], [[np.nan] * 2]),
+    ],
+)
+def test_packing(shape, values, expected):
+    """Numbers in one array; what is no such value is NaN, beside others that are."""
+    packed = pack([{} if value is None else {'x': value} for value in values], 'x', shape)
+    expected = [[np.nan] * 2 if row is None else row for row in expected] if isinstance(expected, list) else expected
+    assert packed.dtype == np.float32 and packed.shape == (len(values), *shape)
+    np.testing.assert_array_equal(packed, np.array(expected, np.float32).reshape(packed.shape))
+
+
+def test_objects_go_to_their_images():
+    """In the order of the usable images, each's in the file's order; others are named, unless of no concern."""
+    images = [{'id': 5}, {'id': 3}, {'id': 9}, {'id': 7}]
+    of = [(3, 1), (5, 1), (7, 1), (4, 1), (3, 8), (3, 2), (None, 1), (5, None), (4, 9), (5, 1), (None, None), (5, 9)]
+    annotations = [
+        {'id': place} | {key: value for key, value in zip(('image_id', 'category_id'), pair, strict=True) if value}
+        for place, pair in enumerate(of)
+    ]
+    findings = Findings('file')
+    usable = [{'id': 9}, {'id': 5}, {'id': 3}]
+    rows, order, counts = group_objects(
+        {'images': images, 'annotations': annotations}, usable, {1: 0, 2: 1, 9: 2}, frozenset({9}), findings
+    )
+    assert rows.tolist() == [0, 1, 5, 9] and rows[order].tolist() == [1, 9, 0, 5] and counts.tolist() == [0, 2, 2]
+    assert findings.names == {
+        'objects left out, of an unknown image (ids)': ['3'],
+        'objects left out, of the unknown category 8 (ids)': ['4'],
+        'objects left out, whose image_id is no integer or text (ids)': ['6', '10'],
+        'objects left out, whose category_id is no integer or text (ids)': ['7', '10'],
+    }
+
+
+def test_what_is_read_counts_as_old():
+    """No search for garbage among new objects goes through a large file's."""
+    with collections_paused():
+        rows = [{'x': [place]} for place in range(1000)]
+    assert gc.isenabled() and not any(each is rows[5] for each in gc.get_objects(0))

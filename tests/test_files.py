@@ -2,8 +2,10 @@
 
 import json
 import os
+import random
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -11,8 +13,9 @@ import time
 import pytest
 
 from conftest import ROOT, SRC
+from lib.utils import files
 from lib.utils.errors import UserError
-from lib.utils.files import TEMPORARY, atomic_path, remove_abandoned, write_json
+from lib.utils.files import TEMPORARY, atomic_path, read_json, remove_abandoned, write_json
 from lib.utils.lock import FolderLock
 from lib.utils.signals import stop_signals_interrupt
 
@@ -173,3 +176,92 @@ def test_kill_campaign():
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ', 0 chains differ' in done.stdout
+
+
+OBJECT = b'{"images": [{"id": 1, "name": "a"}], "x": {"y": [[1, 2.5], {"z": null}]}}'
+TEXTS = [
+    OBJECT,
+    *(b'1', b'"a"', b'[]', b'{}', b'', b' \n', b'[1, 2', b'[1,]', b'{"a": 1,}', b'{1: 2}', b'tru', b"'a'", b'// a\n1'),
+    *(b'[1] [2]', b'[1]\0', b'\0[1]', b'\x0c[1]', b'\xc2\xa0[1]', b'"\x1f"', b'"\t"', b'"\\x"', b'"\\u00zz"', b'"a'),
+    # keys: twice, twice in other spellings, twice beside texts that look like keys, lists of objects twice, none
+    *(b'{"a": 1, "a": 2}', b'{"a": 1, "\\u0061": 2}', b'[{"b": {"a":1,"a" :2}}, {"c\\":": 3}]', b'{"": 1, "" : 2}'),
+    *(b'{"a": [{"b": 1}], "a": [{"b": 2}]}', b'{"a": [{"b": 1}], "a": []}', b'[{}, [{}], {"a": {}}]'),
+    *(b'{"a" : 1, "b"\n:2}', b'{"a": "b\\":", "c": "\\": "}', b'{"a": 1, "a": 2, "b": "x\\":y"}', b'["a\\":"]'),
+    # numbers
+    *(b'NaN', b'[Infinity, -Infinity]', b'-NaN', b'1e999', b'-1e999', b'1e-999', b'-0', b'-0.0', b'1E5', b'1.', b'.5'),
+    *(
+        b'01',
+        b'+1',
+        b'1_0',
+        b'0x1',
+        b'18446744073709551616',
+        b'-9223372036854775809',
+        b'9' * 40,
+        b'9' * 4000,
+        b'9' * 5000,
+    ),
+    *(b'1.7976931348623158e308', b'2.4703282292062328e-324', b'9007199254740993.0', b'0.' + b'1' * 400),
+    # texts: lone surrogates, halves in the wrong order, escapes, pairs, what no UTF-8 is
+    *(b'"\\ud800"', b'{"\\ud800": 1}', b'"\\ude00\\ud83d"', b'"\\ud83dA"', b'"\\ud83d\\ude00"', b'"\\u0000\\/"'),
+    *(b'"\xed\xa0\x80"', b'"\xc0\x80"', b'"\xff"', b'{"caf\xe9": 1, "caf\xe9": 2}', b'"\xe2\x82"', b'"\x7f\xc2\x80"'),
+    # encodings and nesting
+    *(OBJECT.decode().encode(encoding) for encoding in ('utf-8-sig', 'utf-16', 'utf-16-le', 'utf-32', 'utf-32-be')),
+    *(b'[' * depth + b']' * depth for depth in (500, 1100, 200_000)),
+    b'{"a":' * 1100 + b'1' + b'}' * 1100,
+]
+
+
+def outcome(path):
+    """What `read_json` makes of a file: the value's text, or the error, and the warnings."""
+    warnings: list[str] = []
+    try:
+        return repr(read_json(path, warnings.append)), warnings
+    except UserError as error:
+        return f'error: {error}', warnings
+
+
+@pytest.mark.parametrize('text', TEXTS, ids=lambda text: repr(text[:40])[2:-1])
+def test_the_fast_reader_of_json_changes_nothing(tmp_path, monkeypatch, text):
+    """Values, types, errors and warnings are those of Python's reader, whatever the file holds."""
+    (tmp_path / 'x.json').write_bytes(text)
+    found = outcome(tmp_path / 'x.json')
+
+    def refuse(data):
+        raise ValueError
+
+    monkeypatch.setattr(files, '_read_plain_json', refuse)
+    assert found == outcome(tmp_path / 'x.json')
+
+
+def test_numbers_are_those_of_pythons_reader(tmp_path):
+    """Bit for bit: floats of all sizes with few and many digits, halves between two floats, integers of any length."""
+    rng = random.Random(0)
+    floats = [struct.unpack('d', struct.pack('Q', rng.getrandbits(64)))[0] for _ in range(20_000)]
+    texts = [f'{each:.{rng.randrange(30)}e}' for each in floats if 0 < abs(each) < 1e300]
+    texts += [str(rng.randrange(10 ** rng.randrange(1, 40))) for _ in range(5_000)]
+    texts += [f'{2 * rng.getrandbits(53) + 1 << rng.randrange(60)}.0' for _ in range(5_000)]
+    (tmp_path / 'x.json').write_text(f'[{",".join(texts)}]')
+    expected = json.loads(f'[{",".join(texts)}]')
+    assert repr(files._read_plain_json((tmp_path / 'x.json').read_bytes())) == repr(expected)
+    assert repr(read_json(tmp_path / 'x.json')) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ('text', 'is_plain'),
+    [
+        (OBJECT, True),
+        (b'{"a" : [{"b"\t: 1}], "c": "d: e"}', True),
+        (b'[{"a": 1}, {"a": 2}]', True),
+        (b'{"a": 1, "a": 1}', False),
+        (b'{"a": [1, [{"b": 1, "b": 1}]]}', False),
+        (b'{"a": "\\":"}', False),  # could be a key's end
+        (b'[NaN]', False),
+    ],
+)
+def test_doubled_keys_are_never_read_fast(text, is_plain):
+    """The fast reader takes what surely has no key twice, however deep, and nothing else."""
+    if is_plain:
+        assert files._read_plain_json(text) == json.loads(text)
+    else:
+        with pytest.raises(ValueError):
+            files._read_plain_json(text)

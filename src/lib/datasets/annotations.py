@@ -54,7 +54,7 @@ class Annotations:
     def parse(self) -> tuple[dict, Findings]:
         """Read the content and its faults as `load` does.
 
-        A large file takes half a minute and gigabytes: what was read for the categories is taken over, once, and given
+        A large file takes many seconds and gigabytes: what was read for the categories is taken over, once, and given
         up when it is the turn of other annotations.
         """
         kept = _kept.get(self.identity()) if _kept else None

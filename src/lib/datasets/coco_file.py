@@ -12,9 +12,12 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..utils.errors import UserError
 from ..utils.files import read_json
@@ -104,7 +107,8 @@ def reader_version() -> str:
 def collections_paused() -> Iterator[None]:
     """Pause the search for garbage in cycles, which would go through millions of objects without one again and again.
 
-    Reading a large file takes half the time without it.
+    Reading a large file takes half the time without it. What has come in the meantime counts as old afterwards: the
+    next search among new objects would take a second for it.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -112,6 +116,9 @@ def collections_paused() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if gc.get_freeze_count() == 0:
+                gc.freeze()
+                gc.unfreeze()  # into the oldest generation
             gc.enable()
 
 
@@ -139,7 +146,7 @@ def read_results(path: str | os.PathLike) -> list[dict]:
     if not isinstance(rows, list) or not (not rows or any(isinstance(row, dict) for row in rows)):
         raise UserError(f"'{path}' is not a results file: it is not a list of {{image_id, category_id, bbox, score}}")
     findings = Findings(os.fspath(path))
-    results = [_normalise(row, place, 'results', ROW_READERS, findings) for place, row in enumerate(rows)]
+    results = list(_normalise_all(rows, 'results', ROW_READERS, findings))
     findings.report()
     return results
 
@@ -178,17 +185,15 @@ def normalise_coco(coco: Any, findings: Findings) -> dict:
     annotations = coco.get('annotations') or []
     return coco | {
         'images': _images(coco['images'], findings),
-        'annotations': [
-            _normalise(row, place, 'annotations', ROW_READERS, findings) for place, row in enumerate(annotations)
-        ],
+        'annotations': list(_normalise_all(annotations, 'annotations', ROW_READERS, findings)),
         'categories': _categories(coco.get('categories') or [], findings),
     }
 
 
 def _images(rows: list, findings: Findings) -> list[dict]:
     images, seen = [], set()
-    for place, row in enumerate(rows):
-        image = _normalise(row, place, 'images', IMAGE_READERS, findings)
+    normalised = _normalise_all(rows, 'images', IMAGE_READERS, findings)
+    for place, (row, image) in enumerate(zip(rows, normalised, strict=True)):
         if 'id' not in image:
             findings.add('images left out, without an integer id or a text for one', _brief(row, place))
         elif image['id'] in seen:
@@ -245,6 +250,30 @@ def distinct_names(names: Mapping[int, str]) -> dict[int, str]:
         given.add(name)
         distinct[class_id] = name
     return distinct
+
+
+def _normalise_all(
+    rows: list, kind: str, readers: Mapping[str, Callable[[Any], Any]], findings: Findings
+) -> Iterator[dict]:
+    """Yield each entry as `_normalise` does; a field that is as it should be in all of them is not read row by row."""
+    if set(map(type, rows)) <= {dict}:
+        keys = set(chain.from_iterable(rows))
+        readers = {
+            key: read_value
+            for key, read_value in readers.items()
+            if key in keys and not _need_no_reading([row[key] for row in rows if key in row], read_value)
+        }
+        if not readers:
+            yield from rows
+            return
+    for place, row in enumerate(rows):
+        yield _normalise(row, place, kind, readers, findings)
+
+
+def _need_no_reading(values: list, read_value: Callable[[Any], Any]) -> bool:
+    """Return whether `read_value` gives back each of the values as it is; where that is not known, False."""
+    is_plain = PLAIN.get(read_value)
+    return is_plain is not None and is_plain(values)
 
 
 def _normalise(
@@ -359,6 +388,25 @@ def _flat(value: Any, depth: int) -> list[float]:
     return flat
 
 
+def finite_numbers(values: Sequence) -> np.ndarray | None:
+    """Return n finite integers and floats as float64 [n]; None if one of them is anything else."""
+    if not set(map(type, values)) <= {int, float}:
+        return None
+    try:
+        numbers = np.fromiter(values, np.float64, len(values))
+    except OverflowError:  # an integer beyond all floats
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def finite_rows(values: Sequence, size: int) -> np.ndarray | None:
+    """Return n lists of `size` finite numbers each as float64 [n, size]; None if one of them is anything else."""
+    if not (set(map(type, values)) <= {list} and set(map(len, values)) <= {size}):
+        return None
+    numbers = finite_numbers(list(chain.from_iterable(values)))
+    return None if numbers is None else numbers.reshape(-1, size)
+
+
 def read_flag(value: Any) -> int | None:
     """Read a truth value, a number or a text (`"0"`, `"false"`) as 0 or 1; None for anything else."""
     if type(value) is str:
@@ -437,6 +485,34 @@ ROW_READERS = {
     'rotation_y': read_number,
     'truncated': read_number,
     'occluded': read_number,
+}
+
+
+def _whole_numbers(values: list, least: int, most: int) -> bool:
+    return set(map(type, values)) <= {int} and (not values or (least <= min(values) and max(values) <= most))
+
+
+def _plain_areas(values: list) -> bool:
+    numbers = finite_numbers(values)
+    return numbers is not None and bool((numbers >= 0).all())
+
+
+def _plain_keypoints(values: list) -> bool:
+    plain = set(map(type, values)) <= {list} and all(length % 3 == 0 for length in set(map(len, values)))
+    return plain and finite_numbers(list(chain.from_iterable(values))) is not None
+
+
+# Reader of a value -> whether it would give back all of some values as they are. Others are asked value by value.
+PLAIN: dict[Callable[[Any], Any], Callable[[list], bool]] = {
+    read_id: lambda values: _whole_numbers(values, -(1 << 63), (1 << 63) - 1),
+    _read_side: lambda values: _whole_numbers(values, 1, LARGEST_SIDE),
+    _read_count: lambda values: _whole_numbers(values, 0, (1 << 63) - 1),
+    read_flag: lambda values: _whole_numbers(values, 0, 1),
+    read_number: lambda values: finite_numbers(values) is not None,
+    _read_area: _plain_areas,
+    _read_box: lambda values: finite_rows(values, 4) is not None,
+    _read_three: lambda values: finite_rows(values, 3) is not None,
+    _read_keypoints: _plain_keypoints,
 }
 # Whoever uses an entry names it where these are absent, for then it can do nothing with it.
 REPORTED_BY_USERS = {'id', 'image_id', 'category_id', 'bbox', 'score', 'name'}

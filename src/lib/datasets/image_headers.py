@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import stat
 import struct
 import sys
 import unicodedata
@@ -247,21 +248,26 @@ def file_stamps(image_dir: str, names: Sequence[str]) -> dict[str, tuple[int, in
     """Return `{name: (bytes, modification time in ns)}` of the files that exist; lists each folder once."""
     wanted: dict[str, dict[str, str]] = {}  # folder -> {its file: the name asked for}
     for name in names:
-        folder, base = os.path.split(name)
+        folder, base = os.path.split(name) if '/' in name else ('', name)
         wanted.setdefault(folder, {})[base] = name
     stamps = {}
     for folder, bases in wanted.items():
         path = os.path.join(image_dir, folder)
         if not os.path.isdir(path):
             continue
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.name not in bases:
-                    continue
-                with contextlib.suppress(OSError):  # a link that leads to itself is no file
-                    if entry.is_file():
-                        status = entry.stat()
-                        stamps[bases[entry.name]] = (status.st_size, status.st_mtime_ns)
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            there = set(os.listdir(handle))  # in the very spelling, which some file systems do not ask for
+            for base, name in bases.items():
+                if base in there:
+                    try:
+                        status = os.stat(base, dir_fd=handle)
+                    except OSError:  # a link that leads to itself is no file
+                        continue
+                    if stat.S_ISREG(status.st_mode):
+                        stamps[name] = (status.st_size, status.st_mtime_ns)
+        finally:
+            os.close(handle)
     return stamps
 
 

@@ -7,8 +7,7 @@ share their pages, and the annotations of an image are a slice.
 import dataclasses
 import hashlib
 import os
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 from ..utils.errors import UserError
 from ..utils.image import default_max_pixels
 from .annotations import Annotations, CocoFile, forget_kept
-from .coco_file import collections_paused, name_of, read_numbers
+from .coco_file import collections_paused, finite_numbers, finite_rows, name_of, read_numbers
 from .findings import Findings
 from .image_headers import (
     DAMAGED,
@@ -312,21 +311,22 @@ def _pack_index(path: str, coco: dict, choice: Choice, findings: Findings) -> An
         listed = len(coco['images'])
         where = f"of the {listed} that '{path}' lists, which are looked for in '{choice.image_dir}'"
         raise UserError(f'no usable image is left {where}' if listed else f"'{path}' lists no images")
-    groups = rows_by_image(coco, images, choice.class_of, choice.other_categories, findings)
-    rows = np.array([row for group in groups for row in group], np.int64)
-    ordered = [coco['annotations'][row] for row in rows]
-    counts = [len(group) for group in groups]
-    image_of = np.repeat(np.arange(len(images)), counts)
+    rows, order, counts = group_objects(coco, images, choice.class_of, choice.other_categories, findings)
+    annotations = [coco['annotations'][row] for row in rows.tolist()]
+    rows, image_of = rows[order], np.repeat(np.arange(len(images)), counts)
 
-    boxes = pack(ordered, 'bbox', (4,), np.float64)
-    ids = [name_of(annotation, row) for annotation, row in zip(ordered, rows, strict=True)]
-    valid = check_boxes(boxes, sizes[image_of], ids, findings)
+    def name(i: int) -> str:
+        return name_of(annotations[order[i]], rows[i])
+
+    boxes = pack(annotations, 'bbox', (4,), np.float64)[order]
+    valid = check_boxes(boxes, sizes[image_of], name, findings)
     boxes[:, 2:] += boxes[:, :2]
-    further = {key: pack_checked(ordered, ids, key, shape, 'objects', findings) for key, shape in choice.fields.items()}
-    image_facts = {
-        key: pack_checked(images, [image['id'] for image in images], key, shape, 'images', findings)
-        for key, shape in choice.image_fields.items()
-    }
+    further = {key: pack(annotations, key, shape)[order] for key, shape in choice.fields.items()}
+    image_facts = {key: pack(images, key, shape) for key, shape in choice.image_fields.items()}
+    for key, values in further.items():
+        name_unusable(values, key, 'objects', name, findings)
+    for key, values in image_facts.items():
+        name_unusable(values, key, 'images', lambda i: images[i]['id'], findings)
     asked = any(annotation.get('category_id') not in choice.other_categories for annotation in coco['annotations'])
     if asked and not valid.any():
         raise UserError(f"no usable object is left of '{path}'")
@@ -337,7 +337,7 @@ def _pack_index(path: str, coco: dict, choice: Choice, findings: Findings) -> An
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         rows=rows,
         boxes=boxes.astype(np.float32),
-        classes=np.array([choice.class_of[a['category_id']] for a in ordered], np.int32),
+        classes=np.array([choice.class_of[each['category_id']] for each in annotations], np.int32)[order],
         valid=valid,
         fields=further,
         image_fields=image_facts,
@@ -396,47 +396,63 @@ def usable_images(
     return kept, kept_names, np.array(sizes, np.int32).reshape(-1, 2)
 
 
-def rows_by_image(
+def group_objects(
     coco: dict,
     images: list[dict],
     class_of: Mapping[int, int],
     other_categories: frozenset[int],
     findings: Findings,
-) -> list[list[int]]:
-    """Group the positions of annotations in the file's list by image; those that belong to none are named.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Group annotations by image; those that belong to none are named.
 
     Args:
         coco: the file, as `read_coco` returns it.
-        images: its entries that can be used; annotations of the others are not named, for those images were.
+        images: N entries of it that can be used; annotations of the others are not named, for those images were.
         class_of, other_categories: as `build_index` takes them.
+
+    Returns:
+        int64 arrays: the positions [A] in the file's list of the annotations that belong to an image, rising; the order
+        [A] that brings these into groups, image by image; the number [N] of each group.
     """
-    groups: dict[int, list[int]] = {image['id']: [] for image in images}
+    annotations, learnt = coco['annotations'], class_of.keys() - other_categories
+    places = {image['id']: place for place, image in enumerate(images)}
+    owners = np.fromiter(
+        (places.get(row.get('image_id'), -1) if row.get('category_id') in learnt else -1 for row in annotations),
+        np.int64,
+        len(annotations),
+    )
     known_ids = {image['id'] for image in coco['images']}
-    for row, annotation in enumerate(coco['annotations']):
-        image_id, category = annotation.get('image_id'), annotation.get('category_id')
-        if category in other_categories:
-            continue
-        for key, value in (('image_id', image_id), ('category_id', category)):
-            if value is None:
-                findings.add(f'objects left out, whose {key} is no integer or text (ids)', name_of(annotation, row))
-        if image_id is None or category is None:
-            continue
-        if image_id not in known_ids:
-            findings.add('objects left out, of an unknown image (ids)', name_of(annotation, row))
-        elif category not in class_of:
-            findings.add(f'objects left out, of the unknown category {category} (ids)', name_of(annotation, row))
-        elif image_id in groups:
-            groups[image_id].append(row)
-    return list(groups.values())
+    for place in np.flatnonzero(owners < 0).tolist():
+        if annotations[place].get('category_id') not in other_categories:
+            name_ownerless(annotations[place], place, known_ids, class_of, findings)
+    rows = np.flatnonzero(owners >= 0)
+    owners = owners[rows]
+    return rows, np.argsort(owners, kind='stable'), np.bincount(owners, minlength=len(images))
 
 
-def check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: list[str], findings: Findings) -> np.ndarray:
+def name_ownerless(
+    annotation: dict, place: int, known_ids: Set[int], class_of: Mapping[int, int], findings: Findings
+) -> None:
+    """Name an annotation at its place in the file's list, unless all that it lacks is an image that can be used."""
+    image_id, category, name = annotation.get('image_id'), annotation.get('category_id'), name_of(annotation, place)
+    for key, value in (('image_id', image_id), ('category_id', category)):
+        if value is None:
+            findings.add(f'objects left out, whose {key} is no integer or text (ids)', name)
+    if image_id is None or category is None:
+        return
+    if image_id not in known_ids:
+        findings.add('objects left out, of an unknown image (ids)', name)
+    elif category not in class_of:
+        findings.add(f'objects left out, of the unknown category {category} (ids)', name)
+
+
+def check_boxes(boxes: np.ndarray, sizes: np.ndarray, name: Callable[[int], str], findings: Findings) -> np.ndarray:
     """Return whether boxes can be used; the others are named.
 
     Args:
         boxes: float64 [A, 4], x y w h in image pixels.
         sizes: [A, 2], width and height of their images.
-        ids: names of the objects for messages.
+        name: returns the name of an object for messages, given its place.
         findings: receives the boxes that cannot be used.
 
     Returns:
@@ -453,44 +469,37 @@ def check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: list[str], findings: 
         (finite & filled & ~inside, 'boxes left out, wholly outside the image'),
         (finite & filled & inside & ~held, 'boxes left out, with numbers beyond reason'),
     ):
-        for i in np.flatnonzero(wrong):
-            findings.add(f'{kind} (ids)', ids[i])
+        for i in np.flatnonzero(wrong).tolist():
+            findings.add(f'{kind} (ids)', name(i))
     return finite & filled & inside & held
 
 
-def pack_checked(
-    rows: list[dict], ids: list, key: str, shape: tuple[int, ...], kind: str, findings: Findings
-) -> np.ndarray:
-    """Pack `row[key]` of all rows as `pack` does, and name the rows without a usable value.
+def name_unusable(packed: np.ndarray, key: str, kind: str, name: Callable[[int], Any], findings: Findings) -> None:
+    """Name the entries whose value was absent, of another length or not finite.
 
     Args:
-        rows: n entries of the file.
-        ids: their names, for messages.
+        packed: the values [n, ...], as `pack` returns them.
         key: of the value.
-        shape: of the value.
         kind: the subject of the finding, such as 'objects'.
-        findings: receives the rows whose value is absent, of another length or not finite.
-
-    Returns:
-        float32 [n, *shape]; NaN where there is no such value.
+        name: returns the name of an entry for messages, given its place.
+        findings: receives the entries.
     """
-    packed = pack(rows, key, shape)
-    usable = np.isfinite(packed).all(tuple(range(1, packed.ndim)))
-    for i in np.flatnonzero(~usable):
-        findings.add(f"{kind} without usable '{key}' ({int(np.prod(shape))} numbers; ids)", ids[i])
-    return packed
+    count = int(np.prod(packed.shape[1:]))
+    for i in np.flatnonzero(~np.isfinite(packed).all(tuple(range(1, packed.ndim)))).tolist():
+        findings.add(f"{kind} without usable '{key}' ({count} numbers; ids)", name(i))
 
 
 def pack(rows: list[dict], key: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
     """Pack `row[key]` of all rows into one array [n, *shape]; NaN where it is absent or of another length."""
     packed: np.ndarray = np.full((len(rows), *shape), np.nan, dtype)
     size = int(np.prod(shape))
-    usable, numbers = [], array('d')
-    for i, row in enumerate(rows):
-        value = row.get(key)
-        flat = read_numbers([value] if shape == () else value, size) if value is not None else None
-        if flat is not None:
-            usable.append(i)
-            numbers.extend(flat)
-    packed[usable] = np.frombuffer(numbers).reshape(-1, *shape)
+    values = [row.get(key) for row in rows]
+    usable = [i for i, value in enumerate(values) if value is not None]
+    values = [values[i] for i in usable] if len(usable) < len(values) else values
+    numbers = finite_numbers(values) if shape == () else finite_rows(values, size)
+    if numbers is None:
+        read = [read_numbers([value] if shape == () else value, size) for value in values]
+        usable = [i for i, flat in zip(usable, read, strict=True) if flat is not None]
+        numbers = np.array([flat for flat in read if flat is not None], np.float64)
+    packed[usable] = numbers.reshape(-1, *shape)
     return packed

@@ -11,8 +11,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from .errors import UserError
 
@@ -22,6 +25,7 @@ WRITING = '-writing-'  # no dot before it: that would make it the suffix of a na
 RANDOM_CHARACTERS = 8  # that mkstemp puts into a name
 ENTRIES_AT_ONCE = 10_000  # of a list that is written as JSON
 LONGEST_NAME = 255  # bytes of a file name on common file systems
+SPACED_KEY = re.compile(rb'"\s+:')  # the end of an object's key that has space before the colon
 # Names that atomic_path gives, and gave to checkpoints before.
 TEMPORARY = re.compile(r'\..*-writing-[a-z0-9_]{8}(\.[^.]*)?|\.model_(last|best|\d+)-[a-z0-9_]{8}\.pth', re.DOTALL)
 
@@ -218,7 +222,11 @@ def read_text(path: str | os.PathLike, warn: Callable[[str], None] = logger.warn
         UserError: it is missing or not a file.
         OSError: it cannot be read.
     """
-    data = read_bytes(path)
+    return _decode(read_bytes(path), path, warn)
+
+
+def _decode(data: bytes, path: str | os.PathLike, warn: Callable[[str], None]) -> str:
+    """Return the text of a file's bytes, as `read_text` does."""
     try:
         return data.decode(json.detect_encoding(data))  # by the mark, or by where zero bytes stand
     except UnicodeDecodeError:
@@ -229,7 +237,8 @@ def read_text(path: str | os.PathLike, warn: Callable[[str], None] = logger.warn
 def read_json(path: str | os.PathLike, warn: Callable[[str], None] = logger.warning) -> Any:
     """Read a JSON file, in the encodings of `read_text`.
 
-    Of keys that are written twice in one object the last one counts, and a warning says so.
+    Of keys that are written twice in one object the last one counts, and a warning says so. Well-formed files are read
+    by msgspec, in half the time of Python's reader, which has the word on all others.
 
     Args:
         path: the file.
@@ -239,7 +248,11 @@ def read_json(path: str | os.PathLike, warn: Callable[[str], None] = logger.warn
         UserError: it is missing, not a file or not JSON, or a key holds two lists of objects.
         OSError: it cannot be read.
     """
-    text = read_text(path, warn)
+    data = read_bytes(path)
+    with contextlib.suppress(ValueError):
+        return _read_plain_json(data)
+    text = _decode(data, path, warn)
+    del data  # of a large file, whose objects take their room
     doubled: list[str] = []
     try:
         value = json.loads(text, object_pairs_hook=partial(_unique_keys, doubled))
@@ -253,6 +266,37 @@ def read_json(path: str | os.PathLike, warn: Callable[[str], None] = logger.warn
         keys = ', '.join(map(repr, dict.fromkeys(doubled[:5])))
         warn(f"'{path}': {len(doubled)} keys are written twice in one object, the last counts: {keys}")
     return value
+
+
+def _read_plain_json(data: bytes) -> Any:
+    """Return what `json.loads` returns of JSON in UTF-8, where no key is written twice in one object.
+
+    Raises:
+        ValueError: it is in another encoding or not JSON, has numbers that JSON does not know (NaN), lone surrogates or
+            too deep a nesting, or a key may be written twice.
+    """
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    # Each key ends with a quote and a colon, and so may texts: there are no more keys than such places.
+    if not _has_keys(value, data.count(b'":') + sum(1 for _ in SPACED_KEY.finditer(data))):
+        raise ValueError('a key may be written twice')
+    return value
+
+
+def _has_keys(value: Any, count: int) -> bool:
+    """Return whether the objects in `value` have `count` keys together; looks no deeper than it has to."""
+    level, found = [value], 0
+    while level:
+        found += sum(len(each) for each in level if type(each) is dict)
+        if found >= count:
+            break
+        inner = chain.from_iterable(
+            each.values() if type(each) is dict else each for each in level if type(each) in (dict, list)
+        )
+        level = [each for each in inner if type(each) in (dict, list)]
+    return found == count
 
 
 def _unique_keys(doubled: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -30,7 +30,10 @@ READ_FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 JPEG_START = b'\xff\xd8'
+JPEG_END = b'\xff\xd9'
+PNG_START = b'\x89PNG\r\n\x1a\n'
 PNG_END = b'IEND\xaeB`\x82'  # name and checksum of the last chunk
+MARKS = 8  # bytes at either end of a file that show whether it is a JPEG or PNG and has its end
 
 
 def read_image(
@@ -240,18 +243,32 @@ def is_truncated(path: str | os.PathLike) -> bool:
     Raises:
         OSError: the file cannot be opened.
     """
-    if os.path.getsize(path) == 0:
+    size = os.path.getsize(path)
+    if size == 0:
         return True
-    with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return _ends_early(data)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if _has_its_end(os.pread(handle, MARKS, 0), os.pread(handle, MARKS, max(size - MARKS, 0))):
+            return False
+        with mmap.mmap(handle, 0, access=mmap.ACCESS_READ) as data:
+            return _ends_early(data)
+    finally:
+        os.close(handle)
 
 
 def _ends_early(data: bytes | mmap.mmap) -> bool:
+    if _has_its_end(data[:MARKS], data[-MARKS:]):
+        return False
     if data[:2] == JPEG_START:
-        return data[-2:] != b'\xff\xd9' and data.find(b'\xff\xd9', _jpeg_scan(data)) < 0
-    if data[:8] == b'\x89PNG\r\n\x1a\n':
-        return data[-8:] != PNG_END and data.find(PNG_END) < 0
-    return False
+        return data.find(JPEG_END, _jpeg_scan(data)) < 0
+    return data.find(PNG_END) < 0
+
+
+def _has_its_end(first: bytes, last: bytes) -> bool:
+    """Return whether a file of these first and last 8 bytes is a JPEG or PNG with its end there, or neither of both."""
+    if first[:2] == JPEG_START:
+        return last[-2:] == JPEG_END
+    return first != PNG_START or last == PNG_END
 
 
 def _jpeg_scan(data: bytes | mmap.mmap) -> int:
