@@ -10,7 +10,7 @@ of those.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -26,17 +26,19 @@ from centernet.exports.graph import ExportedNetwork, trace
 from centernet.exports.int8 import Calibration, file_detector, int8_metadata
 from centernet.exports.quantizers import QUANTIZERS
 from centernet.exports.writers import SUFFIXES, WRITERS, check_packages, export_metadata
+from centernet.models.families import family_of
 from centernet.opts import opts
 from centernet.utils.cli import OneLineParser, run_cli
 from centernet.utils.option_rows import EXPORT
 from networks import SIDE, as_published
 from random_networks import save_random_network
-from timing import alternate, processor, table
+from timing import Row, alternate, processor, table
 
 HEADER = ('network', 'way', 'ms', 'ours takes', 'boxes, px: median', 'largest', 'scores: median', 'largest')
 OURS = 'ours, float32'
 ENGINES = {'onnx': 'onnxruntime', 'openvino': 'OpenVINO'}
 CALIBRATION = 32  # toy pictures
+INT8_GOALS = {'res_18': 3.3, 'dlav0_34': 3.3, 'dla_34': 2.8}  # times our float32, on processors with VNNI
 LEAST_SCORE = 0.3  # of detections that are compared
 PAUSE = 0.05  # seconds between two measurements
 
@@ -88,20 +90,58 @@ def all_ways(checkpoint: str, data: Path, folder: Path) -> dict[str, BaseDetecto
     fast.compute_in(*fast.fastest_way())
     if fast.dtype != ways[OURS].dtype:
         ways[f'ours, {fast.dtype}'] = fast
-    own = [*words, '--int8', str(data), '--calibration_images', str(CALIBRATION)]
-    detector = detector_factory['ctdet'](opts().init(own, program=EXPORT))
+    detector = exporting_detector(words, data)
     images = Calibration(detector)
     for form, engine in ENGINES.items():
         file = (folder / Path(checkpoint).stem).with_suffix(SUFFIXES[form])
-        small = file.with_stem(f'{file.stem}-int8')
-        metadata = export_metadata(detector.opt)
-        WRITERS[form](trace(ExportedNetwork(detector)), file, metadata)
-        QUANTIZERS[form](file, small, images, (), {**metadata, **int8_metadata(len(images), [])})
+        WRITERS[form](trace(ExportedNetwork(detector)), file, export_metadata(detector.opt))
         ways[f'{engine}, float32'] = file_detector(detector.opt, file)
-        ways[f'{engine}, int8'] = file_detector(detector.opt, small)
+        ways[f'{engine}, int8'] = int8_file(detector, file, images, form)
+    if family_of(detector.opt.arch).deformable:
+        ways['OpenVINO, int8, our DCN'] = int8_file(detector, file.with_suffix('.xml'), images, own_dcn=True)
     ways['eager, as published'] = as_published(make_detector(words))
     ways['torch.compile'] = compiled(make_detector(words))
     return ways
+
+
+def int8_rows(seconds: float) -> Iterator[Row]:
+    """Measure OpenVINO's int8 file, with our deformable convolution where the network has any, against our detector at
+    its fastest in float32; `seconds` go to each line, more or less."""
+    check_packages('openvino', int8=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_toy_data(folder / 'data', train=CALIBRATION, val=1, size=SIDE)
+        for arch, goal in INT8_GOALS.items():
+            checkpoint = save_random_network(folder / f'{arch}.pth', 'ctdet', arch, SIDE)
+            words = ['ctdet', '--load_model', checkpoint, '--gpus', '-1']
+            float32, detector = make_detector(words), exporting_detector(words, folder / 'data')
+            float32.compute_in('float32', float32.fastest_convolutions())
+            source = folder / f'{arch}.xml'
+            WRITERS['openvino'](trace(ExportedNetwork(detector)), source, export_metadata(detector.opt))
+            options = {'own_dcn': True} if family_of(arch).deformable else {}
+            small = int8_file(detector, source, Calibration(detector), **options)
+            image = check_image(detector.opt, SIDE, SIDE)
+            times = alternate(
+                {'float32': partial(float32.run, image), 'int8': partial(small.run, image)}, seconds, pause=PAUSE
+            )
+            what = f'{arch}, --int8 --format openvino' + ' --own_dcn' * bool(options)
+            yield Row(what, times['int8'], times['float32'], 'ours in float32', f'>= {goal}')
+
+
+def exporting_detector(words: list[str], data: Path) -> BaseDetector:
+    """Return the detector of which int8 files are made, with toy pictures to calibrate."""
+    own = [*words, '--int8', str(data), '--calibration_images', str(CALIBRATION)]
+    return detector_factory['ctdet'](opts().init(own, program=EXPORT))
+
+
+def int8_file(
+    detector: BaseDetector, source: Path, images: Calibration, form: str = 'openvino', **options: bool
+) -> BaseDetector:
+    """Return the detector that runs the int8 file which is made of a float file, beside it."""
+    file = source.with_stem(f'{source.stem}-int8{"-".join(options)}')
+    metadata = {**export_metadata(detector.opt), **int8_metadata(len(images), [])}
+    QUANTIZERS[form](source, file, images, (), metadata, **options)
+    return file_detector(detector.opt, file)
 
 
 def make_detector(words: list[str]) -> BaseDetector:

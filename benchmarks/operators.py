@@ -1,14 +1,17 @@
 """Deformable convolution against torchvision's and against plain convolution; decoding and soft-NMS as published."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
 import published
+from centernet.external import dcn
 from centernet.external.nms import soft_nms
 from centernet.models.decode import ctdet_decode, exct_decode
+from centernet.models.int8_weights import quantize_weight
 from centernet.models.networks.dcn import BACKENDS
+from centernet.models.networks.native_dcn import as_matrix
 from timing import Row, alternate
 
 LAYERS = ((64, 64, 128, 10), (128, 64, 64, 10), (256, 256, 32, 5))  # in, out, side of the map, times torchvision's
@@ -41,6 +44,7 @@ def deformable_convolution(channels: int, out: int, side: int, goal: int, second
         times = alternate(
             {
                 'ours': lambda: forward('native', channels_last),
+                'int8': in_int8(*channels_last),
                 'torchvision': lambda: forward('torchvision', tensors),
                 'conv2d': lambda: torch.conv2d(x, weight, bias, padding=1),
             },
@@ -48,6 +52,7 @@ def deformable_convolution(channels: int, out: int, side: int, goal: int, second
         )
     yield Row(f'DCN forward, {name}', times['ours'], times['torchvision'], 'torchvision', f'>= {goal}')
     yield Row(f'DCN forward, {name}', times['ours'], times['conv2d'], 'plain conv2d (floor)', '>= 0.4')
+    yield Row(f'DCN forward in int8, {name}', times['int8'], times['ours'], 'ours in float32')
 
     grad = torch.randn(1, out, side, side)
 
@@ -60,6 +65,17 @@ def deformable_convolution(channels: int, out: int, side: int, goal: int, second
         {'ours': backward('native', channels_last), 'torchvision': backward('torchvision', tensors)}, seconds
     )
     yield Row(f'DCN backward, {name}', times['ours'], times['torchvision'], 'torchvision', '>= 10')
+
+
+def in_int8(
+    x: torch.Tensor, offset: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor
+) -> Callable[[], None]:
+    """Return the call of the int8 kernel for tensors of the operator that are channels-last in memory."""
+    pixels = x.permute(0, 2, 3, 1).numpy()  # [B, H, W, C]
+    panels = quantize_weight(as_matrix(weight).numpy())
+    out = np.empty((*pixels.shape[:3], len(bias)), np.float32)
+    arrays = (pixels, offset.numpy(), mask.numpy(), *panels, bias.numpy(), out)
+    return lambda: dcn.convolve_int8(*arrays, 3, 1, 1, 1, False, False, torch.get_num_threads())
 
 
 def heatmap(classes: int, side: int = 128) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 
 import allocator
 import data
+import exports
 import many_classes
 import networks
 import operators
@@ -24,7 +25,13 @@ TRAINING_HEADER = ('classes', 'training step, ms', 'before, ms', 'memory, MiB', 
 RESULTS = Path(__file__).parent / 'RESULTS.md'
 GPU_RUNS = [(batch, dtype) for batch in (1, 32) for dtype in ('float32', 'bfloat16')]
 ROUNDS = 5  # of the allocator's table
-SECTIONS = {'operators': operators.rows, 'many': many_classes.rows, 'data': data.rows, 'networks': networks.rows}
+SECTIONS = {
+    'operators': operators.rows,
+    'many': many_classes.rows,
+    'data': data.rows,
+    'networks': networks.rows,
+    'int8': exports.int8_rows,
+}
 
 
 def main(args: list[str] | None = None) -> None:

@@ -20,6 +20,7 @@ from torchvision.ops import deform_conv2d
 import kernel_references as slow
 from lib.external import dcn, focal, nms, peaks, raster, winograd
 from lib.models import decode
+from lib.models.int8_weights import quantize_weight
 from lib.models.networks.native_dcn import native_deform_conv2d, native_deform_conv2d_backward
 from lib.models.panels import to_panels
 from lib.models.winograd import WinogradConv2d
@@ -271,6 +272,30 @@ def make_convolve(rng: np.random.Generator) -> Made:
     return dcn.convolve, arguments, lambda _: close(out.reshape(want.shape), want)
 
 
+def make_convolve_int8(rng: np.random.Generator) -> Made:
+    tensors, numbers = deformable(rng)
+    relu = bool(rng.integers(2))
+    columns = slow.slow_columns(**tensors, **numbers)  # [B * h * w, k * k * C]
+    weight = quantize_weight(floats(rng, int(rng.integers(1, 40)), columns.shape[1]))
+    bias = floats(rng, len(weight.scale))
+    exact = torch.from_numpy(slow.slow_int8_weight(weight, columns.shape[1]))  # [O, k * k * C]
+    want = (columns @ exact.t() + torch.from_numpy(bias)).numpy()
+    # Each sample is off by half a step at most; a step is a 255th of what its position's samples range over.
+    steps = (columns.amax(1) - columns.amin(1)) / 255
+    bound = (0.51 * steps[:, None] * exact.abs().sum(1)).numpy() + 1e-4 * (1 + np.abs(want).max())
+    batch, _, h, w = tensors['mask'].shape
+    out = np.full((batch, h, w, len(bias)), np.nan, np.float32)
+
+    def check(_):
+        found = out.reshape(want.shape)
+        assert (np.abs(found - (np.maximum(want, 0) if relu else want)) <= bound).all()
+
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    weights = {'weight': weight.panels, 'scale': weight.scale, 'weight_sum': weight.total, 'bias': bias}
+    more = {'out': out, **numbers, 'sigmoid': False, 'relu': relu, 'threads': int(rng.integers(1, 4))}
+    return dcn.convolve_int8, {**arrays, **weights, **more}, check
+
+
 def make_differentiate(rng: np.random.Generator) -> Made:
     tensors, numbers = deformable(rng)
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in tensors.items()}
@@ -392,6 +417,7 @@ KERNELS: dict[str, Callable[[np.random.Generator], Made]] = {
     'winograd.convolve': make_winograd,
     'dcn.sample': make_sample,
     'dcn.convolve': make_convolve,
+    'dcn.convolve_int8': make_convolve_int8,
     'dcn.differentiate': make_differentiate,
     'deform_conv2d': make_operator,
     'deform_conv2d_backward': make_operator_backward,

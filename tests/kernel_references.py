@@ -57,6 +57,15 @@ def slow_peaks(heat, K):
     return cells, kept[cells]
 
 
+def slow_int8_weight(weight, columns):
+    """What the panels of an `Int8Weight` stand for: float32 [out, columns]."""
+    rows = np.zeros((len(weight.scale), columns), np.float32)
+    for out in range(rows.shape[0]):
+        for column in range(columns):
+            rows[out, column] = weight.panels[out // 16, column // 4, out % 16, column % 4] * weight.scale[out]
+    return rows
+
+
 def slow_focal(logits, target):
     """Equation 1 of the paper on logits, target [B, C, cells]: the sum, how many centres, the sum's gradient."""
     leaf = torch.tensor(logits, dtype=torch.float64, requires_grad=True)

@@ -23,7 +23,8 @@ from lib import load_detector  # noqa: E402
 from lib.datasets.toy import make_toy_data  # noqa: E402
 from lib.exports import int8, sensitivity  # noqa: E402
 from lib.exports.layers import CONVOLUTION, FLOAT_CONVOLUTION, OTHER, Step, float_steps, int8_weights  # noqa: E402
-from lib.models.exported import exported_facts  # noqa: E402
+from lib.models.exported import exported_facts, open_exported  # noqa: E402
+from lib.models.openvino_dcn import deformable_convolution  # noqa: E402
 from lib.utils.errors import UserError  # noqa: E402
 from random_networks import save_random_network  # noqa: E402
 
@@ -172,6 +173,29 @@ def test_openvino_in_int8(checkpoint, data, scripts, tmp_path, capsys, monkeypat
     assert {path.name for path in tmp_path.iterdir()} == {'model.xml', 'model.bin'}
 
 
+def test_own_deformable_convolution(data, scripts, tmp_path, monkeypatch):
+    """With --own_dcn it computes in int8, too: a file that our programs run, on one thread or two to the same maps."""
+    openvino = pytest.importorskip('openvino', reason='the extra [int8] is not installed')
+    pytest.importorskip('nncf', reason='the extra [int8] is not installed')
+    monkeypatch.setattr(int8, 'MOST_FLOAT', 0)
+    checkpoint = save_random_network(tmp_path / 'model.pth', 'ctdet', 'resdcn_18', SIDE)
+    file = tmp_path / 'model.xml'
+    export(scripts, checkpoint, file, data, '--format', 'openvino', '--own_dcn')
+    core = openvino.Core()
+    core.add_extension(deformable_convolution())
+    steps = core.read_model(str(file)).get_ordered_ops()
+    kinds = Counter(step.get_type_name() for step in steps)
+    assert (kinds['DeformableConvolutionInt8'], kinds['DeformableConvolution']) == (3, 0)
+    own = [step for step in steps if step.get_type_name() == 'DeformableConvolutionInt8']
+    assert [step.attributes['relu'] for step in own] == [1, 1, 1]
+    assert {step.input_value(2).get_node().get_element_type().get_type_name() for step in own} == {'i8'}
+    assert_finds_nearly_the_same(checkpoint, file, data)
+    image = cv2.imread(str(next((data / 'images/val').iterdir())))[None]
+    one, two = (open_exported(file, threads=threads).run(image) for threads in (1, 2))
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, two[name])
+
+
 # -- what AP asks for ------------------------------------------------------------------------------------------
 
 
@@ -281,6 +305,7 @@ def test_what_int8_cannot_be_made_of(checkpoint, data, scripts, tmp_path, monkey
         (data, ['--half'], '--int8 and --half exclude each other'),
         (data, ['--keep_res'], '--keep_res gives inputs of other sizes: add --dynamic_size'),
         (data, ['--format', 'pt2'], '--int8 and --format pt2 exclude each other'),
+        (data, ['--own_dcn'], 'res_18 has no deformable convolution'),
     ):
         with pytest.raises(UserError, match=words) as error:
             export(

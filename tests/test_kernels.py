@@ -7,6 +7,7 @@ from torch import nn
 
 from lib.external import dcn, focal, peaks, raster, winograd
 from lib.models import decode
+from lib.models.int8_weights import quantize_weight
 from lib.models.networks.native_dcn import native_deform_conv2d, native_deform_conv2d_backward
 from lib.models.utils import transpose_and_gather_feat
 from lib.models.winograd import WinogradConv2d
@@ -147,6 +148,64 @@ def test_deformable_convolution_refuses(changes, error, words):
     call(dcn.convolve, convolve_arguments(), {})
     with pytest.raises(error, match=words):
         call(dcn.convolve, convolve_arguments(), changes)
+
+
+def int8_arguments() -> dict:
+    weights = {'weight': zeros(1, 18, 16, 4, dtype=np.int8), 'scale': zeros(5), 'weight_sum': zeros(5)}
+    return {**convolve_arguments(), **weights}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'words'),
+    [
+        ({'x': zeros(2, 5, 6, 8, dtype=np.uint16)}, TypeError, 'x as float32'),
+        ({'weight': zeros(1, 18, 16, 4)}, TypeError, 'weight as int8'),
+        ({'weight': zeros(1, 17, 16, 4, dtype=np.int8)}, ValueError, r'weight as int8 \[1, 18, 16, 4\]'),
+        (
+            {'bias': zeros(17), 'scale': zeros(17), 'weight_sum': zeros(17)},
+            ValueError,
+            r'weight as int8 \[2, 18, 16, 4\]',
+        ),
+        ({'scale': zeros(4)}, ValueError, r'scale as float32 \[5\]'),
+        ({'weight_sum': zeros(6)}, ValueError, r'weight_sum as float32 \[5\]'),
+        ({'out': read_only(zeros(2, 5, 6, 5))}, ValueError, 'writable'),
+        ({'share': 1}, ValueError, 'share from 0 to 0, found 1'),
+        ({'shares': 0}, ValueError, 'shares'),
+        ({'threads': 0}, ValueError, 'threads'),
+    ],
+)
+def test_int8_convolution_refuses(changes, error, words):
+    """So do those of the product of whole numbers."""
+    call(dcn.convolve_int8, int8_arguments(), {})
+    with pytest.raises(error, match=words):
+        call(dcn.convolve_int8, int8_arguments(), changes)
+
+
+def test_int8_convolution_refuses_what_32_bits_cannot_add_up():
+    """A sum of so many products could be any number."""
+    channels = 65_800
+    wide = {'x': zeros(1, 1, 1, channels), 'mask': zeros(1, 1, 1, 1), 'offset': zeros(1, 2, 1, 1)}
+    wide |= {'weight': zeros(1, channels // 4, 16, 4, dtype=np.int8), 'out': zeros(1, 1, 1, 5), 'kernel': 1}
+    with pytest.raises(ValueError, match='at most, found 65800'):
+        call(dcn.convolve_int8, int8_arguments(), wide)
+
+
+@pytest.mark.parametrize('shares', [1, 3])
+@pytest.mark.parametrize(('channels', 'outputs'), [(2, 1), (41, 16), (64, 50), (1000, 3)])
+def test_int8_products_are_exact(channels, outputs, shares):
+    """Samples that are whole numbers from 0 to 255 are multiplied and added up without an error, in any shares."""
+    rng = np.random.default_rng(channels)
+    x = rng.integers(0, 256, (2, 7, 9, channels)).astype(np.float32)
+    x[..., 0], x[..., -1] = 0, 255  # what 8 bits range over
+    weight = rng.integers(-127, 128, (outputs, channels))
+    weight[:, 0] = 127  # so that the scale is 1
+    made = quantize_weight(weight.astype(np.float32))
+    bias = np.arange(outputs, dtype=np.float32)
+    out = np.full((2, 7, 9, outputs), np.nan, np.float32)
+    offset, mask = zeros(2, 2, 7, 9), np.ones((2, 1, 7, 9), np.float32)
+    for share in range(shares):
+        dcn.convolve_int8(x, offset, mask, *made, bias, out, 1, 1, 0, 1, False, False, 1, share, shares)
+    np.testing.assert_array_equal(out, x.astype(int) @ weight.T + bias)
 
 
 @pytest.mark.parametrize(

@@ -546,6 +546,13 @@ class Options(Namespace):
         idle=lambda opt: '' if opt.int8 else 'acts only with --int8',
         **EXPORTING,
     )
+    own_dcn: bool = option(
+        False,
+        "deformable convolutions compute in int8, too, by an operator that only this package's programs have",
+        group='export',
+        idle=lambda opt: '' if opt.int8 and opt.format == 'openvino' else 'acts only with --int8 --format openvino',
+        **EXPORTING,
+    )
     force: bool = option(False, 'replace the file at --output', group='export', **EXPORTING)
 
     # What follows from the options

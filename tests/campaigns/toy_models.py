@@ -7,9 +7,9 @@ from pathlib import Path
 
 SRC = Path(__file__).resolve().parents[2] / 'src'
 VAL = 100  # held-out pictures
+ARCH = 'dlav0_34'
 COMMON = (
-    '--gpus -1 --arch dlav0_34 --head_conv 64 --pretrained none --batch_size 4 --lr 1e-3 --num_workers 0 '
-    '--val_intervals 0 --overwrite --exp_id toy'
+    '--gpus -1 --head_conv 64 --pretrained none --batch_size 4 --lr 1e-3 --num_workers 0 --val_intervals 0 --overwrite'
 )
 PLAIN = '--no_color_aug --not_rand_crop --shift 0 --scale 0 --wh_weight 0.3'
 
@@ -68,18 +68,20 @@ class ToyModel:
     dataset: str
 
 
-def toy_model(task: str, folder: Path) -> ToyModel:
+def toy_model(task: str, folder: Path, arch: str = ARCH) -> ToyModel:
     """Return the model of a task in a folder; what is missing there is drawn and trained, which takes minutes.
 
-    Pictures lie in `data/TASK`, the model in `TASK.pth`.
+    Pictures lie in `data/TASK`, the model in `TASK.pth`, of another arch than `ARCH` in `TASK-ARCH.pth`.
     """
     recipe, data = RECIPES[task], folder / 'data' / task
     own = ['--data_dir', str(data)] if task == 'ddd' else ['--dataset', str(data)]
-    checkpoint, trained = folder / f'{task}.pth', folder / 'exp' / task / 'toy/model_last.pth'
+    name = task if arch == ARCH else f'{task}-{arch}'
+    checkpoint, trained = folder / f'{name}.pth', folder / 'exp' / task / name / 'model_last.pth'
     if not data.exists():
         run('tools/make_toy_data.py', str(data), '--task', task, '--val', str(VAL), *recipe.pictures.split())
     if not checkpoint.exists():
-        run('main.py', task, *own, *COMMON.split(), *recipe.training.split(), '--exp_dir', str(folder / 'exp'))
+        where = ['--arch', arch, '--exp_dir', str(folder / 'exp'), '--exp_id', name]
+        run('main.py', task, *own, *COMMON.split(), *recipe.training.split(), *where)
         trained.rename(checkpoint)  # only now: a training that was stopped leaves a checkpoint, too
     return ToyModel(task, checkpoint, own, 'kitti' if task == 'ddd' else str(data))
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .layers import float_steps, int8_weights, read_onnx_steps, read_openvino_steps
+from .own_dcn import use_own_dcn
 from .writers import quiet, save_openvino
 
 # Operators that onnxruntime computes in int8 on the CPU; what lies between two of them stays in int8.
@@ -82,8 +83,14 @@ def quantize_openvino(
     images: Iterable[np.ndarray],
     float_weights: Collection[str],
     metadata: Mapping[str, str],
+    own_dcn: bool = False,
 ) -> None:
-    """Write a file of OpenVINO in int8, by NNCF; arguments and widths of weights as `quantize_onnx`."""
+    """Write a file of OpenVINO in int8, by NNCF; widths of weights as `quantize_onnx`.
+
+    Args:
+        source, target, images, float_weights, metadata: as `quantize_onnx` takes them.
+        own_dcn: put our int8 operator in the place of deformable convolutions, which OpenVINO has in float alone.
+    """
     openvino = importlib.import_module('openvino')
     with quiet():
         nncf = importlib.import_module('nncf')
@@ -98,6 +105,8 @@ def quantize_openvino(
             ignored_scope=nncf.IgnoredScope(names=floats),
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
         )
+    if own_dcn:
+        use_own_dcn(made)
     save_openvino(made, target, metadata)
 
 

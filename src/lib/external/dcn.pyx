@@ -1,9 +1,10 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=True
-"""Modulated deformable convolution on the CPU: forward in float32 as a whole (`convolve`), else the sampling of it.
+"""Modulated deformable convolution on the CPU: forward as a whole (`convolve`, `convolve_int8`), else its sampling.
 
 Maps lie channels-last, so that all channels of a tap are one stretch of memory; the loops over channels are
-vectorised and the rows shared by OpenMP threads. The matrix products of bfloat16 and of the gradients are left to torch:
-see `models/networks/native_dcn.py`, which also says what the arguments are.
+vectorised and the rows shared by OpenMP threads. The matrix products of bfloat16 and of gradients are left to torch:
+see `models/networks/native_dcn.py`, which also says what the arguments are. In int8 it is an operator of OpenVINO's:
+`models/openvino_dcn.py`.
 
 A position is one cell of the output map; a tap is one of its k * k looks at the input (G * k * k with groups of
 channels). Each reads the four cells around its place with bilinear weights; cells outside the map are zeros.
@@ -12,8 +13,8 @@ channels). Each reads the four cells around its place with bilinear weights; cel
 from .checks import LARGEST, check_apart, check_array, check_threads, check_whole
 
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport uint16_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 cdef extern from "per_cpu.h":
@@ -97,6 +98,15 @@ cdef extern from "deformable.h":
         const float *bias
         Py_ssize_t panels, out_channels
         bint sigmoid, relu
+    ctypedef struct Int8Product:
+        const int8_t *weight
+        const float *scale
+        const float *weight_sum
+        const float *bias
+        Py_ssize_t panels, steps, out_channels
+        bint sigmoid, relu
+    ctypedef void (*MultiplyInt8)(const uint8_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const int8_t *, Py_ssize_t,
+                                  Py_ssize_t, int32_t *, bint) noexcept nogil
     ctypedef void (*Multiply)(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t,
                               float *, bint) noexcept nogil
     int LANES, MOST_ROWS
@@ -104,6 +114,15 @@ cdef extern from "deformable.h":
     Py_ssize_t block_room(const Layer *layer, const Product *product) noexcept nogil
     void convolve_block(const Layer *layer, const Product *product, const float *x, float *out, Py_ssize_t first,
                         Py_ssize_t count, float *room, Multiply multiply) noexcept nogil
+    int FOURS
+    bint has_int8() noexcept nogil
+    MultiplyInt8 best_multiply_int8() noexcept nogil
+    Py_ssize_t int8_room(const Layer *layer, const Int8Product *product) noexcept nogil
+    void convolve_block_int8(const Layer *layer, const Int8Product *product, const float *x, float *out,
+                             Py_ssize_t first, Py_ssize_t count, char *room, MultiplyInt8 multiply) noexcept nogil
+
+
+MOST_INT8_SUM = (2**31 - 1) // (255 * 128)  # products of a byte and a weight that 32 bits add up
 
 
 cdef struct Tap:
@@ -344,17 +363,22 @@ def convolve(x, offset, mask, weight, bias, out, kernel, stride, padding, dilati
     _convolve(&layer, x, weight, bias, out, bool(sigmoid), bool(relu), threads)
 
 
+cdef inline Py_ssize_t _positions_at_a_time(Py_ssize_t positions, Py_ssize_t threads):
+    """Positions of a block: on small maps few enough that all threads have some."""
+    return min(BLOCK, (positions + threads * MOST_ROWS - 1) // (threads * MOST_ROWS) * MOST_ROWS)
+
+
 cdef _convolve(
     const Layer *layer, const float[:, :, :, ::1] x, const float[:, :, ::1] weight, const float[::1] bias,
     float[:, :, :, ::1] out, bint sigmoid, bint relu, int threads,
 ):
-    """The loop of `convolve`, of checked arguments; on small maps the blocks are small enough for all threads."""
+    """The loop of `convolve`, of checked arguments."""
     cdef Product product
     product.weight, product.bias = &weight[0, 0, 0], &bias[0]
     product.panels, product.out_channels = weight.shape[0], bias.shape[0]
     product.sigmoid, product.relu = sigmoid, relu
     cdef Py_ssize_t positions = out.shape[0] * out.shape[1] * out.shape[2], size = block_room(layer, &product)
-    cdef Py_ssize_t step = min(BLOCK, (positions + threads * MOST_ROWS - 1) // (threads * MOST_ROWS) * MOST_ROWS), block
+    cdef Py_ssize_t step = _positions_at_a_time(positions, threads), block
     cdef float *rooms = <float *> malloc(threads * size * sizeof(float))  # each thread touches its own first
     if rooms == NULL:
         raise MemoryError(f'no room for the blocks of {threads} threads')
@@ -365,6 +389,78 @@ cdef _convolve(
         convolve_block(layer, &product, cells, filled, block * step, min(step, positions - block * step),
                        rooms + threadid() * size, multiply)
     free(rooms)
+
+
+def convolve_int8(
+    x, offset, mask, weight, scale, weight_sum, bias, out, kernel, stride, padding, dilation, sigmoid, relu, threads,
+    share=0, shares=1,
+):
+    """Fill `out` with the whole deformable convolution, whose product is one of whole numbers.
+
+    The samples of a position are rounded to 8 bits between their least and their largest value. The values do not
+    depend on how many threads there are, nor the sums of whole numbers on the processor.
+
+    Args:
+        x (float32 [B, H, W, C], contiguous), offset, mask, kernel, stride, padding, dilation: as in `sample`.
+        weight (int8 [panels, S, 16, 4], contiguous): of 16 outputs a panel and 4 S columns, zeros beyond the last ones.
+        scale (float32 [O], contiguous): what 1 of an output's weights stands for.
+        weight_sum (float32 [O], contiguous): `scale` times the sum of an output's weights.
+        bias (float32 [O], contiguous): added to each cell; 16 * (panels - 1) < O <= 16 * panels.
+        out (float32 [B, h, w, O], contiguous): filled.
+        sigmoid, relu, threads: as in `convolve`.
+        share, shares: which of so many parts of the output to fill, from 0 on; for callers with threads of their own.
+
+    Raises:
+        TypeError, ValueError: as `sample`; and more columns than whole numbers of 32 bits can add up.
+    """
+    size = _check_looks('float32', x, offset, mask, kernel, stride, padding, dilation)
+    if size > MOST_INT8_SUM:
+        raise ValueError(f'expected k * k * C of {MOST_INT8_SUM} at most, found {size}')
+    check_array('bias', bias, 'float32', ('O',))
+    check_array('scale', scale, 'float32', (len(bias),))
+    check_array('weight_sum', weight_sum, 'float32', (len(bias),))
+    shape = (len(bias) + LANES - 1) // LANES, (size + FOURS - 1) // FOURS, LANES, FOURS
+    check_array('weight', weight, 'int8', shape)
+    check_array('out', out, 'float32', (len(x), *mask.shape[2:], len(bias)), writable=True)
+    read = {'x': x, 'offset': offset, 'mask': mask, 'weight': weight, 'scale': scale, 'weight_sum': weight_sum}
+    check_apart({'out': out}, {**read, 'bias': bias})
+    threads, shares = check_threads(threads), check_whole('shares', shares, 1)
+    share = check_whole('share', share, 0, shares - 1)
+    if not out.size:
+        return
+    cdef Layer layer = _layer(x.shape, offset, mask, kernel, stride, padding, dilation)
+    _convolve_int8(&layer, x, weight, scale, weight_sum, bias, out, bool(sigmoid), bool(relu), threads,
+                   share, shares)
+
+
+cdef _convolve_int8(
+    const Layer *layer, const float[:, :, :, ::1] x, const int8_t[:, :, :, ::1] weight, const float[::1] scale,
+    const float[::1] weight_sum, const float[::1] bias, float[:, :, :, ::1] out, bint sigmoid, bint relu, int threads,
+    Py_ssize_t share, Py_ssize_t shares,
+):
+    """The loop of `convolve_int8`, of checked arguments, as that of `convolve`."""
+    cdef Int8Product product
+    product.weight, product.scale, product.weight_sum = &weight[0, 0, 0, 0], &scale[0], &weight_sum[0]
+    product.bias, product.panels, product.steps = &bias[0], weight.shape[0], weight.shape[1]
+    product.out_channels, product.sigmoid, product.relu = bias.shape[0], sigmoid, relu
+    cdef Py_ssize_t positions = out.shape[0] * out.shape[1] * out.shape[2], size = int8_room(layer, &product)
+    cdef Py_ssize_t step = _positions_at_a_time(positions, threads * shares), block
+    cdef char *rooms = <char *> calloc(threads, size)  # bytes beyond the columns are multiplied by zeros
+    if rooms == NULL:
+        raise MemoryError(f'no room for the blocks of {threads} threads')
+    cdef const float *cells = &x[0, 0, 0, 0]
+    cdef float *filled = &out[0, 0, 0, 0]
+    cdef MultiplyInt8 multiply = best_multiply_int8()
+    for block in prange(share, (positions + step - 1) // step, shares, nogil=True, num_threads=threads,
+                        schedule='dynamic'):
+        convolve_block_int8(layer, &product, cells, filled, block * step, min(step, positions - block * step),
+                            rooms + threadid() * size, multiply)
+    free(rooms)
+
+
+def multiplies_int8():
+    """Return whether the processor has instructions by which `convolve_int8` is faster than `convolve`."""
+    return bool(has_int8())
 
 
 def sample(x, offset, mask, columns, first_row, kernel, stride, padding, dilation, threads):

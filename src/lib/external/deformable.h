@@ -10,6 +10,7 @@
 
 #include "per_cpu.h"
 #include "product.h"
+#include "product_int8.h"
 
 #define BLOCK 48      /* positions of a block: a multiple of MOST_ROWS and WIDTH */
 #define MOST_PART 512 /* channels of a tap that are sampled at a time */
@@ -35,6 +36,16 @@ typedef struct {
     int sigmoid; /* whether the mask is given before its sigmoid */
     int relu;    /* whether the output is not to be below zero */
 } Product;
+
+typedef struct {
+    /* The same in int8. */
+    const int8_t *weight;    /* [panels, steps, LANES, FOURS], zeros beyond the columns of a position */
+    const float *scale;      /* [out_channels], what 1 of a weight stands for */
+    const float *weight_sum; /* [out_channels], the sum of what the weights stand for */
+    const float *bias;       /* [out_channels] */
+    Py_ssize_t panels, steps, out_channels;
+    int sigmoid, relu;
+} Int8Product;
 
 #if defined(__GNUC__)
 #define WIDTH 8 /* floats of a vector */
@@ -116,12 +127,13 @@ PER_CPU static void place_all(const float *y, const float *x, const float *mask,
     }
 }
 
-/* Fill columns [count, taps * part] with what `taps` taps from `first` on see of `part` channels from `channel` on. */
+/* Fill columns [count, taps * part], of the positions from `start` on, with what `taps` taps from `first` on see of
+   `part` channels from `channel` on. */
 PER_CPU static void sample_block(const Layer *layer, const float *const *image, const int32_t *cell,
-                                 const float *weight, float *columns, Py_ssize_t count, Py_ssize_t first,
-                                 Py_ssize_t taps, Py_ssize_t channel, Py_ssize_t part) {
+                                 const float *weight, float *columns, Py_ssize_t start, Py_ssize_t count,
+                                 Py_ssize_t first, Py_ssize_t taps, Py_ssize_t channel, Py_ssize_t part) {
     const Py_ssize_t n = BLOCK * layer->taps, channels = layer->channels;
-    for (Py_ssize_t p = 0; p < count; p++)
+    for (Py_ssize_t p = start; p < start + count; p++)
         for (Py_ssize_t t = first; t < first + taps; t++) {
             const Py_ssize_t at = t * BLOCK + p;
             const float *x = image[p] + t % layer->groups * layer->part + channel;
@@ -192,13 +204,86 @@ static void convolve_block(const Layer *layer, const Product *product, const flo
         for (Py_ssize_t c = 0; c < layer->part; c += part) {
             const Py_ssize_t some = layer->taps - t < taps ? layer->taps - t : taps;
             const Py_ssize_t width = layer->part - c < part ? layer->part - c : part;
-            sample_block(layer, image, cell, weight, columns, count, t, some, c, width);
+            sample_block(layer, image, cell, weight, columns, 0, count, t, some, c, width);
             multiply(columns, some * width, count, some * width, product->weight + (t * layer->part + c) * LANES,
                      product->panels, layer->taps * layer->part * LANES, sums, t == 0 && c == 0);
         }
     for (Py_ssize_t p = 0; p < count; p++)
         finish_sums(out + (first + p) * product->out_channels, sums + p * product->panels * LANES, product->bias,
                     product->out_channels, product->relu);
+}
+
+/* Whole numbers in the order of floats, NaN beyond all others: their least and largest are found in vectors. */
+static inline int32_t in_order(float value) {
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits ^ (bits >> 31 & INT32_MAX);
+}
+static inline float of_order(int32_t place) {
+    const int32_t bits = place ^ (place >> 31 & INT32_MAX);
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* Round n floats to bytes: the least becomes 0 and the largest 255. Returns what 0 and 1 stand for. */
+typedef struct {
+    float least, step;
+} Scale;
+PER_CPU static Scale quantize(const float *__restrict values, uint8_t *__restrict bytes, Py_ssize_t n) {
+    int32_t low = INT32_MAX, high = INT32_MIN;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const int32_t place = in_order(values[i]);
+        low = place < low ? place : low;
+        high = place > high ? place : high;
+    }
+    const float least = of_order(low), most = of_order(high);
+    const float inverse = most > least ? 255 / (most - least) : 0;
+    for (Py_ssize_t i = 0; i < n; i++) bytes[i] = (uint8_t) (int32_t) ((values[i] - least) * inverse + 0.5f);
+    return (Scale){least, (most - least) / 255};
+}
+
+/* Bytes of what the columns of a position take in int8, whole cache lines, and of the room that one thread needs. */
+static Py_ssize_t int8_size(const Int8Product *product) { return (FOURS * product->steps + 63) / 64 * 64; }
+static Py_ssize_t int8_room(const Layer *layer, const Int8Product *product) {
+    const Py_ssize_t column = layer->taps * layer->part;
+    return BLOCK * ((11 * layer->taps + product->panels * LANES) * (Py_ssize_t) sizeof(float) + int8_size(product)) +
+           column * (Py_ssize_t) sizeof(float);
+}
+
+/* out = n sums, scaled, + bias, with `relu` not below zero */
+PER_CPU static void finish_int8(float *__restrict out, const int32_t *sums, const Int8Product *product, Scale column) {
+    for (Py_ssize_t i = 0; i < product->out_channels; i++) {
+        const float whole = (float) sums[i] * (column.step * product->scale[i]);
+        const float value = whole + (column.least * product->weight_sum[i] + product->bias[i]);
+        out[i] = product->relu && value < 0 ? 0 : value;
+    }
+}
+
+/* As convolve_block, in int8: the columns of each position are rounded between their least and their largest value. */
+static void convolve_block_int8(const Layer *layer, const Int8Product *product, const float *x, float *out,
+                                Py_ssize_t first, Py_ssize_t count, char *room, MultiplyInt8 multiply) {
+    const Py_ssize_t n = BLOCK * layer->taps, size = int8_size(product), width = layer->taps * layer->part;
+    const float *image[BLOCK];
+    Scale scale[BLOCK];
+    float *y = (float *) room, *x_ = y + n, *mask = x_ + n, *weight = mask + n, *column = weight + 8 * n;
+    int32_t *cell = (int32_t *) (weight + 4 * n), *sums = (int32_t *) (column + width);
+    uint8_t *columns = (uint8_t *) (sums + BLOCK * product->panels * LANES);
+    look_at_block(layer, x, first, count, y, x_, mask, image);
+    if (product->sigmoid) apply_sigmoid(mask, n);
+    place_all(y, x_, mask, cell, weight, n, (int32_t) layer->height, (int32_t) layer->width);
+    for (Py_ssize_t p = 0; p < count; p++) {
+        sample_block(layer, image, cell, weight, column, p, 1, 0, layer->taps, 0, layer->part);
+        scale[p] = quantize(column, columns + p * size, width);
+    }
+    for (Py_ssize_t step = 0; step < product->steps; step += MOST_INT8_COLUMN / FOURS) {
+        const Py_ssize_t left = product->steps - step;
+        multiply(columns + FOURS * step, size, count, left < MOST_INT8_COLUMN / FOURS ? left : MOST_INT8_COLUMN / FOURS,
+                 product->weight + step * LANES * FOURS, product->panels, product->steps * LANES * FOURS, sums,
+                 step == 0);
+    }
+    for (Py_ssize_t p = 0; p < count; p++)
+        finish_int8(out + (first + p) * product->out_channels, sums + p * product->panels * LANES, product, scale[p]);
 }
 
 #endif

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..utils.errors import UserError
 from .facts import DECODER_FACTS, EXPORT_FACTS, FACTS, INT8_FACTS, check_facts, one_line
+from .openvino_dcn import deformable_convolution, share_out
 
 PROGRAM = 'centernet'  # in the metadata of files that are ours
 PT2_FACTS = 'centernet.json'  # the file of the metadata within a .pt2
@@ -170,7 +171,9 @@ class OpenVinoFile(ExportedFile):
             raise UserError(f"'{self.path}' has its weights in a file beside it, which is missing: copy the .bin, too")
         try:
             core = runtime.Core()
+            core.add_extension(deformable_convolution())
             self.model = core.read_model(os.fspath(self.path))
+            share_out(self.model, self.threads)
             settings = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': str(self.threads)}
             self.compiled = core.compile_model(self.model, 'CPU', settings)
         except Exception as error:  # nothing of ours runs in here: the bytes are a stranger's

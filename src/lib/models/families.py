@@ -25,6 +25,7 @@ class Family:
         stacks: outputs that it gives, one after another, each with heads of its own.
         default_head_conv: channels of the heads' hidden convolution where `--head_conv` is not given.
         fixed_head_conv: the same where it cannot be chosen, else None.
+        deformable: whether it has deformable convolutions.
     """
 
     module: str
@@ -34,6 +35,7 @@ class Family:
     stacks: int = 1
     default_head_conv: int = 64
     fixed_head_conv: int | None = None
+    deformable: bool = False
 
     def build(self, num_layers: int, heads: dict[str, int], head_conv: int) -> 'CenterNet':
         """Build a network with `heads` `{name: channels}` behind `head_conv` channels."""
@@ -45,9 +47,9 @@ RESNET_LAYERS = (18, 34, 50, 101, 152)
 
 model_factory: dict[str, Family] = {
     'res': Family('msra_resnet', 'get_pose_net', RESNET_LAYERS),
-    'resdcn': Family('resnet_dcn', 'get_pose_net', RESNET_LAYERS),
+    'resdcn': Family('resnet_dcn', 'get_pose_net', RESNET_LAYERS, deformable=True),
     'dlav0': Family('dlav0', 'get_pose_net', (34,), default_head_conv=256),
-    'dla': Family('pose_dla_dcn', 'get_pose_net', (34,), default_head_conv=256),
+    'dla': Family('pose_dla_dcn', 'get_pose_net', (34,), default_head_conv=256, deformable=True),
     'hourglass': Family(
         'large_hourglass',
         'get_large_hourglass_net',

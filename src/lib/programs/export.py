@@ -10,6 +10,7 @@ Functions import what they need, once the command line is found right: torch tak
 
 from typing import TYPE_CHECKING
 
+from ..models.families import family_of
 from ..utils.errors import UserError
 from ..utils.signals import stop_signals_exit, stop_signals_interrupt
 
@@ -66,6 +67,8 @@ def check_options(opt: 'Options') -> None:
     if opt.int8 and (opt.half or opt.format == 'pt2'):
         other = '--half' if opt.half else '--format pt2'
         raise UserError(f'--int8 and {other} exclude each other: int8 files are of --format onnx or openvino')
+    if opt.own_dcn and not family_of(opt.arch).deformable:
+        raise UserError(f'--own_dcn: {opt.arch} has no deformable convolution; leave it out')
     if opt.int8 and opt.keep_res and not opt.dynamic_size:
         raise UserError('--keep_res gives inputs of other sizes: add --dynamic_size, or leave it out')
     if opt.raw and opt.flip_test:

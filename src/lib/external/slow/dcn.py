@@ -1,4 +1,4 @@
-"""The sampling of deformable convolution as in dcn.pyx, in NumPy. Arguments are checked no further than it does.
+"""Deformable convolution as in dcn.pyx, in NumPy. Arguments are checked no further than it does.
 
 The networks call torchvision's operator where the kernel is not compiled: it is faster than this.
 """
@@ -125,6 +125,48 @@ def convolve(
         cells[:] = columns @ matrix + bias
     if relu:
         np.maximum(out, 0, out=out)
+
+
+def convolve_int8(
+    x: np.ndarray,
+    offset: np.ndarray,
+    mask: np.ndarray,
+    weight: np.ndarray,
+    scale: np.ndarray,
+    weight_sum: np.ndarray,
+    bias: np.ndarray,
+    out: np.ndarray,
+    kernel: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    sigmoid: bool,
+    relu: bool,
+    threads: int,
+    share: int = 0,
+    shares: int = 1,
+) -> None:
+    """Fill rows of `out` [B, h, w, O] with the deformable convolution of x [B, H, W, C] in int8, as dcn.pyx says."""
+    if sigmoid:
+        mask = 1 / (1 + np.exp(-np.clip(mask, -87, 87)))
+    size = kernel * kernel * x.shape[3]
+    matrix = weight.transpose(1, 3, 0, 2).reshape(-1, weight.shape[0] * weight.shape[2])  # [4 S, outputs of the panels]
+    matrix = matrix[:size, : len(bias)].astype(np.int32)
+    columns = np.empty((out.shape[2], size), np.float32)
+    cells = out.reshape(-1, *out.shape[2:])
+    for row in range(share, len(cells), shares):
+        sample(x, offset, mask, columns, row, kernel, stride, padding, dilation, threads)
+        least, most = columns.min(1, keepdims=True), columns.max(1, keepdims=True)  # [w, 1]
+        inverse = 255 / np.where(most > least, most - least, np.inf).astype(np.float32)
+        whole = ((columns - least) * inverse + np.float32(0.5)).astype(np.int32) @ matrix  # [w, O]
+        cells[row] = whole * ((most - least) / 255 * scale) + (least * weight_sum + bias)
+        if relu:
+            np.maximum(cells[row], 0, out=cells[row])
+
+
+def multiplies_int8() -> bool:
+    """Return that this is no faster than `convolve`."""
+    return False
 
 
 def differentiate(
