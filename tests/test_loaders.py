@@ -1,5 +1,6 @@
 """Batches whose loader processes die, fail or find no memory to share: one line, where the batch is fetched."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -112,6 +113,19 @@ def test_no_process_is_left_after_an_error(error):
     assert set(multiprocessing.active_children()) == others and not batches.processes
     batches.dataset.accident = None
     assert len(list(batches)) == 4  # with new processes
+
+
+def test_processes_of_garbage_end_at_once():
+    """Batches that a cycle of references holds are left to the collector of garbage."""
+    others = set(multiprocessing.active_children())
+    batches = Batches(Images(), 2, batch_size=2, persistent_workers=True)
+    batches.itself = batches
+    list(batches)
+    assert len(set(multiprocessing.active_children()) - others) == 2
+    del batches
+    started = time.time()
+    gc.collect()
+    assert set(multiprocessing.active_children()) == others and time.time() - started < 5
 
 
 def test_death_in_another_loader_is_raised_by_this_one():

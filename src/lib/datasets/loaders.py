@@ -113,6 +113,9 @@ class Batches:
             dataset, collate_fn = NotedDataset(dataset, self.notes), partial(collate_noted, collate_fn)
         self.make = partial(DataLoader, dataset, num_workers=num_workers, collate_fn=collate_fn, **options)
         self.loader = self.make()
+        self.running: list[Any] = []  # PyTorch's iterator, which has the processes
+        # What is left of cycles to the collector of garbage loses its queues first: its processes were never told.
+        weakref.finalize(self, end_processes, self.running).atexit = False
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -128,8 +131,8 @@ class Batches:
                     raise UserError(batch.message)
                 yield batch
         except Exception:
-            if self.processes:  # they live: left to the collector of garbage, they could not be told to end
-                batches._shutdown_workers()
+            if self.processes:  # they live
+                end_processes(self.running)
                 self._forget_processes()
             raise
 
@@ -140,6 +143,7 @@ class Batches:
             batches = iter(self.loader)
         self.processes += sorted(set(multiprocessing.active_children()) - others, key=lambda process: process.pid or 0)
         self.alive.add(self)
+        self.running[:] = [batches]
         return batches
 
     def _guarded(self, call: Callable, *args: Any) -> Any:
@@ -185,6 +189,7 @@ class Batches:
     def _forget_processes(self) -> None:
         """Start new processes when it is iterated again."""
         self.processes.clear()
+        self.running.clear()
         self.alive.discard(self)
         self.loader = self.make()
 
@@ -207,6 +212,12 @@ class Batches:
             f'a loader process {how}{image}: perhaps there is not enough memory; try a smaller --num_workers '
             f'(it is {self.loader.num_workers}) or --batch_size'
         )
+
+
+def end_processes(running: list[Any]) -> None:
+    """Tell the loader processes of PyTorch's iterators that they are no longer needed, and wait until they have ended."""
+    while running:
+        running.pop()._shutdown_workers()
 
 
 class BatchShare(Sampler[list[int]]):

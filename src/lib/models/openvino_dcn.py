@@ -44,7 +44,7 @@ def own_cores() -> frozenset[int]:
 
 
 def use_cores(cores: Collection[int]) -> None:
-    """Let this thread run on these cores, where the system can be told."""
+    """Let this thread run on these cores, where the system takes such a wish."""
     if hasattr(os, 'sched_setaffinity'):
         os.sched_setaffinity(0, cores)
 
