@@ -215,7 +215,7 @@ class Batches:
 
 
 def end_processes(running: list[Any]) -> None:
-    """Tell the loader processes of PyTorch's iterators that they are no longer needed, and wait until they have ended."""
+    """Tell the loader processes of PyTorch's iterators to end, and wait until they have."""
     while running:
         running.pop()._shutdown_workers()
 
