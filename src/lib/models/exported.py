@@ -17,6 +17,8 @@ from .facts import DECODER_FACTS, EXPORT_FACTS, FACTS, INT8_FACTS, check_facts, 
 from .openvino_dcn import deformable_convolution, share_out
 
 PROGRAM = 'centernet'  # in the metadata of files that are ours
+ANY_SHAPE: tuple[int, ...] = ()
+MOST_SHAPES = 2  # for which a compiled network of OpenVINO's is kept: the batches that recur, and a shorter last one
 PT2_FACTS = 'centernet.json'  # the file of the metadata within a .pt2
 
 
@@ -65,7 +67,7 @@ def import_runtime(name: str, extra: str, path: str | os.PathLike) -> Any:
 class ExportedFile:
     """A file of `export.py`, opened to be run.
 
-    A format's subclass gives `load`, `metadata` and `call`.
+    A format's subclass gives `load`, `metadata` and `call`, and perhaps `prepare`.
 
     Attributes:
         path: the file.
@@ -84,10 +86,14 @@ class ExportedFile:
         self.float_input: bool = self.facts['float_input']
         self.dynamic_size: bool = self.facts['dynamic_size']
         self.raw: bool = self.facts['raw']
+        self.prepare()
 
     def load(self, cuda: bool) -> None:
         """Load the file, onto the GPU if `cuda`."""
         raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Make the network ready to run, where that depends on the facts."""
 
     def metadata(self) -> Mapping[str, str]:
         """Return the texts that the file holds beside its network, by name."""
@@ -163,21 +169,26 @@ class OnnxFile(ExportedFile):
 
 
 class OpenVinoFile(ExportedFile):
-    """A file of OpenVINO's (`.xml`, with its weights in a `.bin` beside it)."""
+    """A file of OpenVINO's (`.xml`, with its weights in a `.bin` beside it).
+
+    Compiled for images of one shape it takes less time than for images of any, which is left to `dynamic_size`.
+    """
 
     def load(self, cuda: bool) -> None:
         runtime = import_runtime('openvino', 'openvino', self.path)
         if not os.path.isfile(Path(self.path).with_suffix('.bin')):
             raise UserError(f"'{self.path}' has its weights in a file beside it, which is missing: copy the .bin, too")
+        self.core = runtime.Core()
+        self.core.add_extension(deformable_convolution())
+        self.compiled: dict[tuple[int, ...], Any] = {}  # by the shape of the images
         try:
-            core = runtime.Core()
-            core.add_extension(deformable_convolution())
-            self.model = core.read_model(os.fspath(self.path))
-            share_out(self.model, self.threads)
-            settings = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': str(self.threads)}
-            self.compiled = core.compile_model(self.model, 'CPU', settings)
+            self.model = self.core.read_model(os.fspath(self.path))
         except Exception as error:  # nothing of ours runs in here: the bytes are a stranger's
             raise cannot_be_run(self.path, 'OpenVINO', error) from None
+        share_out(self.model, self.threads)
+
+    def prepare(self) -> None:
+        self.compile(ANY_SHAPE if self.dynamic_size else (1, self.facts['input_h'], self.facts['input_w'], 3))
 
     def metadata(self) -> Mapping[str, str]:
         if not self.model.has_rt_info([PROGRAM]):
@@ -185,8 +196,24 @@ class OpenVinoFile(ExportedFile):
         return {name: value.astype(str) for name, value in self.model.get_rt_info([PROGRAM]).astype(dict).items()}
 
     def call(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
-        found = self.compiled(images)
+        found = self.compile(ANY_SHAPE if self.dynamic_size else images.shape)(images)
         return {output.get_any_name(): np.array(values) for output, values in found.items()}
+
+    def compile(self, shape: tuple[int, ...]) -> Any:
+        """Return the model compiled for images of a shape (B, H, W, 3), or of `ANY_SHAPE`; the last ones are kept."""
+        if shape not in self.compiled:
+            model = self.model.clone()
+            settings = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': str(self.threads)}
+            try:
+                if shape != ANY_SHAPE:
+                    model.reshape(list(shape))
+                made = self.core.compile_model(model, 'CPU', settings)
+            except Exception as error:  # as in `load`
+                raise cannot_be_run(self.path, 'OpenVINO', error) from None
+            for old in list(self.compiled)[: 1 - MOST_SHAPES]:
+                del self.compiled[old]
+            self.compiled[shape] = made
+        return self.compiled[shape]
 
 
 class TorchExportFile(ExportedFile):
