@@ -1,6 +1,6 @@
 """The ways to run a network against one another: ours, onnxruntime, OpenVINO, eager PyTorch, torch.compile.
 
-    PYTHONPATH=src:tests python benchmarks/exports.py [--archs res_18 dlav0_34 dla_34] [--threads 2] [--seconds 30]
+    python benchmarks/exports.py [--archs res_18 dlav0_34 dla_34] [--threads 2] [--seconds 30]
 
 From a decoded image of 512 x 512 to its boxes, a batch of one, all ways by turns in one process and on as many threads.
 The networks are random, with heads scaled so that there are peaks; int8 is calibrated on toy pictures. The differences

@@ -1,6 +1,6 @@
 """Export every arch for every task, and compare each file with its checkpoint.
 
-    PYTHONPATH=src:tests python tests/campaigns/exports.py [--archs dla_34] [--tasks ctdet] [--format onnx]
+    PYTHONPATH=src:benchmarks python tests/campaigns/exports.py [--archs dla_34] [--tasks ctdet] [--format onnx]
 
 Networks are random, with heads scaled so that there are peaks: what rounding leaves in the features of a deep one is
 scaled with them, so a small spread of the logits is asked for. Prints a line each; exits 1 if one fails.

@@ -1,6 +1,6 @@
 """Detect with docs/deploy/detect_onnx.py in a venv without PyTorch: the checkpoint finds the same by demo.py.
 
-    PYTHONPATH=src:tests python tests/campaigns/without_torch.py [--load_models DIR] [--tasks ctdet]
+    PYTHONPATH=src:benchmarks python tests/campaigns/without_torch.py [--load_models DIR] [--tasks ctdet]
 
 pip makes the venv, of NumPy, OpenCV (headless) and onnxruntime alone. Without DIR the networks are random, with heads
 scaled so that there are peaks; with it trained toy models, made there where they are missing. Prints a line a task;

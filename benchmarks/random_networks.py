@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lib.datasets.dataset_factory import get_dataset
-from lib.exports.check import check_image
-from lib.models.model import create_model, save_model
-from lib.opts import model_facts, opts
-from lib.tasks import TASKS
-from lib.utils.image import normalize
-from lib.utils.option_rows import EXPORT
+from centernet.datasets.dataset_factory import get_dataset
+from centernet.exports.check import check_image
+from centernet.models.model import create_model, save_model
+from centernet.opts import model_facts, opts
+from centernet.tasks import TASKS
+from centernet.utils.image import normalize
+from centernet.utils.option_rows import EXPORT
 
 LEVELS = {'ctdet': -3, 'ddd': -3, 'multi_pose': -2, 'exdet': 0}  # mean of the heatmaps' logits
 SPREAD = 0.25  # of other heads than heatmaps: differences grow with it
