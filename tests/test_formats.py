@@ -405,6 +405,25 @@ def test_own_layout_ignores_further_files(data):
     assert dataset_class(opt, 'val').annotation_file == str(data / 'annotations/val.json')
 
 
+def test_own_layout_with_one_file(data):
+    """train.json alone is divided by --val_share, which is said; val.json alone is scored, and trains nothing."""
+    write(data / 'annotations/train.json', coco_of(scenes(10)))
+    for scene in scenes(10):
+        scene.draw(data / 'images')
+    opt, dataset_class = options('ctdet', data)
+    parts = [set(dataset_class(opt, split).index.names.tolist()) for split in ('train', 'val')]
+    assert list(map(len, parts)) == [8, 2] and not parts[0] & parts[1]
+    assert dataset_class.source.format.description().endswith(
+        'is read as COCO (train annotations/train.json; not divided: --val_share of the images validates)'
+    )
+    os.rename(data / 'annotations/train.json', data / 'annotations/val.json')
+    get_dataset.cache_clear()
+    opt, dataset_class = options('ctdet', data)
+    assert len(dataset_class(opt, 'val')) == 10
+    with pytest.raises(UserError, match=r'has no images for train \(COCO: val annotations/val.json\)'):
+        dataset_class(opt, 'train')
+
+
 def test_roboflow_roots(data):
     """Guards that category 0 goes only where it has no object and stands above all others; valid may lack a split."""
     make_roboflow(data)

@@ -8,6 +8,7 @@ from pathlib import Path
 SRC = Path(__file__).resolve().parents[2] / 'src'
 VAL = 100  # held-out pictures
 ARCH = 'dlav0_34'
+LONGER = '--num_epochs 10 --lr_step 8'  # of other archs, which learn more slowly from scratch
 COMMON = (
     '--gpus -1 --head_conv 64 --pretrained none --batch_size 4 --lr 1e-3 --num_workers 0 --val_intervals 0 --overwrite'
 )
@@ -81,7 +82,8 @@ def toy_model(task: str, folder: Path, arch: str = ARCH) -> ToyModel:
         run('tools/make_toy_data.py', str(data), '--task', task, '--val', str(VAL), *recipe.pictures.split())
     if not checkpoint.exists():
         where = ['--arch', arch, '--exp_dir', str(folder / 'exp'), '--exp_id', name]
-        run('main.py', task, *own, *COMMON.split(), *recipe.training.split(), *where)
+        longer = [] if arch == ARCH else LONGER.split()
+        run('main.py', task, *own, *COMMON.split(), *recipe.training.split(), *longer, *where)
         trained.rename(checkpoint)  # only now: a training that was stopped leaves a checkpoint, too
     return ToyModel(task, checkpoint, own, 'kitti' if task == 'ddd' else str(data))
 

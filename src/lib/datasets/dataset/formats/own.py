@@ -21,18 +21,15 @@ class Own(FolderFormat):
         return [name for name in names if (folder / name).exists()]
 
     def parts(self) -> dict[str, Annotations]:
-        """Return both files, though one may be missing: who reads it will say so."""
-        return {split: CocoFile(self.folder / 'annotations' / f'{split}.json') for split in SPLITS}
+        """Return the files that are there; of train.json alone a share of the images validates."""
+        paths = {split: self.folder / 'annotations' / f'{split}.json' for split in SPLITS}
+        return {split: CocoFile(path) for split, path in paths.items() if path.exists()}
 
     @property
     def image_dir(self) -> str:
         """Return the folder `images`."""
         return str(self.folder / 'images')
 
-    def first_part(self) -> Annotations:
-        """Return the file from which classes are read: train.json, or else val.json."""
-        return CocoFile(self.folder / self.signs(self.folder)[0])
-
     def description(self) -> str:
-        """Return nothing: the lines about each split name its file."""
-        return ''
+        """Return what was found where a file is missing; else nothing, for the lines about each split name its file."""
+        return '' if len(self.found) == len(SPLITS) else super().description()
