@@ -23,6 +23,7 @@ from lib import load_detector  # noqa: E402
 from lib.datasets.toy import make_toy_data  # noqa: E402
 from lib.exports import int8, sensitivity  # noqa: E402
 from lib.exports.layers import CONVOLUTION, FLOAT_CONVOLUTION, OTHER, Step, float_steps, int8_weights  # noqa: E402
+from lib.exports.writers import SUFFIXES  # noqa: E402
 from lib.models.exported import exported_facts, open_exported  # noqa: E402
 from lib.models.openvino_dcn import deformable_convolution  # noqa: E402
 from lib.utils.errors import UserError  # noqa: E402
@@ -305,13 +306,13 @@ def test_what_int8_cannot_be_made_of(checkpoint, data, scripts, tmp_path, monkey
         (data, ['--half'], '--int8 and --half exclude each other'),
         (data, ['--keep_res'], '--keep_res gives inputs of other sizes: add --dynamic_size'),
         (data, ['--format', 'pt2'], '--int8 and --format pt2 exclude each other'),
-        (data, ['--own_dcn'], 'res_18 has no deformable convolution'),
+        (data, ['--own_dcn', '--format', 'openvino'], 'res_18 has no deformable convolution'),
     ):
         with pytest.raises(UserError, match=words) as error:
             export(
                 scripts,
                 checkpoint,
-                (tmp_path / 'model').with_suffix('.pt2' if args[1:] else '.onnx'),
+                (tmp_path / 'model').with_suffix(SUFFIXES[args[-1]] if args[1:] else '.onnx'),
                 tmp_path / name,
                 *args,
             )

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
@@ -126,6 +127,29 @@ def test_processes_of_garbage_end_at_once():
     started = time.time()
     gc.collect()
     assert set(multiprocessing.active_children()) == others and time.time() - started < 5
+
+
+class Bulky(Images):
+    """Items of four megabytes, more than a pipe holds."""
+
+    def __getitem__(self, index):
+        return np.full(4_000_000, index, np.uint8)
+
+    def __len__(self):
+        return 10_000
+
+
+@pytest.mark.parametrize('seconds', [0.3, 0.5, 0.7])
+def test_death_in_the_middle_of_a_batch(seconds):
+    """Half of a batch has arrived, and the others wait for the lock of the dead: that ends, in the one line."""
+    batches = Batches(Bulky(), 2, collate_fn=bytes, batch_size=None, persistent_workers=True)
+    started, killed = time.time(), False
+    with pytest.raises(UserError, match='SIGKILL'):
+        for _ in batches:
+            if not killed and time.time() - started > seconds:
+                os.kill(batches.processes[0].pid, signal.SIGKILL)
+                killed = True
+    assert time.time() - started < 20
 
 
 def test_death_in_another_loader_is_raised_by_this_one():

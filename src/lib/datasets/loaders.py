@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, default_collate, get_worker_info
+from torch.utils.data._utils import signal_handling
 
 from ..utils.errors import UserError
 from ..utils.ranks import ONE, Ranks
-from ..utils.signals import child_signal_kept, stop_signals_blocked, unblock_stop_signals
+from ..utils.signals import also_on_child_death, child_signal_kept, stop_signals_blocked, unblock_stop_signals
 
 if TYPE_CHECKING:
     from ..opts import Options
@@ -90,10 +91,12 @@ class Batches:
     """Batches of a dataset, as PyTorch's `DataLoader` makes them; iterate as often as you like.
 
     When a loader process dies, that is raised while the next batch is fetched and never elsewhere, in one line that
-    names the image that it was at. After an error there are no loader processes; the next iteration starts new ones.
+    names the image that it was at. After an error of a loader there are no loader processes; the next iteration starts
+    new ones.
 
     Args:
-        dataset: the images; `image_path(index)`, where it has one, names them in errors.
+        dataset: the images; `image_path(index)`, where it has one, names them in errors. What holds these batches
+            themselves is not given up before the program ends.
         num_workers: loader processes; with 0 this process reads.
         collate_fn: makes a batch of a list of samples.
         options: more of the DataLoader's.
@@ -107,6 +110,7 @@ class Batches:
     def __init__(self, dataset: Any, num_workers: int, collate_fn: Callable = default_collate, **options: Any):
         self.dataset = dataset
         self.processes: list[BaseProcess] = []
+        self.fallen: list[BaseProcess] = []  # that died by themselves
         if num_workers > 0:
             self.notes = torch.full((num_workers, 2), -1, dtype=torch.int64).share_memory_()  # [workers, 2]
             options |= {'worker_init_fn': partial(init_noted_worker, self.notes)}
@@ -131,25 +135,27 @@ class Batches:
                     raise UserError(batch.message)
                 yield batch
         except Exception:
-            if self.processes:  # they live
-                end_processes(self.running)
-                self._forget_processes()
+            self._drop_processes()
             raise
 
     def _start(self) -> Any:
         """Start an epoch, and the processes where they do not run yet; returns PyTorch's iterator of batches."""
         others = set(multiprocessing.active_children())
         with stop_signals_blocked(), child_signal_kept():
-            batches = iter(self.loader)
+            batches: Any = iter(self.loader)
         self.processes += sorted(set(multiprocessing.active_children()) - others, key=lambda process: process.pid or 0)
         self.alive.add(self)
         self.running[:] = [batches]
+        also_on_child_death(end_the_bereaved)
+        if not self.loader.pin_memory:  # then only loader processes write: when they are gone, so is the pipe's end
+            batches._worker_result_queue._writer.close()
         return batches
 
     def _guarded(self, call: Callable, *args: Any) -> Any:
         """Return `call(*args)`; the death of a loader process, of this or another loader, becomes a `UserError`.
 
-        PyTorch, which waits for a batch, looks every 5 seconds whether its own processes live.
+        PyTorch, which waits for a batch, looks every 5 seconds whether its own processes live, but not once a batch has
+        begun to arrive: then the pipe has to end (`end_the_bereaved`).
         """
         self._raise_deaths()
         try:
@@ -161,7 +167,8 @@ class Batches:
 
     def _raise_deaths(self, otherwise: str = '') -> None:
         """Raise the deaths of all loaders' processes, or what is said `otherwise`, and kill those that are left."""
-        deaths = [death for loader in self.alive for death in loader._deaths()]
+        end_the_bereaved()
+        deaths = [loader._death(process) for loader in self.alive for process in loader.fallen]
         message = '; '.join(dict.fromkeys(deaths)) or otherwise
         if not message:
             return
@@ -181,21 +188,30 @@ class Batches:
                 process.join(PATIENCE)
 
     def _drop_processes(self) -> None:
-        """Kill the loader processes: one that waits for a lock of the dead would not end by itself."""
+        """Kill the loader processes, which hold nothing that is needed; a new iteration starts new ones.
+
+        One that waits for a lock of the dead would not end by itself. Nor might PyTorch's own end of them, later, which
+        takes it for done.
+        """
         for process in self.processes:
             process.kill()
-        self._forget_processes()
-
-    def _forget_processes(self) -> None:
-        """Start new processes when it is iterated again."""
-        self.processes.clear()
-        self.running.clear()
+        for process in self.processes:
+            process.join(PATIENCE)
+        for batches in self.running:
+            batches._shutdown = True
+            signal_handling._remove_worker_pids(id(batches))
+        for left in (self.processes, self.fallen, self.running):
+            left.clear()
         self.alive.discard(self)
         self.loader = self.make()
 
-    def _deaths(self) -> list[str]:
-        """Return a line for each of the loader processes that has died."""
-        return [self._death(process) for process in self.processes if process.exitcode not in (None, 0)]
+    def _note_deaths(self) -> None:
+        """Note which loader processes died by themselves, and kill the others, which would wait for them."""
+        if not self.fallen:
+            self.fallen = [process for process in self.processes if process.exitcode not in (None, 0)]
+        if self.fallen:
+            for process in self.processes:
+                process.kill()
 
     def _death(self, process: BaseProcess) -> str:
         """Describe how a loader process died, at which image, and what to do."""
@@ -212,6 +228,12 @@ class Batches:
             f'a loader process {how}{image}: perhaps there is not enough memory; try a smaller --num_workers '
             f'(it is {self.loader.num_workers}) or --batch_size'
         )
+
+
+def end_the_bereaved() -> None:
+    """Kill the processes of each loader of which one has died: a batch that it was writing then comes to an end."""
+    for loader in list(Batches.alive):
+        loader._note_deaths()
 
 
 def end_processes(running: list[Any]) -> None:

@@ -255,7 +255,7 @@ class Quantization:
         logger.info('calibrating with %d images%s', len(self.calibration), kept)
         texts = {**metadata, **int8_metadata(len(self.calibration), list(floats))}
         target = Path(tempfile.mkdtemp(prefix='int8-', dir=source.parent)) / source.name
-        options = {'own_dcn': True} if self.opt.own_dcn else {}
+        options = {'own_dcn': True} if self.opt.own_dcn and self.opt.format == 'openvino' else {}
         QUANTIZERS[self.opt.format](source, target, self.calibration, set(floats.values()), texts, **options)
         score = self.judge.score(file_detector(self.opt, target), 'AP in int8')
         logger.info('in int8%s: %s %.4f', kept, self.judge.metric.main, score)

@@ -11,6 +11,8 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
 from ..external import dcn
 
 NAME, OPSET = 'DeformableConvolutionInt8', 'centernet'
@@ -97,7 +99,8 @@ def deformable_convolution() -> type:
 
         def evaluate(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> bool:
             """Compute the output's values [B, h, w, out]."""
-            x, look, *weights = (each.data for each in inputs)
+            # OpenVINO may keep constants of a file, or of its cache, at any address.
+            x, look, *weights = (np.require(each.data, requirements='A') for each in inputs)
             maps = look.transpose(0, 3, 1, 2)  # [B, 3 G k k, h, w]
             count = maps.shape[1] // 3 * 2
             numbers = [self.attributes[name] for name in GEOMETRY]

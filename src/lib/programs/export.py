@@ -67,7 +67,7 @@ def check_options(opt: 'Options') -> None:
     if opt.int8 and (opt.half or opt.format == 'pt2'):
         other = '--half' if opt.half else '--format pt2'
         raise UserError(f'--int8 and {other} exclude each other: int8 files are of --format onnx or openvino')
-    if opt.own_dcn and not family_of(opt.arch).deformable:
+    if opt.own_dcn and opt.int8 and not family_of(opt.arch).deformable:
         raise UserError(f'--own_dcn: {opt.arch} has no deformable convolution; leave it out')
     if opt.int8 and opt.keep_res and not opt.dynamic_size:
         raise UserError('--keep_res gives inputs of other sizes: add --dynamic_size, or leave it out')

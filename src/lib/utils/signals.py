@@ -104,9 +104,28 @@ def child_signal_kept() -> Iterator[None]:
     the count of it, or while a module of Python's holds a lock, which it then never gives back.
     """
     before = signal.getsignal(signal.SIGCHLD)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+
+
+def also_on_child_death(act: Callable[[], None]) -> None:
+    """Call `act`, which must not raise, whenever a child process ends, beside what is done then already; once for each
+    function. Without effect outside the main thread.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    if threading.current_thread() is not threading.main_thread() or act in getattr(before, 'acts', ()):
+        return
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        act()
+        if callable(before):
+            before(number, frame)
+
+    receive.acts = (act, *getattr(before, 'acts', ()))  # type: ignore[attr-defined]
+    signal.signal(signal.SIGCHLD, receive)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ class Own(FolderFormat):
     def parts(self) -> dict[str, Annotations]:
         """Return the files that are there; of train.json alone a share of the images validates."""
         paths = {split: self.folder / 'annotations' / f'{split}.json' for split in SPLITS}
-        return {split: CocoFile(path) for split, path in paths.items() if path.exists()}
+        return {split: CocoFile(path) for split, path in paths.items() if path.exists() or path.is_symlink()}
 
     @property
     def image_dir(self) -> str:
