@@ -177,6 +177,12 @@ def test_nothing_and_nan():
     torch.testing.assert_close(native_deform_conv2d(*args), args[3].view(1, -1, 1, 1).expand(2, 16, 13, 17))
 
 
+def test_shapes_alone():
+    """On the device `meta`, which has no autocast, a layer gives the shape of its output."""
+    layer = DCN(6, 4, kernel_size=(3, 3), stride=2, padding=1).to('meta')
+    assert layer(torch.empty(2, 6, 9, 8, device='meta')).shape == (2, 4, 5, 4)
+
+
 def test_backends():
     """All give the same; 'native' says where it does not run; an unknown one is refused with the valid ones."""
     layer, x = DCN(2, 2), torch.randn(1, 2, 4, 4)

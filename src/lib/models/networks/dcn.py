@@ -90,7 +90,8 @@ def best_deform_conv2d(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
 def autocast(*tensors: torch.Tensor) -> Iterator[torch.Tensor]:
     """Yield tensors [...] in the type that a convolution computes in: autocast's, or their own without it."""
     device = tensors[0].device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    has_autocast = torch.amp.is_autocast_available(device)  # `meta` has none
+    dtype = torch.get_autocast_dtype(device) if has_autocast and torch.is_autocast_enabled(device) else None
     for tensor in tensors:
         yield tensor if dtype is None else tensor.to(dtype)
 
