@@ -179,7 +179,7 @@ def test_nothing_and_nan():
 
 def test_shapes_alone():
     """On the device `meta`, which has no autocast, a layer gives the shape of its output."""
-    layer = DCN(6, 4, kernel_size=(3, 3), stride=2, padding=1).to('meta')
+    layer = DCN(6, 4, kernel_size=3, stride=2, padding=1).to('meta')
     assert layer(torch.empty(2, 6, 9, 8, device='meta')).shape == (2, 4, 5, 4)
 
 
