@@ -1,9 +1,13 @@
 """What test files share beside fixtures."""
 
 from argparse import Namespace
+from functools import partial
 
 import torch
 
+import random_networks
+
+save_random_network = partial(random_networks.save_random_network, package='lib')
 SMALL = ['--gpus', '-1', '--num_workers', '0', '--arch', 'res_18', '--pretrained', 'none']
 
 

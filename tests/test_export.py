@@ -17,6 +17,7 @@ pytest.importorskip('onnxruntime', reason='the extra [onnx] is not installed')
 pytest.importorskip('onnxscript', reason='the extra [onnx] is not installed')
 
 from conftest import ROOT, run_program  # noqa: E402
+from helpers import save_random_network  # noqa: E402
 from lib import load_detector  # noqa: E402
 from lib.exports import check, writers  # noqa: E402
 from lib.models.networks import large_hourglass  # noqa: E402
@@ -25,7 +26,6 @@ from lib.tasks import TASKS  # noqa: E402
 from lib.utils.ddd_utils import get_alpha  # noqa: E402
 from lib.utils.errors import UserError  # noqa: E402
 from lib.version import __version__  # noqa: E402
-from random_networks import save_random_network  # noqa: E402
 
 # Each family's smallest network, exported in a way of its own.
 FAMILIES = {

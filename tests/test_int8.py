@@ -19,6 +19,7 @@ pytest.importorskip('onnxruntime', reason='the extra [onnx] is not installed')
 pytest.importorskip('onnxscript', reason='the extra [onnx] is not installed')
 
 from conftest import ROOT, run_program  # noqa: E402
+from helpers import save_random_network  # noqa: E402
 from lib import load_detector  # noqa: E402
 from lib.datasets.toy import make_toy_data  # noqa: E402
 from lib.exports import int8, sensitivity  # noqa: E402
@@ -27,7 +28,6 @@ from lib.exports.writers import SUFFIXES  # noqa: E402
 from lib.models.exported import exported_facts, open_exported  # noqa: E402
 from lib.models.openvino_dcn import deformable_convolution  # noqa: E402
 from lib.utils.errors import UserError  # noqa: E402
-from random_networks import save_random_network  # noqa: E402
 
 SIDE = 64
 LAST = ['network.hm.2.weight', 'network.wh.2.weight', 'network.reg.2.weight']  # of the heads, as a graph ends in them

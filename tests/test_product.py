@@ -134,7 +134,7 @@ def test_every_kernel_has_a_slow_stand_in(tmp_path, toy):
     One line says that they are slow.
     """
     import lib
-    from random_networks import save_random_network
+    from helpers import save_random_network
 
     checkpoint = str(save_random_network(tmp_path / 'model.pth', 'ctdet', 'resdcn_18', 64))
     image = str(min(Path(toy, 'images').rglob('*.jpg')))
