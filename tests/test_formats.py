@@ -416,6 +416,11 @@ def test_own_layout_with_one_file(data):
     assert dataset_class.source.format.description().endswith(
         'is read as COCO (train annotations/train.json; not divided: --val_share of the images validates)'
     )
+    (data / 'annotations/val.json').symlink_to(data / 'not_mounted.json')  # meant, and not there: no other images
+    get_dataset.cache_clear()
+    opt, dataset_class = options('ctdet', data)
+    with pytest.raises(UserError, match='val.json. is missing'):
+        dataset_class(opt, 'val')
     os.rename(data / 'annotations/train.json', data / 'annotations/val.json')
     get_dataset.cache_clear()
     opt, dataset_class = options('ctdet', data)

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from lib.datasets.loaders import Batches
 from lib.utils.errors import UserError
+from lib.utils.signals import child_signal_kept
 
 
 class Images(Dataset):
@@ -98,10 +99,19 @@ def test_death_is_raised_in_the_next_fetch_only():
 
 def test_nothing_is_raised_between_fetches():
     """A handler of SIGCHLD that raises could leave a lock of Python's own taken; PyTorch's is put aside."""
-    before = signal.getsignal(signal.SIGCHLD)
     batches = Batches(Images(), 2, batch_size=2, persistent_workers=True)
     for _ in batches:
-        assert signal.getsignal(signal.SIGCHLD) == before
+        assert signal.getsignal(signal.SIGCHLD).__module__ == 'lib.utils.signals'
+
+
+def test_a_start_that_fails_gives_the_signal_back():
+    """PyTorch takes SIGCHLD before it asks the sampler, which may raise."""
+
+    before = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(ValueError, match='no order'), child_signal_kept():
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        raise ValueError('no order')
+    assert signal.getsignal(signal.SIGCHLD) == before
 
 
 @pytest.mark.parametrize('error', [UserError('no image left'), RuntimeError('a fault')])
