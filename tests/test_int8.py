@@ -197,6 +197,19 @@ def test_own_deformable_convolution(data, scripts, tmp_path, monkeypatch):
         np.testing.assert_array_equal(values, two[name])
 
 
+@pytest.mark.parametrize(('form', 'options'), [('onnx', {}), ('openvino', {'own_dcn': True})])
+def test_own_dcn_reaches_its_format_alone(form, options, tmp_path, monkeypatch):
+    """With onnx, the default, it is idle: onnxruntime has no operator of ours."""
+    given = []
+    monkeypatch.setitem(int8.QUANTIZERS, form, lambda *args, **more: given.append(more))
+    monkeypatch.setattr(int8, 'file_detector', lambda opt, path: None)
+    made = object.__new__(int8.Quantization)
+    made.opt, made.calibration = SimpleNamespace(own_dcn=True, format=form), range(8)
+    made.judge = SimpleNamespace(metric=SimpleNamespace(main='AP'), score=lambda detector, label: 0.5)
+    made.attempt(tmp_path / 'model', {}, {})
+    assert given == [options]
+
+
 # -- what AP asks for ------------------------------------------------------------------------------------------
 
 
