@@ -25,11 +25,12 @@ HEADLESS = 'opencv-python-headless>=4.8'  # without windows, for machines that h
 REQUIRE_KERNELS = os.environ.get('CENTERNET_REQUIRE_KERNELS', '') not in ('', '0')
 SANITIZERS = os.environ.get('CENTERNET_SANITIZE', '')  # such as `address,undefined`: see `make asan`
 SANITIZE = [f'-fsanitize={SANITIZERS}', '-fno-omit-frame-pointer', '-O1', '-g'] if SANITIZERS else []
-THREADED = {'dcn', 'focal', 'winograd'}  # kernels whose rows OpenMP's threads share
+THREADED = {'dcn', 'focal', 'upsample', 'winograd'}  # kernels whose rows OpenMP's threads share
 ARITHMETIC = {  # kernel -> what gcc and clang may do with its floating-point numbers
     'focal': ['-fno-trapping-math'],  # vectorised choices
     'nms': ['-fno-trapping-math', '-ffp-contract=off'],  # the same on all processors
     'dcn': ['-fassociative-math', '-fno-signed-zeros', '-fno-trapping-math'],  # vectorised inner products
+    'upsample': ['-fno-trapping-math', '-fno-signed-zeros'],  # vectorised choices
 }
 
 

@@ -70,12 +70,13 @@ def deformable_convolution(channels: int, out: int, side: int, goal: int, second
 def in_int8(
     x: torch.Tensor, offset: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor
 ) -> Callable[[], None]:
-    """Return the call of the int8 kernel for tensors of the operator that are channels-last in memory."""
-    pixels = x.permute(0, 2, 3, 1).numpy()  # [B, H, W, C]
-    panels = quantize_weight(as_matrix(weight).numpy())
-    out = np.empty((*pixels.shape[:3], len(bias)), np.float32)
-    arrays = (pixels, offset.numpy(), mask.numpy(), *panels, bias.numpy(), out)
-    return lambda: dcn.convolve_int8(*arrays, 3, 1, 1, 1, False, False, torch.get_num_threads())
+    """Return the call of the int8 kernel, from bytes to bytes, for tensors of the operator that are channels-last in
+    memory."""
+    pixels = (255 * x.permute(0, 2, 3, 1).sigmoid()).byte().numpy()  # [B, H, W, C]
+    panels, scale, _ = quantize_weight(as_matrix(weight).numpy())
+    out = np.empty((*pixels.shape[:3], len(bias)), np.uint8)
+    arrays = (pixels, offset.numpy(), mask.numpy(), panels, scale, bias.numpy(), out)
+    return lambda: dcn.convolve_int8(*arrays, 3, 1, 1, 1, 0, False, torch.get_num_threads())
 
 
 def heatmap(classes: int, side: int = 128) -> torch.Tensor:

@@ -18,7 +18,7 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 import kernel_references as slow
-from lib.external import dcn, focal, nms, peaks, raster, winograd
+from lib.external import dcn, focal, nms, peaks, raster, upsample, winograd
 from lib.models import decode
 from lib.models.int8_weights import quantize_weight
 from lib.models.networks.native_dcn import native_deform_conv2d, native_deform_conv2d_backward
@@ -274,26 +274,55 @@ def make_convolve(rng: np.random.Generator) -> Made:
 
 def make_convolve_int8(rng: np.random.Generator) -> Made:
     tensors, numbers = deformable(rng)
-    relu = bool(rng.integers(2))
-    columns = slow.slow_columns(**tensors, **numbers)  # [B * h * w, k * k * C]
+    relu, to_bytes, zero = bool(rng.integers(2)), bool(rng.integers(2)), int(rng.integers(256))
+    x = rng.integers(0, 256, tensors['x'].shape, np.uint8)
+    tensors['mask'] = 10 * tensors['mask'] - 5
+    seen = {**tensors, 'x': torch.from_numpy(x.astype(np.float32) - zero), 'mask': tensors['mask'].sigmoid()}
+    columns = slow.slow_columns(**seen, **numbers) + zero  # [B * h * w, k * k * C]
     weight = quantize_weight(floats(rng, int(rng.integers(1, 40)), columns.shape[1]))
-    bias = floats(rng, len(weight.scale))
+    scale, bias = weight.scale, floats(rng, len(weight.scale))
     exact = torch.from_numpy(slow.slow_int8_weight(weight, columns.shape[1]))  # [O, k * k * C]
-    want = (columns @ exact.t() + torch.from_numpy(bias)).numpy()
-    # Each sample is off by half a step at most; a step is a 255th of what its position's samples range over.
-    steps = (columns.amax(1) - columns.amin(1)) / 255
-    bound = (0.51 * steps[:, None] * exact.abs().sum(1)).numpy() + 1e-4 * (1 + np.abs(want).max())
+    want = (columns @ exact.t()).numpy()
+    if to_bytes:
+        factor = np.float32(200 / (1e-3 + np.ptp(want)))
+        scale, want, exact = factor * scale, factor * want, factor * exact
+        bias += 128 - want.mean()
+    want += bias
+    want = want.clip(0, 255) if to_bytes else want.clip(0) if relu else want
+    # A sample is off by half a step for each rounding: of its modulation, of two pairs of weights, of itself.
+    bound = 2.6 * exact.abs().sum(1).numpy() + 0.51 * to_bytes + 1e-4 * (1 + np.abs(want).max())
     batch, _, h, w = tensors['mask'].shape
-    out = np.full((batch, h, w, len(bias)), np.nan, np.float32)
+    out = rng.integers(0, 256, (batch, h, w, len(bias)), np.uint8)
+    out = out if to_bytes else np.full(out.shape, np.nan, np.float32)
 
     def check(_):
-        found = out.reshape(want.shape)
-        assert (np.abs(found - (np.maximum(want, 0) if relu else want)) <= bound).all()
+        error = np.abs(out.reshape(want.shape) - want)
+        assert (error <= bound).all() and error.mean() <= 0.3 * bound.mean()
 
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    weights = {'weight': weight.panels, 'scale': weight.scale, 'weight_sum': weight.total, 'bias': bias}
-    more = {'out': out, **numbers, 'sigmoid': False, 'relu': relu, 'threads': int(rng.integers(1, 4))}
+    arrays = {**{name: tensor.numpy() for name, tensor in tensors.items()}, 'x': x}
+    weights = {'weight': weight.panels, 'scale': scale, 'bias': bias}
+    more = {'out': out, **numbers, 'zero': zero, 'relu': relu, 'threads': int(rng.integers(1, 4))}
     return dcn.convolve_int8, {**arrays, **weights, **more}, check
+
+
+def make_add_upsampled(rng: np.random.Generator) -> Made:
+    stride = int(rng.integers(1, 5))
+    kernel = int(rng.integers(stride, 2 * stride + 1))
+    padding = int(rng.integers(0, (kernel + 1) // 2))
+    batch, h, w, channels = integers(rng, 3, 6) + integers(rng, 1, 40)
+    low = rng.integers(0, 256, (batch, h, w, channels), np.uint8)
+    weight, zero = floats(rng, kernel, kernel, channels), int(rng.integers(256))
+    want = slow.slow_upsampled(low.astype(np.float32) - zero, weight, stride, padding)
+    added, out = (rng.integers(0, 256, want.shape, np.uint8) for _ in range(2))
+    scale, bias = rng.normal(), rng.normal() * 100
+    want = want + scale * added + bias
+    arrays = {'low': low, 'added': added, 'weight': weight, 'out': out}
+    more = {'zero': zero, 'scale': scale, 'bias': bias, 'threads': int(rng.integers(1, 4))}
+
+    def check(_):
+        assert (np.abs(out - want.clip(0, 255)) < 0.501).all()
+
+    return upsample.add_upsampled, {**arrays, 'stride': stride, 'padding': padding, **more}, check
 
 
 def make_differentiate(rng: np.random.Generator) -> Made:
@@ -419,6 +448,7 @@ KERNELS: dict[str, Callable[[np.random.Generator], Made]] = {
     'dcn.convolve': make_convolve,
     'dcn.convolve_int8': make_convolve_int8,
     'dcn.differentiate': make_differentiate,
+    'upsample.add_upsampled': make_add_upsampled,
     'deform_conv2d': make_operator,
     'deform_conv2d_backward': make_operator_backward,
     'WinogradConv2d': make_winograd_layer,

@@ -66,6 +66,13 @@ def slow_int8_weight(weight, columns):
     return rows
 
 
+def slow_upsampled(low, weight, stride, padding):
+    """The depthwise transposed convolution, weight [k, k, C], of maps [B, h, w, C]."""
+    maps, kernels = torch.from_numpy(low).permute(0, 3, 1, 2), torch.from_numpy(weight).permute(2, 0, 1)[:, None]
+    large = F.conv_transpose2d(maps, kernels, stride=stride, padding=padding, groups=maps.shape[1])
+    return large.permute(0, 2, 3, 1).numpy()
+
+
 def slow_focal(logits, target):
     """Equation 1 of the paper on logits, target [B, C, cells]: the sum, how many centres, the sum's gradient."""
     leaf = torch.tensor(logits, dtype=torch.float64, requires_grad=True)

@@ -1,5 +1,6 @@
 """Exports in int8: which steps compute in it, what is said and recorded, what stays in float for AP; refusals."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -24,10 +25,12 @@ from lib import load_detector  # noqa: E402
 from lib.datasets.toy import make_toy_data  # noqa: E402
 from lib.exports import int8, sensitivity  # noqa: E402
 from lib.exports.layers import CONVOLUTION, FLOAT_CONVOLUTION, OTHER, Step, float_steps, int8_weights  # noqa: E402
+from lib.exports.own_operators import use_own_operators  # noqa: E402
 from lib.exports.writers import SUFFIXES  # noqa: E402
+from lib.models import openvino_operators  # noqa: E402
 from lib.models.exported import exported_facts, open_exported  # noqa: E402
-from lib.models.openvino_dcn import deformable_convolution  # noqa: E402
 from lib.utils.errors import UserError  # noqa: E402
+from lib.utils.image import normalize  # noqa: E402
 
 SIDE = 64
 LAST = ['network.hm.2.weight', 'network.wh.2.weight', 'network.reg.2.weight']  # of the heads, as a graph ends in them
@@ -174,27 +177,86 @@ def test_openvino_in_int8(checkpoint, data, scripts, tmp_path, capsys, monkeypat
     assert {path.name for path in tmp_path.iterdir()} == {'model.xml', 'model.bin'}
 
 
-def test_own_deformable_convolution(data, scripts, tmp_path, monkeypatch):
-    """With --own_dcn it computes in int8, too: a file that our programs run, on one thread or two to the same maps."""
+@pytest.mark.parametrize(('arch', 'convolutions', 'sums'), [('resdcn_18', 3, 0), ('dla_34', 16, 8)])
+def test_own_deformable_convolution(arch, convolutions, sums, data, scripts, tmp_path, monkeypatch):
+    """With --own_dcn it computes in int8, too, and so do the sums that it reads: a file that our programs run, on one
+    thread or two to the same maps. What our operators give and take are bytes."""
     openvino = pytest.importorskip('openvino', reason='the extra [int8] is not installed')
     pytest.importorskip('nncf', reason='the extra [int8] is not installed')
     monkeypatch.setattr(int8, 'MOST_FLOAT', 0)
-    checkpoint = save_random_network(tmp_path / 'model.pth', 'ctdet', 'resdcn_18', SIDE)
+    checkpoint = save_random_network(tmp_path / 'model.pth', 'ctdet', arch, SIDE)
     file = tmp_path / 'model.xml'
-    export(scripts, checkpoint, file, data, '--format', 'openvino', '--own_dcn')
+    export(scripts, checkpoint, file, data, '--format', 'openvino', '--own_dcn', '--raw')
     core = openvino.Core()
-    core.add_extension(deformable_convolution())
+    openvino_operators.register(core)
     steps = core.read_model(str(file)).get_ordered_ops()
     kinds = Counter(step.get_type_name() for step in steps)
-    assert (kinds['DeformableConvolutionInt8'], kinds['DeformableConvolution']) == (3, 0)
+    assert (kinds['DeformableConvolutionInt8'], kinds['DeformableConvolution']) == (convolutions, 0)
+    assert (kinds['UpsampledSumInt8'], kinds['GroupConvolutionBackpropData']) == (sums, 0)
     own = [step for step in steps if step.get_type_name() == 'DeformableConvolutionInt8']
-    assert [step.attributes['relu'] for step in own] == [1, 1, 1]
-    assert {step.input_value(2).get_node().get_element_type().get_type_name() for step in own} == {'i8'}
-    assert_finds_nearly_the_same(checkpoint, file, data)
+    assert {(step.attributes['relu'], step.attributes['to_bytes']) for step in own} == {(1, 1)}
+    for step in own:
+        types = [value.get_element_type().get_type_name() for value in step.input_values()]
+        assert types == ['u8', 'f32', 'i8', 'f32', 'f32']
+    assert load_detector(str(file), gpus=-1).run(str(next((data / 'images/val').iterdir())))['results']
     image = cv2.imread(str(next((data / 'images/val').iterdir())))[None]
+    maps = float_maps(checkpoint, image)
+    monkeypatch.setattr(openvino_operators, 'LEAST_WORK', 1000)  # so that small maps are shared
     one, two = (open_exported(file, threads=threads).run(image) for threads in (1, 2))
     for name, values in one.items():
         np.testing.assert_array_equal(values, two[name])
+        assert np.corrcoef(values.ravel(), maps[name].ravel())[0, 1] > 0.8  # OpenVINO's own int8: 0.84 to 0.97
+
+
+def float_maps(checkpoint: str, images: np.ndarray) -> dict[str, np.ndarray]:
+    """The maps {head: [B, c, h, w]} of a checkpoint's network for images uint8 [B, H, W, 3]."""
+    detector = load_detector(checkpoint, gpus=-1, dtype='float32')
+    given = np.stack([normalize(image, detector.opt.mean, detector.opt.std) for image in images])
+    with torch.inference_mode():
+        maps = detector.model(torch.from_numpy(given))[-1]
+    return {name: values.numpy() for name, values in maps.items()}
+
+
+def looking_network(openvino, rounds: bool):
+    """A deformable convolution 8 -> 4 of OpenVINO's, and the bytes [1, 8, 9, 9] that its map is rounded to, or not, for
+    the convolution that says where it looks."""
+    operators = importlib.import_module('openvino.opset13')
+    rng = np.random.default_rng(0)
+    given = operators.parameter([1, 8, 9, 9], np.float32)
+    limits = [np.float32(value) for value in (-1, 4.1, -1, 4.1)]  # 50 steps below 0
+    seen = operators.fake_quantize(given, *limits, 256) if rounds else given
+    weight = rng.normal(size=(27, 8, 3, 3)).astype(np.float32) / 10
+    looks = operators.convolution(seen, weight, [1, 1], [1, 1], [1, 1], [1, 1])
+    parts = operators.variadic_split(looks, np.int64(1), np.array([18, 9]))
+    weight = rng.normal(size=(4, 8, 3, 3)).astype(np.float32)
+    mask, ones = operators.sigmoid(parts.output(1)), 4 * [[1, 1]]
+    made = operators.deformable_convolution(
+        given, parts.output(0), weight, *ones, mask, bilinear_interpolation_pad=True
+    )
+    bias = rng.normal(size=(1, 4, 1, 1)).astype(np.float32)
+    return openvino.Model([operators.relu(operators.add(made, bias))], [given])
+
+
+def test_a_map_with_negative_values_is_read_in_bytes():
+    """0 is another byte than 0 then, which cells outside the map have; what nobody rounds stays in float."""
+    openvino = pytest.importorskip('openvino', reason='the extra [int8] is not installed')
+    maps = np.random.default_rng(1).uniform(-1, 4, (1, 8, 9, 9)).astype(np.float32)
+    wanted = openvino.compile_model(looking_network(openvino, True), 'CPU')(maps)[0]
+    model = looking_network(openvino, True)
+    assert use_own_operators(model) == 1
+    (own,) = [step for step in model.get_ordered_ops() if step.get_type_name() == 'DeformableConvolutionInt8']
+    assert (own.attributes['zero'], own.attributes['to_bytes'], own.attributes['relu']) == (50, 0, 1)
+    found = openvino.compile_model(model, 'CPU')(maps)[0]
+    assert found.min() == 0 and wanted.max() > 10 and abs(found - wanted).max() < 0.02 * wanted.max()
+
+
+def test_a_map_that_is_not_rounded_is_read_in_float():
+    """Where the convolution for the offsets is one that AP wants in float, the deformable one stays in float, too."""
+    openvino = pytest.importorskip('openvino', reason='the extra [int8] is not installed')
+    model = looking_network(openvino, False)
+    assert use_own_operators(model) == 0
+    kinds = [step.get_type_name() for step in model.get_ordered_ops()]
+    assert 'DeformableConvolution' in kinds and 'DeformableConvolutionInt8' not in kinds
 
 
 @pytest.mark.parametrize(('form', 'options'), [('onnx', {}), ('openvino', {'own_dcn': True})])

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib.external import dcn, focal, peaks, raster, winograd
+from lib.external import dcn, focal, peaks, raster, upsample, winograd
+from lib.external.slow import dcn as slow_dcn
 from lib.models import decode
 from lib.models.int8_weights import quantize_weight
 from lib.models.networks.native_dcn import native_deform_conv2d, native_deform_conv2d_backward
@@ -151,24 +152,23 @@ def test_deformable_convolution_refuses(changes, error, words):
 
 
 def int8_arguments() -> dict:
-    weights = {'weight': zeros(1, 18, 16, 4, dtype=np.int8), 'scale': zeros(5), 'weight_sum': zeros(5)}
-    return {**convolve_arguments(), **weights}
+    arguments = {**convolve_arguments(), 'x': zeros(2, 5, 6, 8, dtype=np.uint8), 'zero': 0}
+    del arguments['sigmoid']
+    return {**arguments, 'weight': zeros(1, 18, 16, 4, dtype=np.int8), 'scale': zeros(5)}
 
 
 @pytest.mark.parametrize(
     ('changes', 'error', 'words'),
     [
-        ({'x': zeros(2, 5, 6, 8, dtype=np.uint16)}, TypeError, 'x as float32'),
+        ({'x': zeros(2, 5, 6, 8)}, TypeError, 'x as uint8'),
         ({'weight': zeros(1, 18, 16, 4)}, TypeError, 'weight as int8'),
         ({'weight': zeros(1, 17, 16, 4, dtype=np.int8)}, ValueError, r'weight as int8 \[1, 18, 16, 4\]'),
-        (
-            {'bias': zeros(17), 'scale': zeros(17), 'weight_sum': zeros(17)},
-            ValueError,
-            r'weight as int8 \[2, 18, 16, 4\]',
-        ),
+        ({'bias': zeros(17), 'scale': zeros(17)}, ValueError, r'weight as int8 \[2, 18, 16, 4\]'),
         ({'scale': zeros(4)}, ValueError, r'scale as float32 \[5\]'),
-        ({'weight_sum': zeros(6)}, ValueError, r'weight_sum as float32 \[5\]'),
         ({'out': read_only(zeros(2, 5, 6, 5))}, ValueError, 'writable'),
+        ({'out': zeros(2, 5, 6, 4, dtype=np.uint8)}, ValueError, r'out as uint8 \[2, 5, 6, 5\]'),
+        ({'out': zeros(2, 5, 6, 5, dtype=np.int8)}, TypeError, 'out as float32'),
+        ({'zero': 256}, ValueError, 'zero from 0 to 255, found 256'),
         ({'share': 1}, ValueError, 'share from 0 to 0, found 1'),
         ({'shares': 0}, ValueError, 'shares'),
         ({'threads': 0}, ValueError, 'threads'),
@@ -184,7 +184,7 @@ def test_int8_convolution_refuses(changes, error, words):
 def test_int8_convolution_refuses_what_32_bits_cannot_add_up():
     """A sum of so many products could be any number."""
     channels = 65_800
-    wide = {'x': zeros(1, 1, 1, channels), 'mask': zeros(1, 1, 1, 1), 'offset': zeros(1, 2, 1, 1)}
+    wide = {'x': zeros(1, 1, 1, channels, dtype=np.uint8), 'mask': zeros(1, 1, 1, 1), 'offset': zeros(1, 2, 1, 1)}
     wide |= {'weight': zeros(1, channels // 4, 16, 4, dtype=np.int8), 'out': zeros(1, 1, 1, 5), 'kernel': 1}
     with pytest.raises(ValueError, match='at most, found 65800'):
         call(dcn.convolve_int8, int8_arguments(), wide)
@@ -193,19 +193,92 @@ def test_int8_convolution_refuses_what_32_bits_cannot_add_up():
 @pytest.mark.parametrize('shares', [1, 3])
 @pytest.mark.parametrize(('channels', 'outputs'), [(2, 1), (41, 16), (64, 50), (1000, 3)])
 def test_int8_products_are_exact(channels, outputs, shares):
-    """Samples that are whole numbers from 0 to 255 are multiplied and added up without an error, in any shares."""
+    """Bytes that are seen whole are multiplied and added up without an error, in any shares; a look outside the map
+    sees the byte that stands for 0."""
     rng = np.random.default_rng(channels)
-    x = rng.integers(0, 256, (2, 7, 9, channels)).astype(np.float32)
-    x[..., 0], x[..., -1] = 0, 255  # what 8 bits range over
+    x = rng.integers(0, 256, (2, 7, 9, channels), np.uint8)
     weight = rng.integers(-127, 128, (outputs, channels))
     weight[:, 0] = 127  # so that the scale is 1
     made = quantize_weight(weight.astype(np.float32))
     bias = np.arange(outputs, dtype=np.float32)
     out = np.full((2, 7, 9, outputs), np.nan, np.float32)
-    offset, mask = zeros(2, 2, 7, 9), np.ones((2, 1, 7, 9), np.float32)
+    offset, mask = zeros(2, 2, 7, 9), np.full((2, 1, 7, 9), 100, np.float32)
+    offset[1, 0, 0] = -1  # the first row of the second image looks above it
     for share in range(shares):
-        dcn.convolve_int8(x, offset, mask, *made, bias, out, 1, 1, 0, 1, False, False, 1, share, shares)
-    np.testing.assert_array_equal(out, x.astype(int) @ weight.T + bias)
+        dcn.convolve_int8(x, offset, mask, made.panels, made.scale, bias, out, 1, 1, 0, 1, 99, False, 1, share, shares)
+    seen = x.astype(int)
+    seen[1, 0] = 99
+    np.testing.assert_array_equal(out, seen @ weight.T + bias)
+
+
+@pytest.mark.parametrize('channels', [5, 40, 64, 130])
+def test_int8_samples_between_cells_are_those_of_the_slow_form(channels):
+    """Compiled and in NumPy: the same whole weights, at places in and around the map, and the same bytes."""
+    rng = np.random.default_rng(channels)
+    x, offset = rng.integers(0, 256, (1, 6, 7, channels), np.uint8), rng.integers(-200, 200, (1, 18, 6, 7)) / 64
+    mask = rng.choice([-100.0, 0, 100, np.nan], (1, 9, 6, 7))  # whose sigmoids are whole 256ths
+    made = quantize_weight(rng.normal(size=(20, 9 * channels)).astype(np.float32))
+    scale, bias = made.scale / channels, np.full(20, 128, np.float32)
+    found = []
+    for module in (dcn, slow_dcn):
+        for dtype in (np.float32, np.uint8):
+            out = np.zeros((1, 6, 7, 20), dtype)
+            maps = offset.astype(np.float32), mask.astype(np.float32)
+            module.convolve_int8(x, *maps, made.panels, scale, bias, out, 3, 1, 1, 1, 17, False, 1)
+            found.append(out)
+    np.testing.assert_allclose(found[0], found[2], rtol=1e-6, atol=1e-4)
+    assert (abs(found[1].astype(int) - found[3]) <= 1).all() and (found[1] == found[3]).mean() > 0.99
+    assert found[1].std() > 10
+
+
+def upsampling_arguments() -> dict:
+    maps = {'low': zeros(2, 3, 4, 5, dtype=np.uint8), 'added': zeros(2, 6, 8, 5, dtype=np.uint8)}
+    numbers = {'stride': 2, 'padding': 1, 'zero': 0, 'scale': 1.0, 'bias': 0.0, 'threads': 1}
+    return {**maps, 'weight': zeros(4, 4, 5), 'out': zeros(2, 6, 8, 5, dtype=np.uint8), **numbers}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'words'),
+    [
+        ({'low': zeros(2, 3, 4, 5)}, TypeError, 'low as uint8'),
+        ({'low': zeros(2, 0, 4, 5, dtype=np.uint8)}, ValueError, 'low with cells'),
+        ({'weight': zeros(4, 4, 6)}, ValueError, r'weight as float32 \[k, k, 5\]'),
+        ({'weight': zeros(5, 5, 5)}, ValueError, r'k from 2 to 4, found \[5, 5, 5\]'),
+        ({'weight': zeros(4, 3, 5)}, ValueError, r'k from 2 to 4, found \[4, 3, 5\]'),
+        ({'added': zeros(2, 6, 7, 5, dtype=np.uint8)}, ValueError, r'added as uint8 \[2, 6, 8, 5\]'),
+        ({'padding': 4}, ValueError, 'padding that leaves cells'),
+        ({'padding': 2}, ValueError, r'added as uint8 \[2, 4, 6, 5\]'),
+        ({'out': read_only(zeros(2, 6, 8, 5, dtype=np.uint8))}, ValueError, 'writable'),
+        ({'scale': 'x'}, TypeError, 'real number'),
+        ({'zero': -1}, ValueError, 'zero'),
+        ({'share': 2, 'shares': 2}, ValueError, 'share from 0 to 1'),
+    ],
+)
+def test_upsampling_refuses(changes, error, words):
+    """Maps, weights and output go with one another."""
+    call(upsample.add_upsampled, upsampling_arguments(), {})
+    with pytest.raises(error, match=words):
+        call(upsample.add_upsampled, upsampling_arguments(), changes)
+
+
+def test_shares_of_an_upsampling_make_the_whole():
+    """Each row is filled by one share, with the values that one call gives."""
+    rng = np.random.default_rng(0)
+    arguments = upsampling_arguments()
+    arguments |= {name: rng.integers(0, 256, arguments[name].shape, np.uint8) for name in ('low', 'added')}
+    arguments['weight'] = rng.random((4, 4, 5), np.float32) / 4
+    upsample.add_upsampled(**arguments)
+    whole, parts = arguments['out'], np.zeros_like(arguments['out'])
+    for share in range(3):
+        before = parts.copy()
+        upsample.add_upsampled(**{**arguments, 'out': parts, 'share': share, 'shares': 3})
+        assert (parts != before).any(axis=(2, 3)).ravel().nonzero()[0].tolist() == [
+            share,
+            share + 3,
+            share + 6,
+            share + 9,
+        ]
+    np.testing.assert_array_equal(parts, whole)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,9 @@ def test_every_kernel_has_a_slow_stand_in(tmp_path, toy):
     done = run('-c', SLOW, checkpoint, image, CENTERNET_NO_KERNELS='1')
     assert done.returncode == 0, done.stderr
     (warning,) = [line for line in done.stderr.splitlines() if line.startswith('slow kernels of NumPy stand in for')]
-    assert warning.endswith('the compiled dcn, focal, nms, peaks, raster, winograd (CENTERNET_NO_KERNELS is set)')
+    assert warning.endswith(
+        'the compiled dcn, focal, nms, peaks, raster, upsample, winograd (CENTERNET_NO_KERNELS is set)'
+    )
     want = lib.load_detector(checkpoint, gpus=-1, dtype='float32', nms=True).run(image)['results']
     assert sum(map(len, want.values())) > 20
     for cls, rows in json.loads(done.stdout).items():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .layers import float_steps, int8_weights, read_onnx_steps, read_openvino_steps
-from .own_dcn import use_own_dcn
+from .own_operators import use_own_operators
 from .writers import quiet, save_openvino
 
 # Operators that onnxruntime computes in int8 on the CPU; what lies between two of them stays in int8.
@@ -89,7 +89,8 @@ def quantize_openvino(
 
     Args:
         source, target, images, float_weights, metadata: as `quantize_onnx` takes them.
-        own_dcn: put our int8 operator in the place of deformable convolutions, which OpenVINO has in float alone.
+        own_dcn: put our int8 operators in the place of deformable convolutions, which OpenVINO has in float alone, and
+            of the sums of upsampled maps that they read.
     """
     openvino = importlib.import_module('openvino')
     with quiet():
@@ -106,7 +107,7 @@ def quantize_openvino(
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
         )
     if own_dcn:
-        use_own_dcn(made)
+        use_own_operators(made)
     save_openvino(made, target, metadata)
 
 

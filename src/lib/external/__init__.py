@@ -1,4 +1,4 @@
-"""Loops in C: `nms`, `peaks`, `raster`, `focal`, `dcn` and `winograd`, each compiled of the `.pyx` of its name.
+"""Loops in C: `dcn`, `focal`, `nms`, `peaks`, `raster`, `upsample`, `winograd`, each compiled of its `.pyx`.
 
 Where they are not built, the modules of the same names in `slow/` stand in, with the same functions in NumPy.
 `CENTERNET_NO_KERNELS=1` takes these in any case.
@@ -10,7 +10,7 @@ import os
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-KERNELS = ('dcn', 'focal', 'nms', 'peaks', 'raster', 'winograd')
+KERNELS = ('dcn', 'focal', 'nms', 'peaks', 'raster', 'upsample', 'winograd')
 FOLDER = Path(__file__).parent
 FORBIDDEN = os.environ.get('CENTERNET_NO_KERNELS', '') not in ('', '0')
 

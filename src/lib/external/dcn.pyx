@@ -4,7 +4,7 @@
 Maps lie channels-last, so that all channels of a tap are one stretch of memory; the loops over channels are
 vectorised and the rows shared by OpenMP threads. The matrix products of bfloat16 and of gradients are left to torch:
 see `models/networks/native_dcn.py`, which also says what the arguments are. In int8 it is an operator of OpenVINO's:
-`models/openvino_dcn.py`.
+`models/openvino_operators.py`.
 
 A position is one cell of the output map; a tap is one of its k * k looks at the input (G * k * k with groups of
 channels). Each reads the four cells around its place with bilinear weights; cells outside the map are zeros.
@@ -101,10 +101,10 @@ cdef extern from "deformable.h":
     ctypedef struct Int8Product:
         const int8_t *weight
         const float *scale
-        const float *weight_sum
         const float *bias
         Py_ssize_t panels, steps, out_channels
-        bint sigmoid, relu
+        int32_t zero
+        bint relu
     ctypedef void (*MultiplyInt8)(const uint8_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const int8_t *, Py_ssize_t,
                                   Py_ssize_t, int32_t *, bint) noexcept nogil
     ctypedef void (*Multiply)(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t,
@@ -118,8 +118,9 @@ cdef extern from "deformable.h":
     bint has_int8() noexcept nogil
     MultiplyInt8 best_multiply_int8() noexcept nogil
     Py_ssize_t int8_room(const Layer *layer, const Int8Product *product) noexcept nogil
-    void convolve_block_int8(const Layer *layer, const Int8Product *product, const float *x, float *out,
-                             Py_ssize_t first, Py_ssize_t count, char *room, MultiplyInt8 multiply) noexcept nogil
+    void convolve_block_int8(const Layer *layer, const Int8Product *product, const uint8_t *x, float *out,
+                             uint8_t *bytes, Py_ssize_t first, Py_ssize_t count, char *room,
+                             MultiplyInt8 multiply) noexcept nogil
 
 
 MOST_INT8_SUM = (2**31 - 1) // (255 * 128)  # products of a byte and a weight that 32 bits add up
@@ -392,68 +393,80 @@ cdef _convolve(
 
 
 def convolve_int8(
-    x, offset, mask, weight, scale, weight_sum, bias, out, kernel, stride, padding, dilation, sigmoid, relu, threads,
-    share=0, shares=1,
+    x, offset, mask, weight, scale, bias, out, kernel, stride, padding, dilation, zero, relu, threads, share=0, shares=1,
 ):
-    """Fill `out` with the whole deformable convolution, whose product is one of whole numbers.
+    """Fill `out` with the whole deformable convolution of a map of bytes, whose product is one of whole numbers.
 
-    The samples of a position are rounded to 8 bits between their least and their largest value. The values do not
-    depend on how many threads there are, nor the sums of whole numbers on the processor.
+    A sum of samples times weights stands for `scale * sum + bias`; the samples are rounded to bytes as those of the map
+    are, and their weights in the map to 256ths. The values do not depend on how many threads there are, nor the sums
+    on the processor.
 
     Args:
-        x (float32 [B, H, W, C], contiguous), offset, mask, kernel, stride, padding, dilation: as in `sample`.
+        x (uint8 [B, H, W, C], contiguous): the maps.
+        offset, kernel, stride, padding, dilation: as in `sample`.
+        mask (float32 [B, G * k * k, h, w], any strides): before its sigmoid; NaN counts as no look at all.
         weight (int8 [panels, S, 16, 4], contiguous): of 16 outputs a panel and 4 S columns, zeros beyond the last ones.
-        scale (float32 [O], contiguous): what 1 of an output's weights stands for.
-        weight_sum (float32 [O], contiguous): `scale` times the sum of an output's weights.
-        bias (float32 [O], contiguous): added to each cell; 16 * (panels - 1) < O <= 16 * panels.
-        out (float32 [B, h, w, O], contiguous): filled.
-        sigmoid, relu, threads: as in `convolve`.
+        scale, bias (float32 [O], contiguous): 16 * (panels - 1) < O <= 16 * panels.
+        out (float32 or uint8 [B, h, w, O], contiguous): filled; bytes are the nearest to the values.
+        zero: the byte that cells outside the maps have, 0 to 255.
+        relu: whether negative values in float32 become 0.
+        threads: how many share the positions.
         share, shares: which of so many parts of the output to fill, from 0 on; for callers with threads of their own.
 
     Raises:
         TypeError, ValueError: as `sample`; and more columns than whole numbers of 32 bits can add up.
     """
-    size = _check_looks('float32', x, offset, mask, kernel, stride, padding, dilation)
+    size = _check_looks('uint8', x, offset, mask, kernel, stride, padding, dilation)
     if size > MOST_INT8_SUM:
         raise ValueError(f'expected k * k * C of {MOST_INT8_SUM} at most, found {size}')
     check_array('bias', bias, 'float32', ('O',))
     check_array('scale', scale, 'float32', (len(bias),))
-    check_array('weight_sum', weight_sum, 'float32', (len(bias),))
     shape = (len(bias) + LANES - 1) // LANES, (size + FOURS - 1) // FOURS, LANES, FOURS
     check_array('weight', weight, 'int8', shape)
-    check_array('out', out, 'float32', (len(x), *mask.shape[2:], len(bias)), writable=True)
-    read = {'x': x, 'offset': offset, 'mask': mask, 'weight': weight, 'scale': scale, 'weight_sum': weight_sum}
-    check_apart({'out': out}, {**read, 'bias': bias})
+    to_bytes = getattr(out, 'dtype', None) == 'uint8'
+    check_array('out', out, 'uint8' if to_bytes else 'float32', (len(x), *mask.shape[2:], len(bias)), writable=True)
+    check_apart({'out': out}, {'x': x, 'offset': offset, 'mask': mask, 'weight': weight, 'scale': scale, 'bias': bias})
+    zero = check_whole('zero', zero, 0, 255)
     threads, shares = check_threads(threads), check_whole('shares', shares, 1)
     share = check_whole('share', share, 0, shares - 1)
     if not out.size:
         return
     cdef Layer layer = _layer(x.shape, offset, mask, kernel, stride, padding, dilation)
-    _convolve_int8(&layer, x, weight, scale, weight_sum, bias, out, bool(sigmoid), bool(relu), threads,
-                   share, shares)
+    cdef Int8Product product
+    cdef const int8_t[:, :, :, ::1] panels = weight
+    cdef const float[::1] scales = scale, biases = bias
+    cdef const uint8_t[:, :, :, ::1] cells = x
+    cdef float[:, :, :, ::1] floats
+    cdef uint8_t[:, :, :, ::1] bytes_
+    cdef float *as_floats = NULL
+    cdef uint8_t *as_bytes = NULL
+    product.weight, product.scale, product.bias = &panels[0, 0, 0, 0], &scales[0], &biases[0]
+    product.panels, product.steps, product.out_channels = panels.shape[0], panels.shape[1], biases.shape[0]
+    product.zero, product.relu = zero, bool(relu)
+    if to_bytes:
+        bytes_ = out
+        as_bytes = &bytes_[0, 0, 0, 0]
+    else:
+        floats = out
+        as_floats = &floats[0, 0, 0, 0]
+    positions = out.shape[0] * out.shape[1] * out.shape[2]
+    _convolve_int8(&layer, &product, &cells[0, 0, 0, 0], as_floats, as_bytes, positions, threads, share, shares)
 
 
 cdef _convolve_int8(
-    const Layer *layer, const float[:, :, :, ::1] x, const int8_t[:, :, :, ::1] weight, const float[::1] scale,
-    const float[::1] weight_sum, const float[::1] bias, float[:, :, :, ::1] out, bint sigmoid, bint relu, int threads,
-    Py_ssize_t share, Py_ssize_t shares,
+    const Layer *layer, const Int8Product *product, const uint8_t *x, float *floats, uint8_t *bytes_,
+    Py_ssize_t positions, int threads, Py_ssize_t share, Py_ssize_t shares,
 ):
-    """The loop of `convolve_int8`, of checked arguments, as that of `convolve`."""
-    cdef Int8Product product
-    product.weight, product.scale, product.weight_sum = &weight[0, 0, 0, 0], &scale[0], &weight_sum[0]
-    product.bias, product.panels, product.steps = &bias[0], weight.shape[0], weight.shape[1]
-    product.out_channels, product.sigmoid, product.relu = bias.shape[0], sigmoid, relu
-    cdef Py_ssize_t positions = out.shape[0] * out.shape[1] * out.shape[2], size = int8_room(layer, &product)
-    cdef Py_ssize_t step = _positions_at_a_time(positions, threads * shares), block
+    """The loop of `convolve_int8`, as that of `convolve`; the output is `bytes_`, or `floats` where that is NULL."""
+    cdef Py_ssize_t size = int8_room(layer, product), block
+    cdef Py_ssize_t step = _positions_at_a_time(positions, threads * shares)
     cdef char *rooms = <char *> calloc(threads, size)  # bytes beyond the columns are multiplied by zeros
     if rooms == NULL:
         raise MemoryError(f'no room for the blocks of {threads} threads')
-    cdef const float *cells = &x[0, 0, 0, 0]
-    cdef float *filled = &out[0, 0, 0, 0]
     cdef MultiplyInt8 multiply = best_multiply_int8()
     for block in prange(share, (positions + step - 1) // step, shares, nogil=True, num_threads=threads,
                         schedule='dynamic'):
-        convolve_block_int8(layer, &product, cells, filled, block * step, min(step, positions - block * step),
+        convolve_block_int8(layer, product, x, floats, bytes_, block * step, min(step, positions - block * step),
                             rooms + threadid() * size, multiply)
     free(rooms)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..utils.errors import UserError
 from .facts import DECODER_FACTS, EXPORT_FACTS, FACTS, INT8_FACTS, check_facts, one_line
-from .openvino_dcn import deformable_convolution, share_out
+from .openvino_operators import register, share_out
 
 PROGRAM = 'centernet'  # in the metadata of files that are ours
 ANY_SHAPE: tuple[int, ...] = ()
@@ -179,7 +179,7 @@ class OpenVinoFile(ExportedFile):
         if not os.path.isfile(Path(self.path).with_suffix('.bin')):
             raise UserError(f"'{self.path}' has its weights in a file beside it, which is missing: copy the .bin, too")
         self.core = runtime.Core()
-        self.core.add_extension(deformable_convolution())
+        register(self.core)
         self.compiled: dict[tuple[int, ...], Any] = {}  # by the shape of the images
         try:
             self.model = self.core.read_model(os.fspath(self.path))

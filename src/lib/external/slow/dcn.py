@@ -73,6 +73,19 @@ class Row:
                     (weight_y if j else -weight_y).astype(np.float32),
                 )
 
+    def whole_weights(self) -> Iterator[np.ndarray]:
+        """Iterate over the weights [G, k * k, w] of the four cells, whole numbers that add up to the modulation where
+        all cells are inside; that is one itself."""
+        looks = (self.y >= -1) & (self.y <= self.height) & (self.x >= -1) & (self.x <= self.width)  # not at NaN
+        y, x = np.where(looks, self.y, 0), np.where(looks, self.x, 0)
+        low_y, low_x = np.floor(y), np.floor(x)
+        below = np.floor(self.modulation * (y - low_y) + np.float32(0.5))
+        for i, line in enumerate((self.modulation - below, below)):
+            after = np.floor(line * (x - low_x) + np.float32(0.5))
+            for j, weight in enumerate((line - after, after)):
+                there = (low_y + i >= 0) & (low_y + i < self.height) & (low_x + j >= 0) & (low_x + j < self.width)
+                yield (weight * (looks & there)).astype(np.int32)
+
     def look(self, image: np.ndarray, cell: Cell) -> np.ndarray:
         """Return what a cell of an image [H, W, C] holds, [G, k * k, w, C / G]."""
         return image.reshape(self.shape)[(*cell.at, np.arange(self.groups)[:, None, None])]
@@ -133,35 +146,39 @@ def convolve_int8(
     mask: np.ndarray,
     weight: np.ndarray,
     scale: np.ndarray,
-    weight_sum: np.ndarray,
     bias: np.ndarray,
     out: np.ndarray,
     kernel: int,
     stride: int,
     padding: int,
     dilation: int,
-    sigmoid: bool,
+    zero: int,
     relu: bool,
     threads: int,
     share: int = 0,
     shares: int = 1,
 ) -> None:
     """Fill rows of `out` [B, h, w, O] with the deformable convolution of x [B, H, W, C] in int8, as dcn.pyx says."""
-    if sigmoid:
-        mask = 1 / (1 + np.exp(-np.clip(mask, -87, 87)))
+    with np.errstate(invalid='ignore'):
+        modulation = np.floor(256 / (1 + np.exp(-np.clip(mask, -87, 87))) + 0.5)
+    modulation = np.nan_to_num(modulation, nan=0).astype(np.float32)
     size = kernel * kernel * x.shape[3]
     matrix = weight.transpose(1, 3, 0, 2).reshape(-1, weight.shape[0] * weight.shape[2])  # [4 S, outputs of the panels]
     matrix = matrix[:size, : len(bias)].astype(np.int32)
-    columns = np.empty((out.shape[2], size), np.float32)
     cells = out.reshape(-1, *out.shape[2:])
-    for row in range(share, len(cells), shares):
-        sample(x, offset, mask, columns, row, kernel, stride, padding, dilation, threads)
-        least, most = columns.min(1, keepdims=True), columns.max(1, keepdims=True)  # [w, 1]
-        inverse = 255 / np.where(most > least, most - least, np.inf).astype(np.float32)
-        whole = ((columns - least) * inverse + np.float32(0.5)).astype(np.int32) @ matrix  # [w, O]
-        cells[row] = whole * ((most - least) / 255 * scale) + (least * weight_sum + bias)
-        if relu:
-            np.maximum(cells[row], 0, out=cells[row])
+    for number in range(share, len(cells), shares):
+        row = Row(x, offset, modulation, number, kernel, stride, padding, dilation)
+        sums = np.full((*row.modulation.shape, x.shape[3] // row.groups), 128, np.int32)  # [G, k * k, w, C / G]
+        rest = np.full(row.modulation.shape, 256, np.int32)
+        for cell, whole in zip(row.cells(), row.whole_weights(), strict=True):
+            sums += whole[..., None] * row.look(x[row.image], cell)
+            rest -= whole
+        columns = (sums + rest[..., None] * zero) >> 8
+        values = columns.transpose(2, 1, 0, 3).reshape(out.shape[2], -1) @ matrix * scale + bias  # [w, O]
+        if out.dtype == np.uint8:
+            cells[number] = np.floor(np.nan_to_num(values, nan=0).clip(0, 255) + np.float32(0.5))
+        else:
+            cells[number] = np.maximum(values, 0) if relu else values
 
 
 def multiplies_int8() -> bool:

@@ -1,0 +1,204 @@
+"""Our operators of OpenVINO's for networks in int8: deformable convolution, which OpenVINO has in float alone, and the
+upsampling of DLA, which would otherwise move the maps between two layouts.
+
+A file with these operators is read by a core that knows them, by `register(core)`. Importing this module imports no
+runtime.
+"""
+
+import functools
+import importlib
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from ..external import dcn, upsample
+
+OPSET = 'centernet'
+DEFORMABLE_CONVOLUTION, UPSAMPLED_SUM = 'DeformableConvolutionInt8', 'UpsampledSumInt8'
+# Their attributes, whole numbers. Of the convolution: its geometry, the byte of the map that stands for 0, whether
+# negative values of the output become 0, and whether it is one of bytes.
+CONVOLUTION_ATTRIBUTES = {
+    'kernel': 3,
+    'stride': 1,
+    'padding': 1,
+    'dilation': 1,
+    'zero': 0,
+    'relu': 0,
+    'to_bytes': 0,
+}
+SUM_ATTRIBUTES = {'stride': 2, 'padding': 1, 'zero': 0}
+LEAST_WORK = 10_000_000  # multiplications of whole numbers that are worth a thread
+WORK_OF_SUM = 100  # what a value of a sum takes as long as
+
+# Fills one of equal shares of the output: share, shares.
+Fill = Callable[[int, int], None]
+
+
+def register(core: Any) -> None:
+    """Let an `openvino.Core` read files with our operators."""
+    for operator in (deformable_convolution(), upsampled_sum()):
+        core.add_extension(operator)
+
+
+def share_out(model: Any, threads: int) -> None:
+    """Let the operators of a model compute with so many threads; 0 for one a core."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in (DEFORMABLE_CONVOLUTION, UPSAMPLED_SUM):
+            node.threads = threads or len(own_cores())
+
+
+@functools.cache
+def pool(threads: int) -> ThreadPoolExecutor:
+    """Return threads that share the work of an operator.
+
+    Those of OpenMP, which the kernels have, would go on turning after their work, and slow OpenVINO's down by so much.
+    OpenVINO ties its own threads to one core each, which those that they start would inherit.
+    """
+    return ThreadPoolExecutor(threads, 'int8 operator', use_cores, (own_cores(),))
+
+
+@functools.cache
+def own_cores() -> frozenset[int]:
+    """Return the cores that this process may use, as they were when it first asked."""
+    if hasattr(os, 'sched_getaffinity'):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def use_cores(cores: Collection[int]) -> None:
+    """Let this thread run on these cores, where the system takes such a wish."""
+    if hasattr(os, 'sched_setaffinity'):
+        os.sched_setaffinity(0, cores)
+
+
+@functools.cache
+def base_operator() -> type:
+    """Return what the operators share, a subclass of `openvino.Op`.
+
+    A subclass names itself in `class_type_info`, its attributes with their defaults in `defaults`, and gives
+    `output_type` and `filling`.
+    """
+    openvino: Any = importlib.import_module('openvino')
+    own_cores()
+
+    class Operator(openvino.Op):
+        defaults: Mapping[str, int] = {}
+
+        def __init__(self, inputs: Sequence[Any] | None = None, **attributes: int):
+            super().__init__(self)
+            self.attributes = {**self.defaults, **attributes}
+            self.threads = len(own_cores())
+            if inputs is not None:
+                self.set_arguments(inputs)
+                self.constructor_validate_and_infer_types()
+
+        def output_type(self) -> tuple[Any, list[Any]]:
+            """Return the type and the dimensions of the output."""
+            raise NotImplementedError
+
+        def filling(self, out: np.ndarray, *inputs: np.ndarray) -> tuple[Fill, int]:
+            """Return what fills shares of `out` [B, H, W, C] from the inputs [...], and how many multiplications of
+            whole numbers take as long."""
+            raise NotImplementedError
+
+        def validate_and_infer_types(self) -> None:
+            """Set the type and the shape of the output."""
+            kind, shape = self.output_type()
+            self.set_output_type(0, kind, openvino.PartialShape(shape))
+
+        def clone_with_new_inputs(self, inputs: Sequence[Any]) -> 'Operator':
+            """Return the same operator of other inputs."""
+            made = type(self)(inputs, **self.attributes)
+            made.threads = self.threads
+            return made
+
+        def get_type_info(self) -> Any:
+            """Return the name by which files know the operator."""
+            return self.class_type_info
+
+        def visit_attributes(self, visitor: Any) -> bool:
+            """Let OpenVINO write or read the attributes."""
+            visitor.on_attributes(self.attributes)
+            return True
+
+        def has_evaluate(self) -> bool:
+            """Return that the operator computes itself."""
+            return True
+
+        def evaluate(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> bool:
+            """Compute the output's values."""
+            # OpenVINO may keep constants of a file, or of its cache, at any address.
+            values = (np.require(each.data, requirements='A') for each in inputs)
+            fill, work = self.filling(outputs[0].data, *values)
+            threads = max(1, min(self.threads, work // LEAST_WORK))
+            if threads == 1:
+                fill(0, 1)
+            else:
+                list(pool(self.threads).map(lambda share: fill(share, threads), range(threads)))
+            return True
+
+    return Operator
+
+
+@functools.cache
+def deformable_convolution() -> type:
+    """Return the class of the deformable convolution in int8.
+
+    Its inputs are x uint8 [B, H, W, C], look float32 [B, h, w, 3 G k k] (offsets, then the mask before its sigmoid),
+    and the weight, scale and bias of `external.dcn.convolve_int8`; its output is float32 or uint8 [B, h, w, out].
+    """
+    openvino: Any = importlib.import_module('openvino')
+    base: Any = base_operator()
+
+    class DeformableConvolutionInt8(base):
+        class_type_info = openvino.DiscreteTypeInfo(DEFORMABLE_CONVOLUTION, OPSET)
+        defaults = CONVOLUTION_ATTRIBUTES
+
+        def output_type(self) -> tuple[Any, list[Any]]:
+            """Return that of the places where it looks, with the channels of the bias."""
+            look, bias = self.get_input_partial_shape(1), self.get_input_partial_shape(4)
+            kind = openvino.Type.u8 if self.attributes['to_bytes'] else openvino.Type.f32
+            return kind, [*list(look)[:3], bias[0]]
+
+        def filling(self, out: np.ndarray, *inputs: np.ndarray) -> tuple[Fill, int]:
+            """Return the call of the kernel, but for the share; and its multiplications."""
+            x, look, *weights = inputs
+            maps = look.transpose(0, 3, 1, 2)  # [B, 3 G k k, h, w]
+            count = maps.shape[1] // 3 * 2
+            numbers = [self.attributes[name] for name in CONVOLUTION_ATTRIBUTES if name != 'to_bytes']
+            arguments = [x, maps[:, :count], maps[:, count:], *weights, out, *numbers, 1]
+            work = out.size * self.attributes['kernel'] ** 2 * x.shape[3]
+            return functools.partial(dcn.convolve_int8, *arguments), work
+
+    return DeformableConvolutionInt8
+
+
+@functools.cache
+def upsampled_sum() -> type:
+    """Return the class of a depthwise transposed convolution in int8, to whose output another map is added.
+
+    Its inputs are low uint8 [B, h, w, C], added uint8 [B, H, W, C], weight float32 [k, k, C], and scale and bias
+    float32 [1], as in `external.upsample.add_upsampled`; its output is uint8 [B, H, W, C].
+    """
+    openvino: Any = importlib.import_module('openvino')
+    base: Any = base_operator()
+
+    class UpsampledSumInt8(base):
+        class_type_info = openvino.DiscreteTypeInfo(UPSAMPLED_SUM, OPSET)
+        defaults = SUM_ATTRIBUTES
+
+        def output_type(self) -> tuple[Any, list[Any]]:
+            """Return that of the map that is added."""
+            return openvino.Type.u8, list(self.get_input_partial_shape(1))
+
+        def filling(self, out: np.ndarray, *inputs: np.ndarray) -> tuple[Fill, int]:
+            """Return the call of the kernel, but for the share; and what takes as long."""
+            low, added, weight, scale, bias = inputs
+            numbers = [self.attributes[name] for name in SUM_ATTRIBUTES]
+            arguments = [low, added, weight, out, *numbers, scale.item(), bias.item(), 1]
+            return functools.partial(upsample.add_upsampled, *arguments), WORK_OF_SUM * out.size
+
+    return UpsampledSumInt8
