@@ -5,8 +5,7 @@
 From a decoded image of 512 x 512 to its boxes, a batch of one, all ways by turns in one process and on as many threads.
 The networks are random, with heads scaled so that there are peaks; int8 is calibrated on toy pictures. The differences
 are those of our detections in float32 with a score over 0.3 from the most similar ones of the same class, the median
-and the largest. In int8 a random network differs more than a trained one: tests/campaigns/int8_accuracy.py has the AP
-of those.
+and the largest. In int8 a random network differs more than a trained one: int8_accuracy.py has the AP of those.
 """
 
 import tempfile

@@ -11,6 +11,7 @@ import torch
 import allocator
 import data
 import exports
+import int8_accuracy
 import many_classes
 import networks
 import operators
@@ -38,6 +39,12 @@ def main(args: list[str] | None = None) -> None:
     parser = OneLineParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', choices=[*SECTIONS, 'memory', 'allocator', 'models'], help='one part of the table')
     parser.add_argument('--seconds', type=float, default=6, help='for each line, more or less (%(default)s)')
+    parser.add_argument(
+        '--load_models',
+        type=Path,
+        metavar='DIR',
+        help='of toy models, for AP in int8; made where they are missing',
+    )
     parser.add_argument('--gpu', action='store_true', help='the models on the first GPU; writes RESULTS.md')
     options = parser.parse_args(args)
     if options.gpu:
@@ -45,6 +52,8 @@ def main(args: list[str] | None = None) -> None:
     else:
         print(processor())
         print_ratios(options.only, options.seconds)
+        if options.only in (None, 'int8'):
+            print(f'\n{int8_accuracy.benchmark_table(options.load_models)}')
         if options.only in (None, 'allocator'):
             print()
             allocator.print_table(ROUNDS)

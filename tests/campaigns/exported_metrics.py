@@ -1,6 +1,6 @@
 """Score trained toy models of the four tasks and their exported files by test.py: metrics.json must be the same.
 
-    python tests/campaigns/exported_metrics.py [--load_models DIR] [--tasks ctdet] [--only plain] [--format onnx]
+    PYTHONPATH=benchmarks python tests/campaigns/exported_metrics.py [--load_models DIR] [--tasks ctdet] [--only plain]
 
 Each is scored as it is, with --flip_test, with --keep_res and with --test_batch_size 4, and keeps 20 detections: the
 small maps have fewer than 100 peaks, and which cells of score 0 fill the rest is up to the way to sort, though their
@@ -15,11 +15,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from toy_models import RECIPES, ToyModel, run, toy_model
-
 from centernet.exports.writers import SUFFIXES
 from centernet.tasks import TASKS
 from centernet.utils.cli import run_cli
+from toy_models import RECIPES, ToyModel, run, toy_model
 
 MOST = 1e-4  # of an AP of 1
 FEW = ['--K', '20']  # detections (exdet: points a side) that are kept
