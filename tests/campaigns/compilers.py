@@ -52,7 +52,8 @@ def main() -> None:
         for kernel in sorted(EXTERNAL.glob('*.pyx')):
             source = Path(folder, f'{kernel.stem}.c')
             name = f'centernet.external.{kernel.stem}'
-            subprocess.run([sys.executable, '-m', 'cython', '-3', '--module-name', name, str(kernel), '-o', str(source)], check=True)
+            cython = [sys.executable, '-m', 'cython', '-3', '--module-name', name, str(kernel), '-o', str(source)]
+            subprocess.run(cython, check=True)
             for target in args.targets:
                 headers = [str(windows), python] if 'windows' in target else [python]
                 complaints = compile_kernel(source, target, headers)
