@@ -1,5 +1,8 @@
 """make bench: ours against its peers, each pair measured in one process, turn by turn.
 
+The process keeps the memory that it frees, as the programs do: else what one of a pair gives back would be the page
+faults of the next.
+
 On a GPU (`--gpu`) the table of models is made for batches of 1 and 32 in float32 and bfloat16, and written to
 RESULTS.md beside this file.
 """
@@ -15,6 +18,7 @@ import int8_accuracy
 import many_classes
 import networks
 import operators
+from centernet.utils.allocator import keep_freed_memory
 from centernet.utils.cli import OneLineParser, run_cli, track
 from centernet.utils.errors import UserError
 from centernet.utils.files import atomic_path
@@ -50,6 +54,7 @@ def main(args: list[str] | None = None) -> None:
     if options.gpu:
         write_gpu_results(options.seconds)
     else:
+        keep_freed_memory()
         print(processor())
         print_ratios(options.only, options.seconds)
         if options.only in (None, 'int8'):

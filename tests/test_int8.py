@@ -259,6 +259,21 @@ def test_a_map_that_is_not_rounded_is_read_in_float():
     assert 'DeformableConvolution' in kinds and 'DeformableConvolutionInt8' not in kinds
 
 
+def test_a_file_whose_operators_take_other_inputs_is_refused(tmp_path):
+    """As an earlier checkout wrote it: one line, before anything runs."""
+    openvino = pytest.importorskip('openvino', reason='the extra [int8] is not installed')
+    model = looking_network(openvino, True)
+    use_own_operators(model)
+    file = tmp_path / 'model.xml'
+    openvino.save_model(model, str(file))
+    text = file.read_text()
+    name = next(re.finditer(r'<layer id="\d+" name="[^"]*" type="Convert"[^>]*>\s*<data destination_type="u8"', text))
+    changed = text[: name.start()] + name.group().replace('"u8"', '"i8"') + text[name.end() :]
+    file.write_text(changed)
+    with pytest.raises(UserError, match=r"found \['i8', 'f32', 'i8', 'f32', 'f32'\]$"):
+        open_exported(file)
+
+
 @pytest.mark.parametrize(('form', 'options'), [('onnx', {}), ('openvino', {'own_dcn': True})])
 def test_own_dcn_reaches_its_format_alone(form, options, tmp_path, monkeypatch):
     """With onnx, the default, it is idle: onnxruntime has no operator of ours."""

@@ -548,7 +548,7 @@ class Options(Namespace):
     )
     own_dcn: bool = option(
         False,
-        "deformable convolutions compute in int8, too, by an operator that only this package's programs have",
+        "deformable convolutions compute in int8, too, by operators that only this package's programs have",
         group='export',
         idle=lambda opt: '' if opt.int8 and opt.format == 'openvino' else 'acts only with --int8 --format openvino',
         **EXPORTING,

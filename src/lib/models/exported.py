@@ -157,7 +157,7 @@ class OnnxFile(ExportedFile):
             self.session = runtime.InferenceSession(
                 os.fspath(self.path), settings, providers=[name for name in wanted if name in there]
             )
-        except Exception as error:  # nothing of ours runs in here: the bytes are a stranger's
+        except Exception as error:  # the bytes are a stranger's
             raise cannot_be_run(self.path, 'onnxruntime', error) from None
 
     def metadata(self) -> Mapping[str, str]:
@@ -183,7 +183,7 @@ class OpenVinoFile(ExportedFile):
         self.compiled: dict[tuple[int, ...], Any] = {}  # by the shape of the images
         try:
             self.model = self.core.read_model(os.fspath(self.path))
-        except Exception as error:  # nothing of ours runs in here: the bytes are a stranger's
+        except Exception as error:  # the bytes are a stranger's
             raise cannot_be_run(self.path, 'OpenVINO', error) from None
         share_out(self.model, self.threads)
 
@@ -225,7 +225,7 @@ class TorchExportFile(ExportedFile):
         self.extra = {PT2_FACTS: ''}
         try:
             self.module = torch.export.load(os.fspath(self.path), extra_files=self.extra).module()
-        except Exception as error:  # nothing of ours runs in here: the bytes are a stranger's
+        except Exception as error:  # the bytes are a stranger's
             raise cannot_be_run(self.path, 'torch.export', error) from None
         self.torch = torch
 
@@ -241,7 +241,8 @@ class TorchExportFile(ExportedFile):
 
 def cannot_be_run(path: str | os.PathLike, runtime: str, error: Exception) -> UserError:
     """Return the error of one line for a file that a runtime does not take."""
-    return UserError(f"'{path}' is no file that {runtime} can run: {one_line(error)[-300:]}")
+    reason = one_line(error).partition(' At: ')[0]  # after which OpenVINO lists our functions
+    return UserError(f"'{path}' is no file that {runtime} can run: {reason[-300:]}")
 
 
 FORMATS: dict[str, type[ExportedFile]] = {'.onnx': OnnxFile, '.xml': OpenVinoFile, '.pt2': TorchExportFile}

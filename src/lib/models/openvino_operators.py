@@ -78,14 +78,15 @@ def use_cores(cores: Collection[int]) -> None:
 def base_operator() -> type:
     """Return what the operators share, a subclass of `openvino.Op`.
 
-    A subclass names itself in `class_type_info`, its attributes with their defaults in `defaults`, and gives
-    `output_type` and `filling`.
+    A subclass names itself in `class_type_info`, its attributes with their defaults in `defaults`, the types of its
+    inputs in `input_types`, and gives `output_type` and `filling`.
     """
     openvino: Any = importlib.import_module('openvino')
     own_cores()
 
     class Operator(openvino.Op):
         defaults: Mapping[str, int] = {}
+        input_types: Sequence[str] = ()
 
         def __init__(self, inputs: Sequence[Any] | None = None, **attributes: int):
             super().__init__(self)
@@ -105,7 +106,10 @@ def base_operator() -> type:
             raise NotImplementedError
 
         def validate_and_infer_types(self) -> None:
-            """Set the type and the shape of the output."""
+            """Set the type and the shape of the output; refuse inputs of other types, as other checkouts wrote them."""
+            found = [self.get_input_element_type(i).get_type_name() for i in range(self.get_input_size())]
+            if found != list(self.input_types):
+                raise ValueError(f'expected inputs {list(self.input_types)} of {type(self).__name__}, found {found}')
             kind, shape = self.output_type()
             self.set_output_type(0, kind, openvino.PartialShape(shape))
 
@@ -156,6 +160,7 @@ def deformable_convolution() -> type:
     class DeformableConvolutionInt8(base):
         class_type_info = openvino.DiscreteTypeInfo(DEFORMABLE_CONVOLUTION, OPSET)
         defaults = CONVOLUTION_ATTRIBUTES
+        input_types = ('u8', 'f32', 'i8', 'f32', 'f32')
 
         def output_type(self) -> tuple[Any, list[Any]]:
             """Return that of the places where it looks, with the channels of the bias."""
@@ -189,6 +194,7 @@ def upsampled_sum() -> type:
     class UpsampledSumInt8(base):
         class_type_info = openvino.DiscreteTypeInfo(UPSAMPLED_SUM, OPSET)
         defaults = SUM_ATTRIBUTES
+        input_types = ('u8', 'u8', 'f32', 'f32', 'f32')
 
         def output_type(self) -> tuple[Any, list[Any]]:
             """Return that of the map that is added."""
