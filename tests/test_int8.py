@@ -259,6 +259,28 @@ def test_a_map_that_is_not_rounded_is_read_in_float():
     assert 'DeformableConvolution' in kinds and 'DeformableConvolutionInt8' not in kinds
 
 
+@pytest.mark.parametrize('threads', [1, 3])
+def test_constants_may_lie_at_any_address(threads, monkeypatch):
+    """OpenVINO's cache keeps them wherever they end up; vector instructions take them where their size divides it."""
+    pytest.importorskip('openvino', reason='the extra [int8] is not installed')
+    monkeypatch.setattr(openvino_operators, 'LEAST_WORK', 1)
+    rng = np.random.default_rng(0)
+    maps = [rng.integers(0, 256, (1, side, side, 5), np.uint8) for side in (4, 8)]
+    weight, one = rng.random((4, 4, 5), np.float32) / 4, np.ones(1, np.float32)
+    room = np.zeros(weight.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(weight.shape)
+    room[:] = weight
+    assert weight.flags.aligned and not room.flags.aligned
+    found = []
+    for given in (weight, room):
+        out = np.zeros((1, 8, 8, 5), np.uint8)
+        operator = openvino_operators.upsampled_sum()()
+        operator.threads = threads
+        operator.evaluate([SimpleNamespace(data=out)], [SimpleNamespace(data=a) for a in (*maps, given, one / 4, one)])
+        found.append(out)
+    assert found[0].std() > 10
+    np.testing.assert_array_equal(*found)
+
+
 def test_a_file_whose_operators_take_other_inputs_is_refused(tmp_path):
     """As an earlier checkout wrote it: one line, before anything runs."""
     openvino = pytest.importorskip('openvino', reason='the extra [int8] is not installed')
