@@ -1,4 +1,4 @@
-"""Small trained models of the four tasks, for campaigns: toy pictures, and the fewest epochs that find most."""
+"""Small trained models of the four tasks: toy pictures, and the fewest epochs that find most."""
 
 import subprocess
 import sys

@@ -1,6 +1,5 @@
 """Exports in int8: which steps compute in it, what is said and recorded, what stays in float for AP; refusals."""
 
-import importlib
 import json
 import re
 import subprocess
@@ -25,8 +24,8 @@ from lib import load_detector  # noqa: E402
 from lib.datasets.toy import make_toy_data  # noqa: E402
 from lib.exports import int8, sensitivity  # noqa: E402
 from lib.exports.layers import CONVOLUTION, FLOAT_CONVOLUTION, OTHER, Step, float_steps, int8_weights  # noqa: E402
-from lib.exports.own_operators import use_own_operators  # noqa: E402
 from lib.exports.writers import SUFFIXES  # noqa: E402
+from lib.external import dcn  # noqa: E402
 from lib.models import openvino_operators  # noqa: E402
 from lib.models.exported import exported_facts, open_exported  # noqa: E402
 from lib.utils.errors import UserError  # noqa: E402
@@ -202,7 +201,10 @@ def test_own_deformable_convolution(arch, convolutions, sums, data, scripts, tmp
     image = cv2.imread(str(next((data / 'images/val').iterdir())))[None]
     maps = float_maps(checkpoint, image)
     monkeypatch.setattr(openvino_operators, 'LEAST_WORK', 1000)  # so that small maps are shared
+    kernel, shares = dcn.convolve_int8, []
+    monkeypatch.setattr(dcn, 'convolve_int8', lambda *given: (shares.append(given[-1]), kernel(*given)))
     one, two = (open_exported(file, threads=threads).run(image) for threads in (1, 2))
+    assert shares[:convolutions] == convolutions * [1] and set(shares[convolutions:]) == {1, 2}
     for name, values in one.items():
         np.testing.assert_array_equal(values, two[name])
         assert np.corrcoef(values.ravel(), maps[name].ravel())[0, 1] > 0.8  # OpenVINO's own int8: 0.84 to 0.97
@@ -215,85 +217,6 @@ def float_maps(checkpoint: str, images: np.ndarray) -> dict[str, np.ndarray]:
     with torch.inference_mode():
         maps = detector.model(torch.from_numpy(given))[-1]
     return {name: values.numpy() for name, values in maps.items()}
-
-
-def looking_network(openvino, rounds: bool):
-    """A deformable convolution 8 -> 4 of OpenVINO's, and the bytes [1, 8, 9, 9] that its map is rounded to, or not, for
-    the convolution that says where it looks."""
-    operators = importlib.import_module('openvino.opset13')
-    rng = np.random.default_rng(0)
-    given = operators.parameter([1, 8, 9, 9], np.float32)
-    limits = [np.float32(value) for value in (-1, 4.1, -1, 4.1)]  # 50 steps below 0
-    seen = operators.fake_quantize(given, *limits, 256) if rounds else given
-    weight = rng.normal(size=(27, 8, 3, 3)).astype(np.float32) / 10
-    looks = operators.convolution(seen, weight, [1, 1], [1, 1], [1, 1], [1, 1])
-    parts = operators.variadic_split(looks, np.int64(1), np.array([18, 9]))
-    weight = rng.normal(size=(4, 8, 3, 3)).astype(np.float32)
-    mask, ones = operators.sigmoid(parts.output(1)), 4 * [[1, 1]]
-    made = operators.deformable_convolution(
-        given, parts.output(0), weight, *ones, mask, bilinear_interpolation_pad=True
-    )
-    bias = rng.normal(size=(1, 4, 1, 1)).astype(np.float32)
-    return openvino.Model([operators.relu(operators.add(made, bias))], [given])
-
-
-def test_a_map_with_negative_values_is_read_in_bytes():
-    """0 is another byte than 0 then, which cells outside the map have; what nobody rounds stays in float."""
-    openvino = pytest.importorskip('openvino', reason='the extra [int8] is not installed')
-    maps = np.random.default_rng(1).uniform(-1, 4, (1, 8, 9, 9)).astype(np.float32)
-    wanted = openvino.compile_model(looking_network(openvino, True), 'CPU')(maps)[0]
-    model = looking_network(openvino, True)
-    assert use_own_operators(model) == 1
-    (own,) = [step for step in model.get_ordered_ops() if step.get_type_name() == 'DeformableConvolutionInt8']
-    assert (own.attributes['zero'], own.attributes['to_bytes'], own.attributes['relu']) == (50, 0, 1)
-    found = openvino.compile_model(model, 'CPU')(maps)[0]
-    assert found.min() == 0 and wanted.max() > 10 and abs(found - wanted).max() < 0.02 * wanted.max()
-
-
-def test_a_map_that_is_not_rounded_is_read_in_float():
-    """Where the convolution for the offsets is one that AP wants in float, the deformable one stays in float, too."""
-    openvino = pytest.importorskip('openvino', reason='the extra [int8] is not installed')
-    model = looking_network(openvino, False)
-    assert use_own_operators(model) == 0
-    kinds = [step.get_type_name() for step in model.get_ordered_ops()]
-    assert 'DeformableConvolution' in kinds and 'DeformableConvolutionInt8' not in kinds
-
-
-@pytest.mark.parametrize('threads', [1, 3])
-def test_constants_may_lie_at_any_address(threads, monkeypatch):
-    """OpenVINO's cache keeps them wherever they end up; vector instructions take them where their size divides it."""
-    pytest.importorskip('openvino', reason='the extra [int8] is not installed')
-    monkeypatch.setattr(openvino_operators, 'LEAST_WORK', 1)
-    rng = np.random.default_rng(0)
-    maps = [rng.integers(0, 256, (1, side, side, 5), np.uint8) for side in (4, 8)]
-    weight, one = rng.random((4, 4, 5), np.float32) / 4, np.ones(1, np.float32)
-    room = np.zeros(weight.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(weight.shape)
-    room[:] = weight
-    assert weight.flags.aligned and not room.flags.aligned
-    found = []
-    for given in (weight, room):
-        out = np.zeros((1, 8, 8, 5), np.uint8)
-        operator = openvino_operators.upsampled_sum()()
-        operator.threads = threads
-        operator.evaluate([SimpleNamespace(data=out)], [SimpleNamespace(data=a) for a in (*maps, given, one / 4, one)])
-        found.append(out)
-    assert found[0].std() > 10
-    np.testing.assert_array_equal(*found)
-
-
-def test_a_file_whose_operators_take_other_inputs_is_refused(tmp_path):
-    """As an earlier checkout wrote it: one line, before anything runs."""
-    openvino = pytest.importorskip('openvino', reason='the extra [int8] is not installed')
-    model = looking_network(openvino, True)
-    use_own_operators(model)
-    file = tmp_path / 'model.xml'
-    openvino.save_model(model, str(file))
-    text = file.read_text()
-    name = next(re.finditer(r'<layer id="\d+" name="[^"]*" type="Convert"[^>]*>\s*<data destination_type="u8"', text))
-    changed = text[: name.start()] + name.group().replace('"u8"', '"i8"') + text[name.end() :]
-    file.write_text(changed)
-    with pytest.raises(UserError, match=r"found \['i8', 'f32', 'i8', 'f32', 'f32'\]$"):
-        open_exported(file)
 
 
 @pytest.mark.parametrize(('form', 'options'), [('onnx', {}), ('openvino', {'own_dcn': True})])

@@ -49,8 +49,9 @@ def use_own_operators(model: Any) -> int:
     """Replace the deformable convolutions of a model, with the bias and the ReLU that follow them, and the sums of
     upsampled maps and others; return how many of both.
 
-    A convolution stays as it is where the one that says where it looks reads its map in float, and a sum where it is
-    not rounded.
+    A convolution stays as it is where the one that says where it looks does not read its map in bytes, and a sum where
+    either map is not in bytes, or the sum not read in bytes alone; so do those that our operators do not compute
+    (`is_own_convolution`, `is_upsampling`). What NNCF rounds between an upsampling and its sum is no longer rounded.
     """
     steps = model.get_ordered_ops()
     found = [node for node in steps if node.get_type_name() == STANDARD]
@@ -73,21 +74,42 @@ def use_own_operators(model: Any) -> int:
 
 def rounding_of(node: Any) -> Any:
     """Return the node that rounds a deformable convolution's map to bytes for the convolution that says where it looks;
-    None where that convolution computes in float."""
-    looking = without_bias(split_of(node).input_value(0).get_node())
-    rounding = looking.input_value(0).get_node()
-    given = node.input_value(0).get_node()
-    if read_rounding(rounding) is None or given not in (rounding, rounding.input_value(0).get_node()):
+    None where that convolution computes in float, or ours does not compute this one."""
+    if not is_own_convolution(node):
         return None
-    return rounding
+    looking = without_bias(split_of(node).input_value(0).get_node())
+    if not looking.get_input_size():
+        return None
+    read, given = looking.input_value(0), node.input_value(0)
+    rounding = read.get_node()
+    is_rounded = read_rounding(rounding) is not None and given in (read, rounding.input_value(0))
+    return rounding if is_rounded else None
+
+
+def is_own_convolution(node: Any) -> bool:
+    """Return whether a deformable convolution is one that our operator computes: bilinear beyond the edges, alike along
+    both axes, its offsets and its mask before the sigmoid the two parts of one map."""
+    known, weight = node.get_attributes(), list(node.input_value(2).get_shape())
+    if len(node.input_values()) != 4 or node.input_value(2).get_node().get_type_name() != 'Constant':
+        return False
+    offset, mask = node.input_value(1), node.input_value(3).get_node()
+    if mask.get_type_name() != 'Sigmoid' or offset.get_node().get_type_name() != 'VariadicSplit':
+        return False
+    parts = mask.input_value(0)
+    return (
+        known['group'] == 1
+        and known['bilinear_interpolation_pad']
+        and weight[2] == weight[3]
+        and all(known[name][0] == known[name][1] for name in ('strides', 'pads_begin', 'dilations'))
+        and list(known['pads_begin']) == list(known['pads_end'])
+        and parts.get_node() == offset.get_node()
+        and (offset.get_index(), parts.get_index()) == (0, 1)
+    )
 
 
 def split_of(node: Any) -> Any:
-    """Return the node that splits a convolution's output into a deformable one's offsets and its mask before the
-    sigmoid."""
-    split, mask = node.input_value(1).get_node(), node.input_value(3).get_node()
-    assert mask.get_type_name() == 'Sigmoid' and mask.input_value(0).get_node() == split
-    return split
+    """Return the node that splits a map into a deformable convolution's offsets and its mask before the sigmoid."""
+    return node.input_value(1).get_node()
 
 
 def without_bias(node: Any) -> Any:
@@ -155,7 +177,7 @@ def replace_sum(added: Any, maps: Maps) -> bool:
     the sum; return whether it does. `maps` is added to."""
     readers = readers_of(added)
     taken = common_rounding(readers)
-    if taken is None:
+    if taken is None or not is_pixel_by_pixel(added):
         return False
     for first, second in permutations(value.get_node() for value in added.input_values()):
         up = first.input_value(0).get_node() if read_rounding(first) is not None else first
@@ -190,6 +212,14 @@ def is_upsampling(node: Any) -> bool:
         and list(known['dilations']) == [1, 1]
         and list(known['output_padding']) == [0, 0]
         and len(node.input_values()) == 2
+    )
+
+
+def is_pixel_by_pixel(added: Any) -> bool:
+    """Return whether a node adds maps of one shape, as far as that is known: none is spread over the other."""
+    one, other = (list(value.get_partial_shape()) for value in added.input_values())
+    return len(one) == len(other) == 4 and all(
+        a == b or (a.is_dynamic and b.is_dynamic) for a, b in zip(one, other, strict=True)
     )
 
 

@@ -14,6 +14,8 @@ from .layers import float_steps, int8_weights, read_onnx_steps, read_openvino_st
 from .own_operators import use_own_operators
 from .writers import quiet, save_openvino
 
+logger = logging.getLogger(__name__)
+
 # Operators that onnxruntime computes in int8 on the CPU; what lies between two of them stays in int8.
 ONNX_OPERATORS = ['Conv', 'Add', 'MaxPool', 'Relu', 'Concat']
 
@@ -106,8 +108,8 @@ def quantize_openvino(
             ignored_scope=nncf.IgnoredScope(names=floats),
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
         )
-    if own_dcn:
-        use_own_operators(made)
+    if own_dcn and not use_own_operators(made):
+        logger.warning('warning: --own_dcn changes nothing: the convolutions that say where to look are in float')
     save_openvino(made, target, metadata)
 
 

@@ -3,6 +3,7 @@
 The loops check no index. Each kernel asks here once a call, so that the cost does not grow with the arrays.
 """
 
+import numbers
 import operator
 from collections.abc import Sequence
 
@@ -63,6 +64,21 @@ def check_whole(name: str, value: int, least: int, most: int = LARGEST) -> int:
     if not least <= number <= most:
         raise ValueError(f'expected {name} from {least} to {most}, found {number}')
     return number
+
+
+def check_number(name: str, value: float) -> float:
+    """Return `value` as a float, if it is a number; infinite or NaN, too.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: a whole number that no float stands for.
+    """
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f'expected {name} as a number, found {type(value).__name__}')
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f'expected {name} as a number that a float stands for, found a larger one') from None
 
 
 def check_threads(threads: int) -> int:

@@ -115,7 +115,6 @@ cdef extern from "deformable.h":
     void convolve_block(const Layer *layer, const Product *product, const float *x, float *out, Py_ssize_t first,
                         Py_ssize_t count, float *room, Multiply multiply) noexcept nogil
     int FOURS
-    bint has_int8() noexcept nogil
     MultiplyInt8 best_multiply_int8() noexcept nogil
     Py_ssize_t int8_room(const Layer *layer, const Int8Product *product) noexcept nogil
     void convolve_block_int8(const Layer *layer, const Int8Product *product, const uint8_t *x, float *out,
@@ -338,7 +337,8 @@ def _check(dtype, x, offset, mask, columns, first_row, kernel, stride, padding, 
 def convolve(x, offset, mask, weight, bias, out, kernel, stride, padding, dilation, sigmoid, relu, threads):
     """Fill `out` with the whole deformable convolution, in float32.
 
-    The values do not depend on how many threads there are.
+    The values do not depend on how many threads there are. A look at a cell outside the map counts 0 times a cell
+    inside, so that infinite values and NaN of the map may reach looks that do not see them.
 
     Args:
         x (float32 [B, H, W, C], contiguous), offset, mask, kernel, stride, padding, dilation: as in `sample`.
@@ -409,7 +409,7 @@ def convolve_int8(
         scale, bias (float32 [O], contiguous): 16 * (panels - 1) < O <= 16 * panels.
         out (float32 or uint8 [B, h, w, O], contiguous): filled; bytes are the nearest to the values.
         zero: the byte that cells outside the maps have, 0 to 255.
-        relu: whether negative values in float32 become 0.
+        relu: whether negative values in float32 become 0; idle where `out` is one of bytes.
         threads: how many share the positions.
         share, shares: which of so many parts of the output to fill, from 0 on; for callers with threads of their own.
 
@@ -469,11 +469,6 @@ cdef _convolve_int8(
         convolve_block_int8(layer, product, x, floats, bytes_, block * step, min(step, positions - block * step),
                             rooms + threadid() * size, multiply)
     free(rooms)
-
-
-def multiplies_int8():
-    """Return whether the processor has instructions by which `convolve_int8` is faster than `convolve`."""
-    return bool(has_int8())
 
 
 def sample(x, offset, mask, columns, first_row, kernel, stride, padding, dilation, threads):

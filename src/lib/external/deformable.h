@@ -78,8 +78,8 @@ PER_CPU static void apply_sigmoid(float *values, Py_ssize_t n) {
     }
 
 /* The four cells around each of n places y, x and their weights, modulated: cell k of place i is [k * n + i]. With
-   `whole`, whole numbers take the place of the weights, WHOLE for 1, of modulations from 0 to 1; after them comes what
-   the rest of WHOLE weighs as `zero`, and a half, to round to the nearest. */
+   `whole`, whole numbers take the place of the weights, WHOLE for 1, of modulations from 0 to 1; a fifth row is what to
+   add to the sum over the cells: (WHOLE - the sum of the weights) * zero, and WHOLE / 2 to round to the nearest. */
 static ALWAYS_INLINE void place(const float *y, const float *x, const float *mask, int32_t *cell, float *weight,
                                 uint16_t *whole, int32_t zero, Py_ssize_t n, int32_t height, int32_t width) {
     const float high = height, wide = width;

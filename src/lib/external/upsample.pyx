@@ -4,7 +4,7 @@
 Maps lie channels-last; OpenMP threads share the rows. It is an operator of OpenVINO's: `models/openvino_operators.py`.
 """
 
-from .checks import check_apart, check_array, check_threads, check_whole
+from .checks import check_apart, check_array, check_number, check_threads, check_whole
 
 from cython.parallel cimport prange
 from libc.stdint cimport uint8_t
@@ -140,7 +140,8 @@ def add_upsampled(low, added, weight, out, stride, padding, zero, scale, bias, t
     threads, shares = check_threads(threads), check_whole('shares', shares, 1)
     share = check_whole('share', share, 0, shares - 1)
     cdef Upsampling up
-    up.zero, up.scale, up.bias = check_whole('zero', zero, 0, 255), scale, bias
+    up.zero = check_whole('zero', zero, 0, 255)
+    up.scale, up.bias = check_number('scale', scale), check_number('bias', bias)
     up.low_height, up.low_width, up.channels = height, width, channels
     up.height, up.width, up.kernel, up.stride, up.padding = shape[1], shape[2], kernel, stride, padding
     if out.size:

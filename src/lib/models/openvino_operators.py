@@ -5,33 +5,37 @@ A file with these operators is read by a core that knows them, by `register(core
 runtime.
 """
 
+import contextlib
 import functools
 import importlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 
 from ..external import dcn, upsample
+from ..external.checks import LARGEST
 
 OPSET = 'centernet'
 DEFORMABLE_CONVOLUTION, UPSAMPLED_SUM = 'DeformableConvolutionInt8', 'UpsampledSumInt8'
-# Their attributes, whole numbers. Of the convolution: its geometry, the byte of the map that stands for 0, whether
-# negative values of the output become 0, and whether it is one of bytes.
+# Their attributes, whole numbers, and what they may be. Of the convolution: its geometry, the byte of the map that
+# stands for 0, whether negative values of the output become 0, and whether it is one of bytes.
+SIZES, BYTES, FLAGS = range(1, LARGEST + 1), range(256), range(2)
 CONVOLUTION_ATTRIBUTES = {
-    'kernel': 3,
-    'stride': 1,
-    'padding': 1,
-    'dilation': 1,
-    'zero': 0,
-    'relu': 0,
-    'to_bytes': 0,
+    'kernel': SIZES,
+    'stride': SIZES,
+    'padding': range(LARGEST + 1),
+    'dilation': SIZES,
+    'zero': BYTES,
+    'relu': FLAGS,
+    'to_bytes': FLAGS,
 }
-SUM_ATTRIBUTES = {'stride': 2, 'padding': 1, 'zero': 0}
+SUM_ATTRIBUTES = {'stride': SIZES, 'padding': range(LARGEST + 1), 'zero': BYTES}
+MISSING = -1  # an attribute that is not given
 LEAST_WORK = 10_000_000  # multiplications of whole numbers that are worth a thread
-WORK_OF_SUM = 100  # what a value of a sum takes as long as
+WORK_OF_SUM = 100  # multiplications that take as long as one value of a sum
 
 # Fills one of equal shares of the output: share, shares.
 Fill = Callable[[int, int], None]
@@ -55,8 +59,11 @@ def pool(threads: int) -> ThreadPoolExecutor:
     """Return threads that share the work of an operator.
 
     Those of OpenMP, which the kernels have, would go on turning after their work, and slow OpenVINO's down by so much.
-    OpenVINO ties its own threads to one core each, which those that they start would inherit.
+    OpenVINO ties its own threads to one core each, which those that they start would inherit. A forked process, which
+    has none of the threads, starts its own.
     """
+    if hasattr(os, 'register_at_fork'):
+        os.register_at_fork(after_in_child=pool.cache_clear)
     return ThreadPoolExecutor(threads, 'int8 operator', use_cores, (own_cores(),))
 
 
@@ -69,28 +76,29 @@ def own_cores() -> frozenset[int]:
 
 
 def use_cores(cores: Collection[int]) -> None:
-    """Let this thread run on these cores, where the system takes such a wish."""
+    """Let this thread run on these cores, where the system takes such a wish: elsewhere it is only slower."""
     if hasattr(os, 'sched_setaffinity'):
-        os.sched_setaffinity(0, cores)
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, cores)
 
 
 @functools.cache
 def base_operator() -> type:
     """Return what the operators share, a subclass of `openvino.Op`.
 
-    A subclass names itself in `class_type_info`, its attributes with their defaults in `defaults`, the types of its
+    A subclass names itself in `class_type_info`, its attributes with what they may be in `allowed`, the types of its
     inputs in `input_types`, and gives `output_type` and `filling`.
     """
     openvino: Any = importlib.import_module('openvino')
     own_cores()
 
     class Operator(openvino.Op):
-        defaults: Mapping[str, int] = {}
+        allowed: Mapping[str, range] = {}
         input_types: Sequence[str] = ()
 
         def __init__(self, inputs: Sequence[Any] | None = None, **attributes: int):
             super().__init__(self)
-            self.attributes = {**self.defaults, **attributes}
+            self.attributes = {**dict.fromkeys(self.allowed, MISSING), **attributes}
             self.threads = len(own_cores())
             if inputs is not None:
                 self.set_arguments(inputs)
@@ -106,7 +114,12 @@ def base_operator() -> type:
             raise NotImplementedError
 
         def validate_and_infer_types(self) -> None:
-            """Set the type and the shape of the output; refuse inputs of other types, as other checkouts wrote them."""
+            """Set the type and the shape of the output; refuse what a damaged file or another checkout's may hold."""
+            for name, allowed in self.allowed.items():
+                if self.attributes[name] not in allowed:
+                    raise ValueError(
+                        f'expected {name} in {allowed} of {type(self).__name__}, found {self.attributes[name]}'
+                    )
             found = [self.get_input_element_type(i).get_type_name() for i in range(self.get_input_size())]
             if found != list(self.input_types):
                 raise ValueError(f'expected inputs {list(self.input_types)} of {type(self).__name__}, found {found}')
@@ -141,7 +154,10 @@ def base_operator() -> type:
             if threads == 1:
                 fill(0, 1)
             else:
-                list(pool(self.threads).map(lambda share: fill(share, threads), range(threads)))
+                started = [pool(self.threads).submit(fill, share, threads) for share in range(threads)]
+                wait(started)  # all of them write into the output
+                for each in started:
+                    each.result()
             return True
 
     return Operator
@@ -159,7 +175,7 @@ def deformable_convolution() -> type:
 
     class DeformableConvolutionInt8(base):
         class_type_info = openvino.DiscreteTypeInfo(DEFORMABLE_CONVOLUTION, OPSET)
-        defaults = CONVOLUTION_ATTRIBUTES
+        allowed = CONVOLUTION_ATTRIBUTES
         input_types = ('u8', 'f32', 'i8', 'f32', 'f32')
 
         def output_type(self) -> tuple[Any, list[Any]]:
@@ -193,7 +209,7 @@ def upsampled_sum() -> type:
 
     class UpsampledSumInt8(base):
         class_type_info = openvino.DiscreteTypeInfo(UPSAMPLED_SUM, OPSET)
-        defaults = SUM_ATTRIBUTES
+        allowed = SUM_ATTRIBUTES
         input_types = ('u8', 'u8', 'f32', 'f32', 'f32')
 
         def output_type(self) -> tuple[Any, list[Any]]:

@@ -181,11 +181,6 @@ def convolve_int8(
             cells[number] = np.maximum(values, 0) if relu else values
 
 
-def multiplies_int8() -> bool:
-    """Return that this is no faster than `convolve`."""
-    return False
-
-
 def differentiate(
     x: np.ndarray,
     offset: np.ndarray,
