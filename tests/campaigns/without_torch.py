@@ -18,7 +18,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from toy_models import RECIPES, run, toy_model
 
 from lib.exports.check import check_image
 from lib.opts import opts
@@ -27,6 +26,7 @@ from lib.utils.ddd_utils import common_calib
 from lib.utils.errors import UserError
 from lib.utils.option_rows import EXPORT
 from random_networks import save_random_network
+from toy_models import RECIPES, run, toy_model
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'docs/deploy/detect_onnx.py'
 PACKAGES = ('numpy', 'opencv-python-headless', 'onnxruntime')
