@@ -58,7 +58,7 @@ def main(args: list[str] | None = None) -> None:
         print(processor())
         print_ratios(options.only, options.seconds)
         if options.only in (None, 'int8'):
-            print(f'\n{int8_accuracy.benchmark_table(options.load_models)}')
+            print(f'\n{int8_accuracy.measure(int8_accuracy.BENCHMARK, options.load_models)[0]}')
         if options.only in (None, 'allocator'):
             print()
             allocator.print_table(ROUNDS)

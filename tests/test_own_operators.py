@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import signal
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ openvino = pytest.importorskip('openvino', reason='the extra [int8] is not insta
 
 from lib.exports.own_operators import use_own_operators  # noqa: E402
 from lib.models import openvino_operators  # noqa: E402
-from lib.models.exported import open_exported  # noqa: E402
+from lib.models.exported import OpenVinoFile, open_exported  # noqa: E402
 from lib.utils.errors import UserError  # noqa: E402
 
 operators: Any = importlib.import_module('openvino.opset13')
@@ -171,6 +172,17 @@ def test_upsampled_sums_are_replaced(change):
     assert_stays(lambda: summing_model(**change), 1)
 
 
+@pytest.mark.parametrize('changes', [{'stride': 3}, {'stride': 1}, {'padding': 0}])
+def test_sums_of_maps_of_other_sizes_are_refused(changes):
+    """Before anything runs: OpenVINO would lose what the kernel says of them."""
+    shapes = [([1, 5, 5, 6], 'uint8'), ([1, 10, 10, 6], 'uint8'), ([4, 4, 6], 'float32'), *2 * [([1], 'float32')]]
+    inputs = [operators.parameter(shape, np.dtype(kind)).output(0) for shape, kind in shapes]
+    right = {'stride': 2, 'padding': 1, 'zero': 0}
+    openvino_operators.upsampled_sum()(inputs, **right)
+    with pytest.raises(ValueError, match='expected a map of'):
+        openvino_operators.upsampled_sum()(inputs, **{**right, **changes})
+
+
 @pytest.mark.parametrize(
     'change',
     [
@@ -217,7 +229,9 @@ def test_a_forked_process_computes_on(monkeypatch):
     operator.threads = 2
     values = [*maps[:2], np.ones((4, 4, 5), np.float32), np.ones(1, np.float32), np.ones(1, np.float32)]
     arguments = [[SimpleNamespace(data=maps[2])], [SimpleNamespace(data=value) for value in values]]
-    operator.evaluate(*arguments)
+    for _ in range(10):  # until all threads are there
+        operator.evaluate(*arguments)
+    time.sleep(0.2)  # and wait for work
     child = os.fork()
     if not child:
         signal.alarm(20)  # which ends a child that waits for threads that are not there
@@ -232,6 +246,8 @@ def test_a_forked_process_computes_on(monkeypatch):
         (' zero="50"', ' zero="300"', r'expected zero in range\(0, 256\) of DeformableConvolutionInt8, found 300$'),
         (' zero="50"', '', 'expected zero .* found -1$'),
         (' kernel="3"', ' kernel="0"', 'expected kernel .* found 0$'),
+        (' kernel="3"', ' kernel="2"', r'expected weight \[1, 8, 16, 4\] and offsets of 4 taps'),
+        (' kernel="3"', ' kernel="1"', r'expected weight \[1, 2, 16, 4\] and offsets of 1 taps'),
     ],
 )
 def test_files_whose_operators_are_others_are_refused(changed, into, words, tmp_path):
@@ -245,3 +261,16 @@ def test_files_whose_operators_are_others_are_refused(changed, into, words, tmp_
     file.write_text(text.replace(changed, into))
     with pytest.raises(UserError, match=words):
         open_exported(file)
+
+
+def test_what_fails_while_a_file_runs_is_one_line():
+    """Whatever a runtime says of it."""
+    opened = object.__new__(OpenVinoFile)
+    opened.path, opened.dynamic_size = 'model.xml', False
+
+    def fail(images):
+        raise RuntimeError('Node x\nValueError: expected y\n\nAt:\n  ours.py(1): evaluate\n')
+
+    opened.compile = lambda shape: fail
+    with pytest.raises(UserError, match="'model.xml' is no file that OpenVINO can run: Node x ValueError: expected y$"):
+        opened.call(np.zeros((1, 8, 9, 9), np.float32))

@@ -89,9 +89,9 @@ def rounding_of(node: Any) -> Any:
 def is_own_convolution(node: Any) -> bool:
     """Return whether a deformable convolution is one that our operator computes: bilinear beyond the edges, alike along
     both axes, its offsets and its mask before the sigmoid the two parts of one map."""
-    known, weight = node.get_attributes(), list(node.input_value(2).get_shape())
     if len(node.input_values()) != 4 or node.input_value(2).get_node().get_type_name() != 'Constant':
         return False
+    known, weight = node.get_attributes(), list(node.input_value(2).get_shape())
     offset, mask = node.input_value(1), node.input_value(3).get_node()
     if mask.get_type_name() != 'Sigmoid' or offset.get_node().get_type_name() != 'VariadicSplit':
         return False

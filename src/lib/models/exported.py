@@ -196,7 +196,11 @@ class OpenVinoFile(ExportedFile):
         return {name: value.astype(str) for name, value in self.model.get_rt_info([PROGRAM]).astype(dict).items()}
 
     def call(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
-        found = self.compile(ANY_SHAPE if self.dynamic_size else images.shape)(images)
+        run = self.compile(ANY_SHAPE if self.dynamic_size else images.shape)
+        try:
+            found = run(images)
+        except Exception as error:  # our operators see here what does not go together in a damaged file
+            raise cannot_be_run(self.path, 'OpenVINO', error) from None
         return {output.get_any_name(): np.array(values) for output, values in found.items()}
 
     def compile(self, shape: tuple[int, ...]) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..external import dcn, upsample
 from ..external.checks import LARGEST
+from .int8_weights import FOURS, LANES
 
 OPSET = 'centernet'
 DEFORMABLE_CONVOLUTION, UPSAMPLED_SUM = 'DeformableConvolutionInt8', 'UpsampledSumInt8'
@@ -82,6 +83,21 @@ def use_cores(cores: Collection[int]) -> None:
             os.sched_setaffinity(0, cores)
 
 
+def check_attributes_and_types(operator: Any) -> None:
+    """Refuse an operator whose attributes or types of inputs are none that it takes.
+
+    Raises:
+        ValueError: naming them.
+    """
+    name = type(operator).__name__
+    for attribute, allowed in operator.allowed.items():
+        if operator.attributes[attribute] not in allowed:
+            raise ValueError(f'expected {attribute} in {allowed} of {name}, found {operator.attributes[attribute]}')
+    found = [operator.get_input_element_type(i).get_type_name() for i in range(operator.get_input_size())]
+    if found != list(operator.input_types):
+        raise ValueError(f'expected inputs {list(operator.input_types)} of {name}, found {found}')
+
+
 @functools.cache
 def base_operator() -> type:
     """Return what the operators share, a subclass of `openvino.Op`.
@@ -104,8 +120,14 @@ def base_operator() -> type:
                 self.set_arguments(inputs)
                 self.constructor_validate_and_infer_types()
 
-        def output_type(self) -> tuple[Any, list[Any]]:
-            """Return the type and the dimensions of the output."""
+        def output_type(self, shapes: Sequence[Sequence[Any]]) -> tuple[Any, list[Any]]:
+            """Return the type and the dimensions of the output, of inputs with these dimensions.
+
+            What does not go together is refused here: OpenVINO on one thread loses errors of `evaluate`.
+
+            Raises:
+                ValueError: the inputs and the attributes do not go together.
+            """
             raise NotImplementedError
 
         def filling(self, out: np.ndarray, *inputs: np.ndarray) -> tuple[Fill, int]:
@@ -115,15 +137,9 @@ def base_operator() -> type:
 
         def validate_and_infer_types(self) -> None:
             """Set the type and the shape of the output; refuse what a damaged file or another checkout's may hold."""
-            for name, allowed in self.allowed.items():
-                if self.attributes[name] not in allowed:
-                    raise ValueError(
-                        f'expected {name} in {allowed} of {type(self).__name__}, found {self.attributes[name]}'
-                    )
-            found = [self.get_input_element_type(i).get_type_name() for i in range(self.get_input_size())]
-            if found != list(self.input_types):
-                raise ValueError(f'expected inputs {list(self.input_types)} of {type(self).__name__}, found {found}')
-            kind, shape = self.output_type()
+            check_attributes_and_types(self)
+            shapes = [list(self.get_input_partial_shape(i)) for i in range(self.get_input_size())]
+            kind, shape = self.output_type(shapes)
             self.set_output_type(0, kind, openvino.PartialShape(shape))
 
         def clone_with_new_inputs(self, inputs: Sequence[Any]) -> 'Operator':
@@ -178,9 +194,14 @@ def deformable_convolution() -> type:
         allowed = CONVOLUTION_ATTRIBUTES
         input_types = ('u8', 'f32', 'i8', 'f32', 'f32')
 
-        def output_type(self) -> tuple[Any, list[Any]]:
+        def output_type(self, shapes: Sequence[Sequence[Any]]) -> tuple[Any, list[Any]]:
             """Return that of the places where it looks, with the channels of the bias."""
-            look, bias = self.get_input_partial_shape(1), self.get_input_partial_shape(4)
+            x, look, weight, scale, bias = shapes
+            area, channels, outputs = self.attributes['kernel'] ** 2, x[3].get_length(), bias[0].get_length()
+            groups, rest = divmod(look[3].get_length(), 3 * area)
+            panels = [-(-outputs // LANES), -(-area * channels // FOURS), LANES, FOURS]
+            if rest or not groups or channels % groups or list(weight) != panels or scale[0] != outputs:
+                raise ValueError(f'expected weight {panels} and offsets of {area} taps, found {weight} and {look}')
             kind = openvino.Type.u8 if self.attributes['to_bytes'] else openvino.Type.f32
             return kind, [*list(look)[:3], bias[0]]
 
@@ -212,9 +233,15 @@ def upsampled_sum() -> type:
         allowed = SUM_ATTRIBUTES
         input_types = ('u8', 'u8', 'f32', 'f32', 'f32')
 
-        def output_type(self) -> tuple[Any, list[Any]]:
+        def output_type(self, shapes: Sequence[Sequence[Any]]) -> tuple[Any, list[Any]]:
             """Return that of the map that is added."""
-            return openvino.Type.u8, list(self.get_input_partial_shape(1))
+            low, added, weight, *_ = shapes
+            stride, padding, kernel = self.attributes['stride'], self.attributes['padding'], weight[0].get_length()
+            sides = [(side.get_length() - 1) * stride - 2 * padding + kernel for side in low[1:3] if side.is_static]
+            found = [side.get_length() for side in added[1:3] if side.is_static]
+            if not stride <= kernel <= 2 * stride or (len(sides) == len(found) == 2 and sides != found):
+                raise ValueError(f'expected a map of {sides} to add to {low}, found {added}')
+            return openvino.Type.u8, list(added)
 
         def filling(self, out: np.ndarray, *inputs: np.ndarray) -> tuple[Fill, int]:
             """Return the call of the kernel, but for the share; and what takes as long."""

@@ -13,11 +13,13 @@ class Cell(NamedTuple):
     """One of the four cells round the places that the taps of a row look at, each array [G, k * k, w].
 
     Attributes:
-        at: y and x in the map, 0 where the cell is outside.
-        weight: of the cell, 0 outside.
+        there: whether the cell is inside the map, and looked at.
+        at: y and x in the map, 0 where the cell is not there.
+        weight: of the cell, 0 where it is not there.
         by_y, by_x: derivatives of the weight.
     """
 
+    there: np.ndarray
     at: tuple[np.ndarray, np.ndarray]
     weight: np.ndarray
     by_y: np.ndarray
@@ -56,10 +58,14 @@ class Row:
         self.y = (y * stride + np.repeat(steps, kernel)[:, None] + shift[:, :, 0]).astype(np.float32)  # [G, k * k, w]
         self.x = (np.arange(positions) * stride + np.tile(steps, kernel)[:, None] + shift[:, :, 1]).astype(np.float32)
 
+    def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return whether each tap looks at the map, and where, y and x: [G, k * k, w] each, 0 where it does not."""
+        looks = (self.y >= -1) & (self.y <= self.height) & (self.x >= -1) & (self.x <= self.width)  # not at NaN
+        return looks, np.where(looks, self.y, 0), np.where(looks, self.x, 0)
+
     def cells(self) -> Iterator[Cell]:
         """Iterate over the four cells of each tap."""
-        looks = (self.y >= -1) & (self.y <= self.height) & (self.x >= -1) & (self.x <= self.width)  # not at NaN
-        y, x = np.where(looks, self.y, 0), np.where(looks, self.x, 0)
+        looks, y, x = self.places()
         low_y, low_x = np.floor(y), np.floor(x)
         for i in range(2):
             for j in range(2):
@@ -67,6 +73,7 @@ class Row:
                 there = looks & (cell_y >= 0) & (cell_y < self.height) & (cell_x >= 0) & (cell_x < self.width)
                 weight_y, weight_x = (there * (1 - abs(place - cell)) for place, cell in ((y, cell_y), (x, cell_x)))
                 yield Cell(
+                    there,
                     (np.where(there, cell_y, 0), np.where(there, cell_x, 0)),
                     (weight_y * weight_x).astype(np.float32),
                     (weight_x if i else -weight_x).astype(np.float32),
@@ -74,17 +81,13 @@ class Row:
                 )
 
     def whole_weights(self) -> Iterator[np.ndarray]:
-        """Iterate over the weights [G, k * k, w] of the four cells, whole numbers that add up to the modulation where
-        all cells are inside; that is one itself."""
-        looks = (self.y >= -1) & (self.y <= self.height) & (self.x >= -1) & (self.x <= self.width)  # not at NaN
-        y, x = np.where(looks, self.y, 0), np.where(looks, self.x, 0)
-        low_y, low_x = np.floor(y), np.floor(x)
-        below = np.floor(self.modulation * (y - low_y) + np.float32(0.5))
-        for i, line in enumerate((self.modulation - below, below)):
-            after = np.floor(line * (x - low_x) + np.float32(0.5))
-            for j, weight in enumerate((line - after, after)):
-                there = (low_y + i >= 0) & (low_y + i < self.height) & (low_x + j >= 0) & (low_x + j < self.width)
-                yield (weight * (looks & there)).astype(np.int32)
+        """Iterate over the weights [G, k * k, w] of the four cells, inside or not: whole numbers that add up to the
+        modulation, which is one itself."""
+        _, y, x = self.places()
+        below = np.floor(self.modulation * (y - np.floor(y)) + np.float32(0.5))
+        for line in (self.modulation - below, below):
+            after = np.floor(line * (x - np.floor(x)) + np.float32(0.5))
+            yield from (line - after, after)
 
     def look(self, image: np.ndarray, cell: Cell) -> np.ndarray:
         """Return what a cell of an image [H, W, C] holds, [G, k * k, w, C / G]."""
@@ -170,7 +173,8 @@ def convolve_int8(
         row = Row(x, offset, modulation, number, kernel, stride, padding, dilation)
         sums = np.full((*row.modulation.shape, x.shape[3] // row.groups), 128, np.int32)  # [G, k * k, w, C / G]
         rest = np.full(row.modulation.shape, 256, np.int32)
-        for cell, whole in zip(row.cells(), row.whole_weights(), strict=True):
+        for cell, weights in zip(row.cells(), row.whole_weights(), strict=True):
+            whole = (weights * cell.there).astype(np.int32)
             sums += whole[..., None] * row.look(x[row.image], cell)
             rest -= whole
         columns = (sums + rest[..., None] * zero) >> 8
